@@ -1,0 +1,51 @@
+"""What the engine needs of an acoustic model; nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.ctc import Labels
+
+
+class AcousticModel(Protocol):
+    """A CTC model whose frame k covers samples from ``k * frame_samples`` of a window on."""
+
+    @property
+    def name(self) -> str:
+        """How the user called it."""
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples from one output frame to the next."""
+
+    @property
+    def longest_samples(self) -> int | None:
+        """The longest window it takes; None for any."""
+
+    @property
+    def labels(self) -> Labels:
+        """What its outputs spell."""
+
+    @property
+    def pads(self) -> bool:
+        """Windows of different lengths may share a batch."""
+
+    @property
+    def exact_batches(self) -> bool:
+        """A window's output is the same to the last bit whatever else is in its batch.
+
+        Where it is not, windows that decide the text that stays are run one by one.
+        """
+
+    def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
+        """Run one batch.
+
+        Args:
+            windows: float32, shape (samples,), whole multiples of ``frame_samples``; of one length unless
+                the model `pads`.
+
+        Returns:
+            For each window its natural log-probabilities, float32, shape (frames, vocabulary).
+        """

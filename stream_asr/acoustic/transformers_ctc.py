@@ -1,0 +1,118 @@
+"""Any Transformers CTC model behind the interface of `AcousticModel`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.config import SAMPLE_RATE
+from stream_asr.ctc import Labels
+from stream_asr.errors import ModelError
+
+_PROBE_S = 0.64
+_PROBE_STEP_SAMPLES = 40_960
+"""A multiple of every stride in use (160 · 2^n, 256 · 2^n and 320 · 2^n samples), 2.56 s."""
+
+
+class TransformersCTC:
+    """Runs windows through a model and its feature extractor.
+
+    Stride, receptive field and padding are found out from the model itself when it is built, by running it
+    (which also warms it up), and held against what its configuration says.
+
+    Args:
+        name: how the user called it.
+        model: of ``AutoModelForCTC``, on ``device``, in evaluation mode.
+        feature_extractor: the checkpoint's.
+        labels: what the outputs spell.
+
+    Raises:
+        ModelError: the model does not run, or its frames are not evenly spaced.
+    """
+
+    def __init__(
+        self, name: str, model: Any, feature_extractor: Any, labels: Labels, *, device: torch.device
+    ) -> None:
+        self.name = name
+        self.labels = labels
+        self._model = model
+        self._feature_extractor = feature_extractor
+        self._device = device
+        self._shortest = 0
+        # A model with group norm over time was trained without masks: padding would change its statistics.
+        takes_mask = bool(getattr(feature_extractor, "return_attention_mask", False)) or (
+            "attention_mask" in feature_extractor.model_input_names and model.main_input_name == "input_features"
+        )
+        self.pads = takes_mask and getattr(model.config, "feat_extract_norm", None) != "group"
+        self.frame_samples, self._short_frames = self._probe()
+        self._shortest = self._find_shortest()
+        positions = getattr(model.config, "max_source_positions", None)
+        absolute = model.config.model_type == "whisper_ctc"
+        self.longest_samples: int | None = positions * self.frame_samples if absolute and positions else None
+
+    @property
+    def exact_batches(self) -> bool:
+        """On a processor, the shape of a matrix product decides how its sums are rounded."""
+        return self._device.type != "cpu"
+
+    def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
+        """See `AcousticModel.log_probs`. Windows too short for the model's receptive field are filled up with zeros."""
+        lengths = [len(window) for window in windows]
+        outputs = self._run([_at_least(window, self._shortest) for window in windows])
+        return [
+            output[: max(0, length // self.frame_samples - self._short_frames)]
+            for output, length in zip(outputs, lengths, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _run(self, windows: Sequence[FloatArray]) -> FloatArray:
+        """float32 of shape (windows, frames, vocabulary), frames of padding included."""
+        features = self._feature_extractor(
+            list(windows),
+            sampling_rate=SAMPLE_RATE,
+            padding="longest",
+            truncation=False,
+            return_attention_mask=self.pads,
+            return_tensors="pt",
+        )
+        inputs = {self._model.main_input_name: features[self._model.main_input_name].to(self._device, self._model.dtype)}
+        if self.pads:
+            inputs["attention_mask"] = features["attention_mask"].to(self._device)
+        logits: Tensor = self._model(**inputs).logits
+        return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+
+    def _probe(self) -> tuple[int, int]:
+        """(stride in samples, frames that a window's output is short of its length in strides)."""
+        short = round(_PROBE_S * SAMPLE_RATE)
+        noise = np.random.default_rng(0).normal(scale=0.01, size=short + _PROBE_STEP_SAMPLES).astype(np.float32)
+        try:
+            frames_short, frames_long = (self._run([noise[:length]]).shape[1] for length in (short, len(noise)))
+        except Exception as error:
+            raise ModelError(f"{self.name!r} does not run as a CTC model: {error}") from error
+        if frames_long <= frames_short or _PROBE_STEP_SAMPLES % (frames_long - frames_short):
+            raise ModelError(f"{self.name!r} gives {frames_long} frames for {len(noise)} samples: no even stride")
+        stride = _PROBE_STEP_SAMPLES // (frames_long - frames_short)
+        stated = getattr(self._model.config, "inputs_to_logits_ratio", stride)
+        if stated != stride:
+            raise ModelError(f"{self.name!r} states a stride of {stated} samples and has one of {stride}")
+        return stride, max(0, len(noise) // stride - frames_long)
+
+    def _find_shortest(self) -> int:
+        """The fewest samples, in strides, that the model takes without an error and answers with a frame."""
+        for strides in range(1, 64):
+            window = np.zeros(strides * self.frame_samples, dtype=np.float32)
+            try:
+                if self._run([window]).shape[1]:
+                    return len(window)
+            except Exception:
+                continue
+        raise ModelError(f"{self.name!r} does not take windows of a second")
+
+
+def _at_least(window: FloatArray, samples: int) -> FloatArray:
+    return np.pad(window, (0, samples - len(window))) if len(window) < samples else window

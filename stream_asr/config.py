@@ -1,0 +1,164 @@
+"""Every setting of the recognizer, once, with its unit in its name.
+
+The defaults are what the benchmarks favour for live captions; `docs/segmenter.md` and the README say how
+the figures behind them were obtained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stream_asr.errors import InputError
+
+SAMPLE_RATE = 16_000
+"""Samples a second everywhere inside the recognizer (mono, float32 in [-1, 1])."""
+
+SAMPLES_PER_MS = SAMPLE_RATE // 1000
+
+
+def ms_to_samples(duration_ms: int) -> int:
+    return duration_ms * SAMPLES_PER_MS
+
+
+def samples_to_ms(samples: int) -> int:
+    return round(samples / SAMPLES_PER_MS)
+
+
+def samples_to_s(samples: int) -> float:
+    return samples / SAMPLE_RATE
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmenterConfig:
+    """How speech is cut into utterances.
+
+    Raises:
+        InputError: a setting is outside its range; the message names the range.
+    """
+
+    aggressiveness: int = 3
+    """webrtcvad's mode: 0 calls much sound speech, 3 only what is clearly speech."""
+
+    vad_frame_ms: int = 10
+    """Length of the frames that webrtcvad judges: 10, 20 or 30."""
+
+    start_window_ms: int = 300
+    """An utterance starts when this stretch of audio ..."""
+
+    min_speech_ms: int = 210
+    """... holds at least this much voiced audio; anything shorter is taken for a click."""
+
+    pre_roll_ms: int = 250
+    """Audio kept before the first voiced frame: webrtcvad notices soft onsets late."""
+
+    endpoint_ms: int = 500
+    """An utterance ends when this stretch of audio is silent ..."""
+
+    endpoint_voiced_ratio: float = 0.1
+    """... but for this share of its frames."""
+
+    max_utterance_ms: int = 20_000
+    """The longest utterance. From three quarters of it on, ever shorter pauses end it."""
+
+    min_pause_ms: int = 80
+    """The pause that suffices just before the longest utterance is reached."""
+
+    def __post_init__(self) -> None:
+        _require(self.aggressiveness in (0, 1, 2, 3), f"aggressiveness is {self.aggressiveness}; it takes 0, 1, 2 or 3")
+        _require(self.vad_frame_ms in (10, 20, 30), f"vad_frame_ms is {self.vad_frame_ms}; webrtcvad takes 10, 20 or 30")
+        _require(
+            self.vad_frame_ms <= self.min_speech_ms <= self.start_window_ms,
+            f"min_speech_ms is {self.min_speech_ms}; it must lie between vad_frame_ms and start_window_ms",
+        )
+        _require(self.pre_roll_ms >= 0, f"pre_roll_ms is {self.pre_roll_ms}; it cannot be negative")
+        _require(0 <= self.endpoint_voiced_ratio < 0.5, "endpoint_voiced_ratio must be at least 0 and below 0.5")
+        _require(
+            self.vad_frame_ms <= self.min_pause_ms <= self.endpoint_ms,
+            f"min_pause_ms is {self.min_pause_ms}; it must lie between vad_frame_ms and endpoint_ms",
+        )
+        _require(
+            self.max_utterance_ms >= 2 * (self.start_window_ms + self.endpoint_ms),
+            f"max_utterance_ms is {self.max_utterance_ms}; it must be at least twice start_window_ms + endpoint_ms",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowConfig:
+    """Which stretches of an utterance the model sees; each is rounded up to whole model frames."""
+
+    left_context_ms: int = 4000
+    """Audio before the frames that are kept."""
+
+    commit_ms: int = 1600
+    """New audio for each commit window: the frames that are kept for good."""
+
+    right_context_ms: int = 800
+    """Audio after the frames that are kept."""
+
+    preview_interval_ms: int = 200
+    """New audio between two preview windows, at least."""
+
+    def __post_init__(self) -> None:
+        _require(self.left_context_ms >= 0, f"left_context_ms is {self.left_context_ms}; it cannot be negative")
+        _require(self.right_context_ms >= 0, f"right_context_ms is {self.right_context_ms}; it cannot be negative")
+        _require(self.commit_ms > 0, f"commit_ms is {self.commit_ms}; it must be above 0")
+        _require(self.preview_interval_ms > 0, f"preview_interval_ms is {self.preview_interval_ms}; it must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """How much work and audio may wait, and when a stream says that it falls behind."""
+
+    max_batch_size: int = 16
+    """Windows of one model pass, across streams."""
+
+    buffer_ms: int = 30_000
+    """Audio a stream holds; what arrives while it is full is counted, reported and heard as silence."""
+
+    max_pending_windows: int = 8
+    """Windows of one stream that wait for the model; past it the audio waits in the buffer."""
+
+    max_unread_events: int = 1024
+    """Events that a reader may leave unread; past it partials replace each other and the stream pauses."""
+
+    overload_lag_ms: int = 4000
+    """Lag at which a live stream reports `Overload`."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch_size", "max_pending_windows", "max_unread_events", "overload_lag_ms"):
+            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecognizerConfig:
+    """All of the above.
+
+    Raises:
+        InputError: settings that contradict each other.
+    """
+
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+    windows: WindowConfig = field(default_factory=WindowConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+
+    def __post_init__(self) -> None:
+        windows, segmenter = self.windows, self.segmenter
+        window_ms = windows.left_context_ms + windows.commit_ms + windows.right_context_ms
+        # A stream must be able to hold one whole window and the search for the start of the next
+        # utterance, twice over, or it would wait for room that never comes.
+        least_ms = 2 * (window_ms + segmenter.start_window_ms + segmenter.pre_roll_ms)
+        _require(
+            self.engine.buffer_ms >= least_ms,
+            f"buffer_ms is {self.engine.buffer_ms}; with these windows it must be at least {least_ms}",
+        )
+        natural_lag_ms = windows.commit_ms + windows.right_context_ms
+        _require(
+            self.engine.overload_lag_ms > natural_lag_ms,
+            f"overload_lag_ms is {self.engine.overload_lag_ms}; "
+            f"commit windows alone lag up to {natural_lag_ms} ms, so it must be above that",
+        )

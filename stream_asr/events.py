@@ -1,0 +1,131 @@
+"""What a stream says: frozen values whose times are positions in the audio, in seconds.
+
+`to_json` is the one wire form, shared by ``--format jsonl``, ``json`` and the websocket.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+
+def _ms_digits(seconds: float) -> float:
+    """Seconds to the millisecond: finer would only be noise from the 20 ms frames of the model."""
+    return round(seconds, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One recognised word.
+
+    Attributes:
+        start, end: seconds since the stream began; the frames in which the model spelled it.
+        confidence: mean posterior of its tokens, 0 to 1.
+    """
+
+    word: str
+    start: float
+    end: float
+    confidence: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "word": self.word,
+            "start": _ms_digits(self.start),
+            "end": _ms_digits(self.end),
+            "confidence": _ms_digits(self.confidence),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """The segmenter found speech; a `Final` with the same ``utterance`` will follow."""
+
+    type: ClassVar[str] = "speech_started"
+    utterance: int
+    start: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"type": self.type, "utterance": self.utterance, "start": _ms_digits(self.start)}
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The caption so far.
+
+    Attributes:
+        end: the newest audio that the text reflects.
+        stable: whole words that will not change any more; ``text`` begins with it.
+        text: all words, the newest of which may still change.
+    """
+
+    type: ClassVar[str] = "partial"
+    utterance: int
+    start: float
+    end: float
+    stable: str
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "utterance": self.utterance,
+            "start": _ms_digits(self.start),
+            "end": _ms_digits(self.end),
+            "stable": self.stable,
+            "text": self.text,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The caption of a finished utterance; ``text`` is empty where the model heard no words in it.
+
+    Attributes:
+        confidence: mean of the words' confidences, 0 to 1; 0 without words.
+    """
+
+    type: ClassVar[str] = "final"
+    utterance: int
+    start: float
+    end: float
+    text: str
+    confidence: float
+    words: tuple[Word, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "utterance": self.utterance,
+            "start": _ms_digits(self.start),
+            "end": _ms_digits(self.end),
+            "text": self.text,
+            "confidence": _ms_digits(self.confidence),
+            "words": [word.to_json() for word in self.words],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """The recognizer does not keep up: the captions are this far behind the audio."""
+
+    type: ClassVar[str] = "overload"
+    lag_ms: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"type": self.type, "lag_ms": self.lag_ms}
+
+
+@dataclass(frozen=True, slots=True)
+class AudioDropped:
+    """Audio that arrived while the stream's buffer was full, and was not recognised."""
+
+    type: ClassVar[str] = "audio_dropped"
+    start: float
+    end: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"type": self.type, "start": _ms_digits(self.start), "end": _ms_digits(self.end)}
+
+
+Event: TypeAlias = SpeechStarted | Partial | Final | Overload | AudioDropped

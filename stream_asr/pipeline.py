@@ -1,0 +1,323 @@
+"""One stream from samples to events: buffer, segmenter, windows and captions, without the model.
+
+The engine asks for windows, runs them, and hands the log-probabilities back. Everything here is a function
+of the samples and of that order, so it is tested without threads and without a clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from stream_asr.audio.ring_buffer import FloatArray, Gap, RingBuffer
+from stream_asr.captions import Caption
+from stream_asr.config import RecognizerConfig, ms_to_samples, samples_to_ms, samples_to_s
+from stream_asr.ctc import Labels
+from stream_asr.events import AudioDropped, Event, Overload, SpeechStarted
+from stream_asr.segmenter import Boundary, Segmenter, UtteranceEnd, UtteranceStart, VoiceDetector
+from stream_asr.windows import Window, WindowGeometry, WindowPlan
+
+_STEP_MS = 100
+"""Audio taken from the buffer at a time: small, so that a full queue of windows is noticed soon."""
+
+_OVERLOAD_REPEAT_MS = 1000
+"""Audio between two `Overload` events of a stream that stays behind."""
+
+_EXTENTS = 64
+"""Utterances remembered to tell how much of a gap fell into speech. Two would do: a gap sounds like silence."""
+
+
+class Priority(IntEnum):
+    """What the engine does first; lower is more urgent."""
+
+    FINAL = 0
+    """Windows of an utterance that has ended: somebody waits for its final."""
+
+    COMMIT = 1
+    PREVIEW = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Where every captured sample of a stream went.
+
+    Once the stream has ended, ``captured == recognised + silent + dropped``.
+
+    Attributes:
+        recognised: samples inside utterances.
+        silent: samples that the segmenter found no speech in.
+        dropped: samples lost because the buffer was full.
+        previews_skipped: previews that were due but gave way to something more urgent.
+    """
+
+    captured: int
+    recognised: int
+    silent: int
+    dropped: int
+    previews_skipped: int
+
+
+@dataclass(slots=True)
+class _Utterance:
+    start: int
+    plan: WindowPlan
+    caption: Caption
+    pending: int = 0
+    """Windows to be kept that wait for the model or are in it."""
+
+    end: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """A window that waits for the model; ``samples`` is float32 of shape (window.stop - window.start,)."""
+
+    window: Window
+    samples: FloatArray
+    utterance: _Utterance
+    is_preview: bool
+
+    @property
+    def priority(self) -> Priority:
+        if self.is_preview:
+            return Priority.PREVIEW
+        return Priority.COMMIT if self.utterance.end is None else Priority.FINAL
+
+
+class Pipeline:
+    """The state of one stream. One thread writes to `buffer`; another one, the engine's, calls the methods.
+
+    Args:
+        config: of the recognizer.
+        labels, frame_samples: of the model.
+        longest_samples: the longest window that the model takes, or None.
+        live: make previews and partials, and report `Overload`; the transcription of a file needs none of them.
+        detector: for the segmenter; webrtcvad unless given.
+    """
+
+    def __init__(
+        self,
+        config: RecognizerConfig,
+        labels: Labels,
+        frame_samples: int,
+        *,
+        longest_samples: int | None = None,
+        live: bool = True,
+        detector: VoiceDetector | None = None,
+    ) -> None:
+        self.buffer = RingBuffer(ms_to_samples(config.engine.buffer_ms))
+        self._config = config.engine
+        self._labels = labels
+        self._frame_samples = frame_samples
+        self._geometry = WindowGeometry.of(config.windows, frame_samples, longest_samples)
+        # A forced cut may not fall before frames that are kept already.
+        cut_search_ms = samples_to_ms(self._geometry.right)
+        self._segmenter = Segmenter(config.segmenter, frame_samples, cut_search_ms, detector)
+        self._live = live
+        self._read = 0
+        self._events: list[Event] = []
+        self._jobs: deque[Job] = deque()  # windows to be kept, oldest first
+        self._open: deque[_Utterance] = deque()  # started, final not made yet; only the first one is announced
+        self._started = 0
+        self._previewed = 0
+        self._preview_out = False
+        self._previews_skipped = 0
+        self._overload_at = 0
+        self._flush_at: int | None = None
+        self._ended = self._closed = False
+        self._extents: deque[tuple[int, int]] = deque(maxlen=_EXTENTS)
+        self._gaps: deque[Gap] = deque()
+        self._in_utterances = self._dropped_in_utterances = 0
+
+    # --- for the engine -----------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Take in audio from the buffer until there is no more, or enough windows wait."""
+        while len(self._jobs) < self._config.max_pending_windows:
+            if self._ended:
+                self.buffer.settle()  # the writer has left, so its side may be called from here
+            if not self._hear_next():
+                break
+        self._report()
+
+    def flush(self) -> None:
+        """End the utterance with the newest audio captured so far."""
+        self._flush_at = self.buffer.written
+
+    def end_of_audio(self) -> None:
+        """Nothing will be written any more."""
+        self._ended = True
+
+    @property
+    def next_kept(self) -> Job | None:
+        """The oldest window whose frames will be kept; `take` removes it."""
+        return self._jobs[0] if self._jobs else None
+
+    def take(self) -> Job:
+        return self._jobs.popleft()
+
+    @property
+    def next_preview(self) -> Window | None:
+        """A preview up to the newest audio, when one is due and nothing more important waits."""
+        if not self._live or self._preview_out or self._jobs or len(self._open) != 1:
+            return None
+        utterance, position = self._open[0], self._segmenter.position
+        if utterance.end is not None or position - self._previewed < self._geometry.preview_interval:
+            return None
+        window = utterance.plan.preview(position)
+        return None if window is None or window.stop <= utterance.caption.reflected else window
+
+    def take_preview(self, window: Window) -> Job:
+        """The job for `next_preview`; until it is delivered there will be no other."""
+        new = window.stop - self._previewed
+        self._previews_skipped += max(0, new // self._geometry.preview_interval - 1)
+        self._previewed = window.stop
+        self._preview_out = True
+        return Job(window, self._samples(window), self._open[0], is_preview=True)
+
+    def deliver(self, job: Job, log_probs: FloatArray) -> None:
+        """Take the model's output for ``job``: log-probabilities, float32, shape (frames, vocabulary)."""
+        utterance = job.utterance
+        if job.is_preview:
+            self._preview_out = False
+            utterance.caption.preview(job.window, log_probs)
+        else:
+            utterance.pending -= 1
+            utterance.caption.commit(job.window, log_probs)
+            # The right context of a commit window is as good as a preview up to there.
+            self._previewed = max(self._previewed, job.window.stop)
+        if utterance is self._open[0]:
+            self._show_partial()
+        self._make_finals()
+        self._report()
+
+    def take_events(self) -> list[Event]:
+        """The events since the last call, oldest first."""
+        events, self._events = self._events, []
+        return events
+
+    # --- for everybody ------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """The audio has ended and the last final was made."""
+        return self._closed and not self._open
+
+    @property
+    def lag_samples(self) -> int:
+        """Newest captured sample minus newest sample reflected in the captions."""
+        reflected = self._open[0].caption.reflected if self._open else self._segmenter.position
+        return max(0, self.buffer.captured - reflected)
+
+    @property
+    def counts(self) -> Counts:
+        captured, dropped = self.buffer.captured, self.buffer.dropped
+        recognised = self._in_utterances - self._dropped_in_utterances
+        return Counts(captured, recognised, captured - dropped - recognised, dropped, self._previews_skipped)
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    def _hear_next(self) -> bool:
+        """One step further into the buffer; False when there is nothing to do."""
+        stop = min(self.buffer.written, self._read + ms_to_samples(_STEP_MS))
+        if self._flush_at is not None:
+            stop = min(stop, self._flush_at)
+        if stop > self._read:
+            self._apply(self._segmenter.push(self.buffer.read(self._read, stop)))
+            self._read = stop
+            self._plan(self._segmenter.position)
+            self.buffer.release(self._needed_from())
+        elif self._flush_at is not None:
+            self._flush_at = None
+            self._apply(self._segmenter.flush())
+        elif self._ended and not self._closed:
+            self._closed = True
+            self._apply(self._segmenter.finish())
+        else:
+            return False
+        return True
+
+    def _apply(self, boundaries: list[Boundary]) -> None:
+        for boundary in boundaries:
+            if isinstance(boundary, UtteranceStart):
+                self._begin(boundary)
+            else:
+                self._end(boundary)
+
+    def _begin(self, boundary: UtteranceStart) -> None:
+        start = boundary.position
+        caption = Caption(self._started, start, self._labels, self._frame_samples)
+        self._open.append(_Utterance(start, WindowPlan(self._geometry, start), caption))
+        self._started += 1
+        self._previewed = start
+        if len(self._open) == 1:
+            self._announce()
+
+    def _end(self, boundary: UtteranceEnd) -> None:
+        # First the windows that were full before the end was known: which they are must not depend on how
+        # much audio arrived in one piece.
+        self._plan(boundary.decided_at)
+        utterance = self._open[-1]
+        utterance.end = boundary.position
+        if window := utterance.plan.last(boundary.position):
+            self._enqueue(utterance, window)
+        self._in_utterances += boundary.position - utterance.start
+        self._extents.append((utterance.start, boundary.position))
+        self._make_finals()
+
+    def _plan(self, position: int) -> None:
+        if self._open and self._open[-1].end is None:
+            for window in self._open[-1].plan.commits(position):
+                self._enqueue(self._open[-1], window)
+
+    def _enqueue(self, utterance: _Utterance, window: Window) -> None:
+        utterance.pending += 1
+        self._jobs.append(Job(window, self._samples(window), utterance, is_preview=False))
+
+    def _samples(self, window: Window) -> FloatArray:
+        """The window's audio, its last frame filled up with silence where the stream ends inside it."""
+        samples = self.buffer.read(window.start, window.stop)
+        missing = -len(samples) % self._frame_samples
+        return np.pad(samples, (0, missing)) if missing else samples
+
+    def _needed_from(self) -> int:
+        if self._open and self._open[-1].end is None:
+            return self._open[-1].plan.needed_from
+        return self._segmenter.earliest_start
+
+    def _announce(self) -> None:
+        utterance = self._open[0]
+        self._events.append(SpeechStarted(utterance.caption.utterance, samples_to_s(utterance.start)))
+        self._show_partial()
+
+    def _show_partial(self) -> None:
+        if self._live and self._open[0].end is None and (partial := self._open[0].caption.partial()):
+            self._events.append(partial)
+
+    def _make_finals(self) -> None:
+        while self._open and self._open[0].end is not None and not self._open[0].pending:
+            utterance = self._open.popleft()
+            assert utterance.end is not None
+            self._events.append(utterance.caption.final(utterance.end))
+            if self._open:
+                self._announce()
+
+    def _report(self) -> None:
+        for gap in self.buffer.take_gaps():
+            self._gaps.append(gap)
+            self._events.append(AudioDropped(samples_to_s(gap.start), samples_to_s(gap.stop)))
+        # A gap is accounted for once no utterance can reach into it any more.
+        settled = self._open[-1].start if self._open else self._segmenter.earliest_start
+        settled = self.buffer.captured if self._closed else settled
+        while self._gaps and self._gaps[0].stop <= settled:
+            gap = self._gaps.popleft()
+            for start, end in self._extents:
+                self._dropped_in_utterances += max(0, min(end, gap.stop) - max(start, gap.start))
+        lag_ms, captured = samples_to_ms(self.lag_samples), self.buffer.captured
+        overdue = captured - self._overload_at >= ms_to_samples(_OVERLOAD_REPEAT_MS)
+        if self._live and not self._ended and overdue and lag_ms > self._config.overload_lag_ms:
+            self._overload_at = captured
+            self._events.append(Overload(lag_ms))

@@ -1,0 +1,214 @@
+"""The public face: load a model once, then transcribe recordings and open live streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stream_asr.acoustic.base import AcousticModel
+from stream_asr.audio.files import BLOCK_S, AudioFile
+from stream_asr.audio.pcm import AudioBlock, AudioConverter
+from stream_asr.config import SAMPLE_RATE, RecognizerConfig
+from stream_asr.engine import Engine
+from stream_asr.errors import StreamASRError
+from stream_asr.events import Event, Final, Word
+from stream_asr.pipeline import Pipeline
+from stream_asr.segmenter import VoiceDetector
+from stream_asr.session import Session
+from stream_asr.stream import Stream
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+Progress = Callable[[float, "float | None"], None]
+"""Called with the seconds read so far and the length of the recording, where it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A recognised recording.
+
+    Attributes:
+        utterances: its finals that hold words, in order.
+        duration_s: length of the audio.
+    """
+
+    utterances: tuple[Final, ...]
+    duration_s: float
+
+    @property
+    def text(self) -> str:
+        return " ".join(final.text for final in self.utterances)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return tuple(word for final in self.utterances for word in final.words)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "text": self.text,
+            "duration": round(self.duration_s, 3),
+            "utterances": [final.to_json() for final in self.utterances],
+        }
+
+
+class Recognizer:
+    """A model, and the engine that runs it for any number of streams. Close it, or use it in a ``with``.
+
+    Args:
+        model: what `stream_asr.acoustic.load_model` returns, or anything that acts like it.
+        config: durations, thresholds and limits.
+        detector: makes a voice detector for each stream; webrtcvad unless given.
+    """
+
+    def __init__(
+        self,
+        model: AcousticModel,
+        config: RecognizerConfig | None = None,
+        *,
+        detector: Callable[[], VoiceDetector] | None = None,
+    ) -> None:
+        self.model = model
+        self.config = config or RecognizerConfig()
+        self._detector = detector
+        self._closed = False
+        self._engine = Engine(model, self.config.engine.max_batch_size)
+        self._engine.start()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path | None = None,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        config: RecognizerConfig | None = None,
+    ) -> Recognizer:
+        """Load a CTC model by hub name or from a local folder; without a name, the embedded English one.
+
+        Args:
+            device: auto, cpu, cuda or mps.
+            precision: auto, float32, float16 or int8.
+            threads: of the processor, for the model; all cores unless given.
+
+        Raises:
+            ModelError: it cannot be found, fetched or used; the message says what would work.
+            DeviceError: the device is not there.
+        """
+        from stream_asr.acoustic.loading import load_model
+
+        return cls(load_model(model, device=device, precision=precision, threads=threads), config)
+
+    def stream(
+        self, sample_rate: int = SAMPLE_RATE, *, channels: int = 1, encoding: str = "pcm_s16le", live: bool = True
+    ) -> Stream:
+        """Open a stream.
+
+        Args:
+            sample_rate: of the audio that will be fed, in Hz; any from 4 to 384 kHz.
+            channels: interleaved; they are averaged.
+            encoding: of audio fed as bytes.
+            live: make partials; without them only finals come, at the least cost.
+
+        Raises:
+            InputError: a rate, channel count or encoding outside what is accepted.
+            StreamASRError: the recognizer was closed.
+        """
+        if self._closed:
+            raise StreamASRError("this recognizer was closed")
+        converter = AudioConverter(sample_rate, channels, encoding)
+        pipeline = Pipeline(
+            self.config,
+            self.model.labels,
+            self.model.frame_samples,
+            longest_samples=self.model.longest_samples,
+            live=live,
+            detector=self._detector() if self._detector else None,
+        )
+        session = Session(pipeline, self.config.engine.max_unread_events)
+        self._engine.add(session)
+        return Stream(session, converter, self._engine.wake, lambda: self._engine.remove(session))
+
+    def transcribe(
+        self,
+        audio: str | Path | npt.NDArray[Any],
+        sample_rate: int = SAMPLE_RATE,
+        *,
+        progress: Progress | None = None,
+    ) -> Transcript:
+        """Recognise a recording of any length.
+
+        The text is byte for byte that of a live stream of the same audio.
+
+        Args:
+            audio: a file's path, or samples of shape (samples,) or (samples, channels).
+            sample_rate: of samples in an array, in Hz; files know theirs.
+            progress: called as the recording is read.
+
+        Raises:
+            InputError: the file or the array is not usable audio.
+        """
+        read_s = 0.0
+
+        def count(done_s: float, total_s: float | None) -> None:
+            nonlocal read_s
+            read_s = done_s
+            if progress is not None:
+                progress(done_s, total_s)
+
+        finals = tuple(final for final in self.iter_finals(audio, sample_rate, progress=count) if final.text)
+        return Transcript(finals, read_s)
+
+    def iter_finals(
+        self,
+        audio: str | Path | npt.NDArray[Any],
+        sample_rate: int = SAMPLE_RATE,
+        *,
+        progress: Progress | None = None,
+    ) -> Iterator[Final]:
+        """The finals of `transcribe` one by one, as they are ready, those without words included."""
+        with ExitStack() as stack:
+            if isinstance(audio, str | Path):
+                file = stack.enter_context(AudioFile(audio))
+                rate, channels, total_s = file.sample_rate, file.channels, file.seconds
+                blocks: Iterable[AudioBlock] = file
+            else:
+                array = np.asarray(audio)
+                rate, channels, total_s = sample_rate, 1 if array.ndim < 2 else array.shape[1], len(array) / sample_rate
+                size = max(1, round(BLOCK_S * rate))
+                blocks = (array[at : at + size] for at in range(0, len(array), size))
+            stream = stack.enter_context(self.stream(rate, channels=channels, live=False))
+            for block in blocks:
+                stream.feed(block)
+                stream.drain()
+                yield from _finals(stream.poll())
+                if progress is not None:
+                    progress(stream.received_s, total_s)
+            stream.finish()
+            yield from _finals(stream)
+            if progress is not None:
+                progress(stream.received_s, stream.received_s)
+
+    def close(self) -> None:
+        """Stop the engine. Streams that are still open fail with an error that says so."""
+        self._closed = True
+        self._engine.close()
+
+    def __enter__(self) -> Recognizer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _finals(events: Iterable[Event]) -> Iterator[Final]:
+    return (event for event in events if isinstance(event, Final))

@@ -1,0 +1,158 @@
+"""One live stream as its user sees it: audio in, events out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING
+
+from stream_asr.audio.pcm import AudioBlock, AudioConverter
+from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.config import samples_to_ms, samples_to_s
+from stream_asr.errors import StreamASRError
+from stream_asr.events import Event
+from stream_asr.pipeline import Counts
+from stream_asr.session import Session
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class Stream:
+    """Made by `Recognizer.stream`. One thread (or task) feeds it; the same or another one reads events.
+
+    Leaving its ``with`` block closes it at once. To get the last words, call `finish` and read to the end first.
+    """
+
+    def __init__(
+        self, session: Session, converter: AudioConverter, wake: Callable[[], None], close: Callable[[], None]
+    ) -> None:
+        self._session = session
+        self._converter = converter
+        self._wake = wake
+        self._close = close
+        self._finished = False
+
+    def feed(self, block: AudioBlock) -> int:
+        """Add audio, without ever waiting for the model.
+
+        Args:
+            block: bytes in the stream's encoding, or an array of int16, int32, float32 or float64, of shape
+                (values,) interleaved or (samples, channels), of any length.
+
+        Returns:
+            How many samples (at 16 kHz) were dropped because the buffer is full; an `AudioDropped` event
+            reports them, too. It stays 0 for audio that comes in real time on a machine that keeps up; to
+            feed faster than that, call `drain` between blocks shorter than half the buffer.
+
+        Raises:
+            InputError: the block cannot be audio of this stream; nothing of it was taken.
+            StreamASRError: the stream was finished or closed.
+        """
+        if self._finished:
+            raise StreamASRError("this stream was finished; it takes no more audio")
+        dropped = self._write(self._converter.push(block))
+        self._wake()
+        return dropped
+
+    def _write(self, samples: FloatArray) -> int:
+        return self._session.pipeline.buffer.write(samples)
+
+    def flush(self) -> None:
+        """Ask for a final of all audio fed so far, without waiting for the speaker to pause."""
+        self._session.pipeline.flush()
+        self._wake()
+
+    def finish(self) -> None:
+        """There is no more audio. The events that are left end with the last final. Calling it again does nothing."""
+        if not self._finished:
+            self._finished = True
+            self._write(self._converter.finish())
+            self._session.pipeline.end_of_audio()
+            self._wake()
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Wait until at least half of the buffer is free; for sources that are faster than real time.
+
+        Returns:
+            False if ``timeout_s`` passed before. Reading events is up to the caller: a stream whose events
+            nobody reads stands still after a while.
+        """
+        buffer = self._session.pipeline.buffer
+        return self._session.wait(lambda: buffer.free >= buffer.capacity // 2, timeout_s)
+
+    def poll(self) -> list[Event]:
+        """The events that are ready now, oldest first; never waits.
+
+        Raises:
+            StreamASRError: the stream failed; what was recognised before was returned by earlier calls.
+        """
+        events = self._session.take()
+        self._wake()  # the engine may have stopped for want of room
+        return events
+
+    def __iter__(self) -> Iterator[Event]:
+        """All events to come; ends after the last final, so another thread must feed or `finish` come first."""
+        while True:
+            self._session.wait_for_events()
+            events = self.poll()
+            if not events and self._session.ended:
+                return
+            yield from events
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """The same for ``async for``; waits without blocking the event loop."""
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def notify() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(changed.set)
+
+        unsubscribe = self._session.subscribe(notify)
+        try:
+            while True:
+                changed.clear()
+                ended = self._session.ended
+                events = self.poll()
+                for event in events:
+                    yield event
+                if not events:
+                    if ended:
+                        return
+                    await changed.wait()
+        finally:
+            unsubscribe()
+
+    @property
+    def received_s(self) -> float:
+        """Seconds of audio taken in so far, dropped ones included."""
+        return samples_to_s(self._session.pipeline.buffer.captured)
+
+    @property
+    def lag_ms(self) -> int:
+        """How far the captions are behind the newest audio."""
+        return samples_to_ms(self._session.pipeline.lag_samples)
+
+    @property
+    def counts(self) -> Counts:
+        """Where the samples went; exact once the last event was read."""
+        return self._session.pipeline.counts
+
+    @property
+    def trailing_bytes(self) -> int:
+        """Bytes fed that do not make up a whole sample of every channel."""
+        return self._converter.trailing_bytes
+
+    def close(self) -> None:
+        """Give up what was not recognised yet. Calling it again does nothing."""
+        self._finished = True
+        self._session.fail(StreamASRError("this stream was closed"))
+        self._close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,105 @@
+"""Which windows of an utterance the model sees, and which of their frames are kept.
+
+Commit windows lie on a grid fixed by the utterance's own samples: window i covers [iS - L, iS + S + R) of it
+and the frames of its middle S samples are kept. They alone decide the text that stays, so that text depends
+neither on pacing nor on load. Preview windows reach up to the newest audio in between; their text is shown
+and thrown away.
+
+Source: the stride trimming of overlapping CTC windows, as in "Making automatic speech recognition work on
+large files with Wav2Vec2 in Transformers" (Patry, 2022), on a grid that is independent of chunk sizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stream_asr.config import WindowConfig, ms_to_samples
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Absolute sample positions: the model is given [start, stop); frames of [keep_start, keep_stop) are kept.
+
+    Kept frames of a preview are the ones that lie beyond what is committed.
+    """
+
+    start: int
+    stop: int
+    keep_start: int
+    keep_stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowGeometry:
+    """L, S and R in samples, each a whole number of model frames."""
+
+    left: int
+    commit: int
+    right: int
+    preview_interval: int
+    grid: int
+
+    @classmethod
+    def of(cls, config: WindowConfig, grid_samples: int, longest_samples: int | None = None) -> WindowGeometry:
+        """Round up to frames of ``grid_samples``; shorten L where the model takes no more than ``longest_samples``.
+
+        Raises:
+            ValueError: the model's longest input has no room for S + R.
+        """
+
+        def on_grid(duration_ms: int) -> int:
+            return -(-ms_to_samples(duration_ms) // grid_samples) * grid_samples
+
+        left, commit, right = map(on_grid, (config.left_context_ms, config.commit_ms, config.right_context_ms))
+        if longest_samples is not None:
+            room = longest_samples - commit - right
+            if room < 0:
+                raise ValueError(f"commit_ms + right_context_ms exceed the model's longest input of {longest_samples} samples")
+            left = min(left, room - room % grid_samples)
+        return cls(left, commit, right, on_grid(config.preview_interval_ms), grid_samples)
+
+
+class WindowPlan:
+    """The windows of one utterance that starts at the absolute sample ``start``."""
+
+    def __init__(self, geometry: WindowGeometry, start: int) -> None:
+        self._geometry = geometry
+        self._start = start
+        self._committed = start
+
+    @property
+    def committed(self) -> int:
+        """Samples before this are covered by commit windows already handed out."""
+        return self._committed
+
+    @property
+    def needed_from(self) -> int:
+        """Samples before this appear in no window to come."""
+        return max(self._start, self._committed - self._geometry.left)
+
+    def commits(self, position: int) -> list[Window]:
+        """The commit windows that are full once ``position`` samples were heard and were not handed out yet."""
+        geometry, windows = self._geometry, []
+        while self._committed + geometry.commit + geometry.right <= position:
+            keep_stop = self._committed + geometry.commit
+            windows.append(Window(self.needed_from, keep_stop + geometry.right, self._committed, keep_stop))
+            self._committed = keep_stop
+        return windows
+
+    def preview(self, position: int) -> Window | None:
+        """The window up to the newest whole frame before ``position``, or None when it would keep nothing."""
+        stop = position - (position - self._start) % self._geometry.grid
+        if stop <= self._committed:
+            return None
+        return Window(self.needed_from, stop, self._committed, stop)
+
+    def last(self, end: int) -> Window | None:
+        """The window that keeps all that is left of an utterance that ends at ``end``.
+
+        An utterance too short for a commit window is thus recognised in one pass over the whole of it.
+        """
+        if end <= self._committed:
+            return None
+        window = Window(self.needed_from, end, self._committed, end)
+        self._committed = end
+        return window
