@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.config import samples_to_s
 from stream_asr.ctc import Labels, Path, decode
 from stream_asr.events import Final, Partial
-from stream_asr.config import samples_to_s
 from stream_asr.windows import Window
-from stream_asr.audio.ring_buffer import FloatArray
 
 
 class Caption:

@@ -70,7 +70,9 @@ class SegmenterConfig:
 
     def __post_init__(self) -> None:
         _require(self.aggressiveness in (0, 1, 2, 3), f"aggressiveness is {self.aggressiveness}; it takes 0, 1, 2 or 3")
-        _require(self.vad_frame_ms in (10, 20, 30), f"vad_frame_ms is {self.vad_frame_ms}; webrtcvad takes 10, 20 or 30")
+        _require(
+            self.vad_frame_ms in (10, 20, 30), f"vad_frame_ms is {self.vad_frame_ms}; webrtcvad takes 10, 20 or 30"
+        )
         _require(
             self.vad_frame_ms <= self.min_speech_ms <= self.start_window_ms,
             f"min_speech_ms is {self.min_speech_ms}; it must lie between vad_frame_ms and start_window_ms",

@@ -156,7 +156,7 @@ def decode(path: Path, labels: Labels, frame_samples: int) -> Hypothesis:
 
 
 def _runs(path: Path) -> list[tuple[int, int, int, float]]:
-    """Runs of one id: (id, first frame, frame after the last, highest posterior), frames counted from the path's start."""
+    """Runs of one id: (id, first frame, frame after the last, peak posterior); frames count from the path's start."""
     if not len(path.ids):
         return []
     firsts = np.concatenate([[0], np.flatnonzero(np.diff(path.ids)) + 1])

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import pairwise
 
 from stream_asr.events import Event, Final, Partial
 
@@ -107,7 +108,7 @@ def _appearances(shown: list[tuple[float, Partial | Final]], final: Final) -> tu
 def _revisions(texts: list[list[str]]) -> int:
     """Words shown that the next caption did not have in the same place."""
     count = 0
-    for before, after in zip(texts, texts[1:], strict=False):
+    for before, after in pairwise(texts):
         same = next((at for at, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), None)
         count += len(before) - (min(len(before), len(after)) if same is None else same)
     return count

@@ -54,7 +54,9 @@ class WindowGeometry:
         if longest_samples is not None:
             room = longest_samples - commit - right
             if room < 0:
-                raise ValueError(f"commit_ms + right_context_ms exceed the model's longest input of {longest_samples} samples")
+                raise ValueError(
+                    f"commit_ms + right_context_ms exceed the model's longest input of {longest_samples} samples"
+                )
             left = min(left, room - room % grid_samples)
         return cls(left, commit, right, on_grid(config.preview_interval_ms), grid_samples)
 

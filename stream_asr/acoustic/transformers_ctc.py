@@ -35,9 +35,7 @@ class TransformersCTC:
         ModelError: the model does not run, or its frames are not evenly spaced.
     """
 
-    def __init__(
-        self, name: str, model: Any, feature_extractor: Any, labels: Labels, *, device: torch.device
-    ) -> None:
+    def __init__(self, name: str, model: Any, feature_extractor: Any, labels: Labels, *, device: torch.device) -> None:
         self.name = name
         self.labels = labels
         self._model = model
@@ -80,7 +78,9 @@ class TransformersCTC:
             return_attention_mask=self.pads,
             return_tensors="pt",
         )
-        inputs = {self._model.main_input_name: features[self._model.main_input_name].to(self._device, self._model.dtype)}
+        inputs = {
+            self._model.main_input_name: features[self._model.main_input_name].to(self._device, self._model.dtype)
+        }
         if self.pads:
             inputs["attention_mask"] = features["attention_mask"].to(self._device)
         logits: Tensor = self._model(**inputs).logits

@@ -117,7 +117,7 @@ class WhisperForCTC(PreTrainedModel):
         super().__init__(config)
         self.encoder = _Encoder(config)
         self.ctc_head = nn.Linear(config.d_model, config.vocab_size)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Conv1d | nn.Embedding):

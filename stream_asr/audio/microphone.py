@@ -130,7 +130,9 @@ class Microphone:
             except self._sounddevice.PortAudioError:
                 continue
             return rate
-        raise DeviceError(f"input {self.device.name!r} opens at none of the usual sample rates; another program may hold it")
+        raise DeviceError(
+            f"input {self.device.name!r} opens at none of the usual sample rates; another program may hold it"
+        )
 
     @property
     def _channels(self) -> int:

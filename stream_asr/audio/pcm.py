@@ -42,14 +42,19 @@ def _alaw_table() -> FloatArray:
 _MULAW, _ALAW = _mulaw_table(), _alaw_table()
 
 
+def _scaled(integers: npt.NDArray[Any], full_scale: float) -> FloatArray:
+    scaled: FloatArray = integers.astype(np.float32) / np.float32(full_scale)
+    return scaled
+
+
 def _s24le(raw: npt.NDArray[np.uint8]) -> FloatArray:
     octets = raw.reshape(-1, 3).astype(np.int32)
     value = octets[:, 0] | octets[:, 1] << 8 | (octets[:, 2] ^ 0x80) - 0x80 << 16
-    return value.astype(np.float32) / np.float32(2**23)
+    return _scaled(value, 2**23)
 
 
 def _full_scale(dtype: str, scale: float) -> Callable[[npt.NDArray[np.uint8]], FloatArray]:
-    return lambda raw: raw.view(dtype).astype(np.float32) / np.float32(scale)
+    return lambda raw: _scaled(raw.view(dtype), scale)
 
 
 ENCODINGS: dict[str, tuple[int, Callable[[npt.NDArray[np.uint8]], FloatArray]]] = {
@@ -143,7 +148,7 @@ class AudioConverter:
         if block.ndim not in (1, 2):
             raise InputError(f"a block of {block.ndim} dimensions; (values,) and (samples, channels) are accepted")
         if block.dtype.name in _ARRAY_SCALES:
-            return block.reshape(-1).astype(np.float32) / np.float32(_ARRAY_SCALES[block.dtype.name])
+            return _scaled(block.reshape(-1), _ARRAY_SCALES[block.dtype.name])
         if block.dtype.kind != "f":
             raise InputError(f"a block of {block.dtype}; bytes, int16, int32, float32 and float64 are accepted")
         values = block.reshape(-1).astype(np.float32)
@@ -168,4 +173,5 @@ class AudioConverter:
         whole = len(joined) - len(joined) % self.channels
         self._values = joined[whole:].copy()
         self._frames += whole // self.channels
-        return joined[:whole].reshape(-1, self.channels).mean(axis=1, dtype=np.float32)
+        mono: FloatArray = joined[:whole].reshape(-1, self.channels).mean(axis=1, dtype=np.float32)
+        return mono

@@ -112,7 +112,9 @@ class RingBuffer:
             IndexError: some of them were released already or have not arrived.
         """
         if not self._released <= start <= stop <= self._written:
-            raise IndexError(f"samples [{start}, {stop}) asked of a buffer that holds [{self._released}, {self._written})")
+            raise IndexError(
+                f"samples [{start}, {stop}) asked of a buffer that holds [{self._released}, {self._written})"
+            )
         at, length = start % self.capacity, stop - start
         first = min(length, self.capacity - at)
         block = np.empty(length, dtype=np.float32)

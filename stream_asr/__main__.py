@@ -1,0 +1,6 @@
+"""``python -m stream_asr`` is ``stream-asr``."""
+
+from stream_asr.cli import main
+
+if __name__ == "__main__":
+    main()

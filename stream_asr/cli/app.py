@@ -1,0 +1,280 @@
+"""The commands. Each one checks what it was given, then hands over."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from stream_asr.errors import InputError
+
+if TYPE_CHECKING:
+    from stream_asr.recognizer import Recognizer
+
+app = typer.Typer(
+    name="stream-asr",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Live captions from a microphone, a file or a pipe.\n\nStart with [bold]stream-asr demo[/bold].",
+)
+
+
+class Device(str, Enum):
+    auto, cpu, cuda, mps = "auto", "cpu", "cuda", "mps"
+
+
+class Precision(str, Enum):
+    auto, float32, float16, int8 = "auto", "float32", "float16", "int8"
+
+
+class TranscriptFormat(str, Enum):
+    text, json, srt, vtt = "text", "json", "srt", "vtt"
+
+
+class LiveFormat(str, Enum):
+    text, jsonl = "text", "jsonl"
+
+
+class Pace(str, Enum):
+    realtime, max = "realtime", "max"
+
+
+class Encoding(str, Enum):
+    pcm_s16le, pcm_s24le, pcm_s32le = "pcm_s16le", "pcm_s24le", "pcm_s32le"
+    pcm_f32le, mulaw, alaw = "pcm_f32le", "mulaw", "alaw"
+
+
+_MODEL, _SPEECH = "Model", "Speech detection"
+
+ModelName = Annotated[
+    Optional[str],
+    typer.Option(
+        "--model",
+        "-m",
+        help="Hub name or folder of a CTC model. [dim]default: embedded-en[/dim]",
+        rich_help_panel=_MODEL,
+    ),
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where the model runs.", rich_help_panel=_MODEL)]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="auto is float16 on CUDA, else float32.", rich_help_panel=_MODEL)
+]
+Threads = Annotated[
+    Optional[int], typer.Option("--threads", min=1, help="Processor threads for the model.", rich_help_panel=_MODEL)
+]
+Aggressiveness = Annotated[
+    int,
+    typer.Option(
+        "--aggressiveness", min=0, max=3, help="webrtcvad's mode; 3 is the strictest.", rich_help_panel=_SPEECH
+    ),
+]
+EndpointMs = Annotated[
+    int, typer.Option("--endpoint-ms", help="Silence that ends an utterance.", rich_help_panel=_SPEECH)
+]
+MaxUtteranceMs = Annotated[int, typer.Option("--max-utterance-ms", help="Longest utterance.", rich_help_panel=_SPEECH)]
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from stream_asr import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def _recognizer(
+    model: str | None,
+    device: Device,
+    precision: Precision,
+    threads: int | None,
+    aggressiveness: int = 3,
+    endpoint_ms: int = 500,
+    max_utterance_ms: int = 20_000,
+) -> Recognizer:
+    from stream_asr.config import RecognizerConfig, SegmenterConfig
+
+    # Settings first: a wrong one should not cost the seconds that loading takes.
+    config = RecognizerConfig(
+        segmenter=SegmenterConfig(
+            aggressiveness=aggressiveness, endpoint_ms=endpoint_ms, max_utterance_ms=max_utterance_ms
+        )
+    )
+    from rich.console import Console
+
+    from stream_asr.recognizer import Recognizer
+
+    with Console(stderr=True).status("loading the model ..."):
+        return Recognizer.from_pretrained(
+            model, device=device.value, precision=precision.value, threads=threads, config=config
+        )
+
+
+@app.command()
+def demo(
+    model: ModelName = None,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.auto,
+    threads: Threads = None,
+) -> None:
+    """Caption the bundled recording as if it were spoken now, then show latencies and speed."""
+    from stream_asr.cli import live
+
+    with _recognizer(model, device, precision, threads) as recognizer:
+        live.demo(recognizer)
+
+
+@app.command()
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(help="Recordings of any length, format and rate.", show_default=False)],
+    form: Annotated[
+        TranscriptFormat, typer.Option("--format", "-f", help="json has words with times and confidences.")
+    ] = TranscriptFormat.text,
+    output: Annotated[
+        Optional[Path],
+        typer.Option("--output", "-o", help="A file, or a folder for several. [dim]default: stdout[/dim]"),
+    ] = None,
+    model: ModelName = None,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.auto,
+    threads: Threads = None,
+    aggressiveness: Aggressiveness = 3,
+    endpoint_ms: EndpointMs = 500,
+    max_utterance_ms: MaxUtteranceMs = 20_000,
+) -> None:
+    """Write down recordings.
+
+    Examples:
+
+      stream-asr transcribe talk.mp3
+
+      stream-asr transcribe talk.mp3 --format srt --output talk.srt
+
+      stream-asr transcribe *.flac --format json --output transcripts/
+    """
+    from stream_asr.audio.files import AudioFile
+    from stream_asr.cli import batch
+    from stream_asr.cli.formats import output_paths
+
+    targets = output_paths(files, output, form.value)
+    for path in files:
+        AudioFile(path).close()  # a wrong name should not be found out after an hour of other files
+    with _recognizer(model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms) as recognizer:
+        batch.transcribe(recognizer, files, targets, form.value)
+
+
+@app.command()
+def listen(
+    source: Annotated[
+        Optional[str],
+        typer.Argument(help="[bold]-[/bold] reads raw PCM from stdin in place of the microphone.", show_default=False),
+    ] = None,
+    input_device: Annotated[
+        Optional[str], typer.Option("--input-device", "-i", help="Number or part of a name; see `stream-asr devices`.")
+    ] = None,
+    save: Annotated[
+        Optional[list[Path]],
+        typer.Option(
+            "--save", help="Also save the sound (.wav, .flac) or captions (.txt, .jsonl, .srt, .vtt). Repeatable."
+        ),
+    ] = None,
+    form: Annotated[LiveFormat, typer.Option("--format", "-f", help="jsonl prints every event.")] = LiveFormat.text,
+    sample_rate: Annotated[int, typer.Option("--sample-rate", "-r", help="Of raw PCM, in Hz.")] = 16_000,
+    channels: Annotated[int, typer.Option("--channels", help="Of raw PCM, interleaved.")] = 1,
+    encoding: Annotated[Encoding, typer.Option("--encoding", help="Of raw PCM.")] = Encoding.pcm_s16le,
+    model: ModelName = None,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.auto,
+    threads: Threads = None,
+    aggressiveness: Aggressiveness = 3,
+    endpoint_ms: EndpointMs = 500,
+    max_utterance_ms: MaxUtteranceMs = 20_000,
+) -> None:
+    """Caption the microphone until Ctrl-C.
+
+    Examples:
+
+      stream-asr listen --save meeting.wav --save meeting.srt
+
+      ffmpeg -i rtsp://camera/live -f s16le -ar 16000 -ac 1 - | stream-asr listen -
+    """
+    from stream_asr.audio.microphone import Microphone
+    from stream_asr.audio.pcm import AudioConverter
+    from stream_asr.cli import live
+
+    if source not in (None, "-"):
+        raise InputError(
+            f"listen takes `-` or nothing, not {source!r}; for a file there is `stream-asr stream {source}`"
+        )
+    settings = (model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms)
+    if source == "-":
+        converter = AudioConverter(sample_rate, channels, encoding.value)
+        with _recognizer(*settings) as recognizer:
+            live.listen_to_pipe(recognizer, sys.stdin.buffer, converter, form.value, save or [])
+    else:
+        microphone = Microphone(input_device)
+        with _recognizer(*settings) as recognizer:
+            live.listen_to_microphone(recognizer, microphone, form.value, save or [])
+
+
+@app.command()
+def stream(
+    file: Annotated[Path, typer.Argument(help="A recording.", show_default=False)],
+    pace: Annotated[
+        Pace, typer.Option("--pace", help="realtime, like a microphone, or as fast as it goes.")
+    ] = Pace.realtime,
+    form: Annotated[
+        LiveFormat, typer.Option("--format", "-f", help="jsonl prints every event, text the captions.")
+    ] = LiveFormat.jsonl,
+    model: ModelName = None,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.auto,
+    threads: Threads = None,
+    aggressiveness: Aggressiveness = 3,
+    endpoint_ms: EndpointMs = 500,
+    max_utterance_ms: MaxUtteranceMs = 20_000,
+) -> None:
+    """Send a recording through the live path, partial captions and all; one event a line."""
+    from stream_asr.audio.files import AudioFile
+    from stream_asr.cli import live
+
+    with (
+        AudioFile(file) as audio,
+        _recognizer(model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms) as recognizer,
+    ):
+        live.stream_file(recognizer, audio, form.value, realtime=pace is Pace.realtime)
+
+
+@app.command()
+def devices() -> None:
+    """List the microphones and other inputs; * marks the default."""
+    from stream_asr.audio.microphone import input_devices
+
+    found = input_devices()
+    if not found:
+        print("no audio input was found", file=sys.stderr)
+    for device in found:
+        mark = "*" if device.is_default else " "
+        print(f"{mark} {device.index:>3}  {device.name}  ({device.channels} ch, {device.sample_rate} Hz)")
+
+
+@app.command()
+def models() -> None:
+    """List what can be loaded without a download, and what is recommended."""
+    from stream_asr.acoustic.catalog import CATALOG
+
+    for entry in CATALOG:
+        where = "downloads at first use" if entry.needs_download else "no download"
+        print(f"{entry.name:<30} {entry.parameters_m:>6.1f} M  {where:<24}{entry.about}")
+    print(
+        "\nAny other CTC model of Transformers works too: --model NAME/ON-THE-HUB or --model path/to/folder",
+        file=sys.stderr,
+    )

@@ -1,0 +1,106 @@
+"""Recordings to transcripts, with a progress bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from stream_asr.cli.formats import open_for_writing, render
+from stream_asr.cli.interrupt import Interrupt, interruptible
+from stream_asr.errors import InputError
+from stream_asr.events import Final
+from stream_asr.recognizer import Recognizer, Transcript
+
+
+def transcribe(recognizer: Recognizer, files: Sequence[Path], targets: Sequence[Path | None], form: str) -> None:
+    """Transcribe ``files`` into ``targets``; None is stdout.
+
+    Ctrl-C writes what was recognised until then.
+
+    Raises:
+        InputError: a target cannot be written, or a file breaks off; transcripts until then are written.
+        KeyboardInterrupt: the user stopped it.
+    """
+    outputs = [None if target is None else open_for_writing(target) for target in targets]
+    several = len(files) > 1
+    collected = []
+    with _progress() as progress, interruptible() as interrupt:
+        for path, output in zip(files, outputs, strict=True):
+            task = progress.add_task(path.name, total=None)
+            transcript, failure = _one(recognizer, path, progress, task, interrupt)
+            if not transcript.utterances and failure is None and not interrupt:
+                print(f"stream-asr: no speech in the {transcript.duration_s:.2f} s of {path}", file=sys.stderr)
+            if output is not None:
+                with output:
+                    output.write(render(transcript, form))
+            elif several and form == "json":
+                collected.append({"file": str(path), **transcript.to_json()})
+            else:
+                if several:
+                    print(f"==> {path} <==")
+                sys.stdout.write(render(transcript, form))
+                sys.stdout.flush()
+            if failure is not None:
+                raise failure
+            if interrupt:
+                break
+    if collected:
+        print(json.dumps(collected, ensure_ascii=False, indent=2))
+    if interrupt:
+        raise KeyboardInterrupt
+
+
+def _one(
+    recognizer: Recognizer, path: Path, progress: Progress, task: TaskID, interrupt: Interrupt
+) -> tuple[Transcript, InputError | None]:
+    """The transcript as far as it went, and why it went no further."""
+    finals: list[Final] = []
+    read_s = 0.0
+
+    def advance(done_s: float, total_s: float | None) -> None:
+        nonlocal read_s
+        read_s = done_s
+        progress.update(task, completed=done_s, total=total_s)
+        if interrupt:
+            raise _StoppedError
+
+    failure: InputError | None = None
+    try:
+        for final in recognizer.iter_finals(path, progress=advance):
+            finals.append(final)
+    except _StoppedError:
+        pass
+    except InputError as error:
+        failure = error
+    return Transcript(tuple(final for final in finals if final.text), read_s), failure
+
+
+class _StoppedError(Exception):
+    """The user pressed Ctrl-C; raised inside the progress callback to leave the recognizer in good order."""
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed:.0f} s of audio"),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

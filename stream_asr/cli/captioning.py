@@ -1,0 +1,80 @@
+"""The loop between a source of audio, a stream and a view."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.cli.formats import Recording
+from stream_asr.cli.interrupt import Interrupt
+from stream_asr.cli.views import View
+from stream_asr.errors import StreamASRError
+from stream_asr.events import Event
+from stream_asr.latency import Arrival
+from stream_asr.stream import Stream
+
+_SILENCE_DB, _SILENCE_POWER = -90.0, 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of a stream: its events with their arrival times, and why the source broke off, if it did."""
+
+    arrivals: tuple[Arrival, ...]
+    failure: StreamASRError | None
+
+
+def caption(
+    stream: Stream,
+    blocks: Iterable[FloatArray],
+    view: View,
+    interrupt: Interrupt,
+    *,
+    wait_for_room: bool = False,
+    recordings: Sequence[Recording] = (),
+) -> Run:
+    """Feed a stream until its source ends, fails or is interrupted; then show what is left of its events.
+
+    Args:
+        wait_for_room: for sources that are faster than real time.
+        recordings: are given the sound and the captions as well.
+    """
+    arrivals: list[Arrival] = []
+    failure: StreamASRError | None = None
+    start = time.monotonic()
+
+    def show(events: Iterable[Event]) -> None:
+        for event in events:
+            arrivals.append(Arrival(time.monotonic() - start, event))
+            view.show(event)
+            for recording in recordings:
+                recording.note(event)
+
+    try:
+        for block in blocks:
+            if len(block):
+                stream.feed(block)
+                view.tick(stream.received_s, _level_db(block), stream.lag_ms)
+                for recording in recordings:
+                    recording.hear(block)
+                if wait_for_room:
+                    stream.drain()
+            show(stream.poll())
+            if interrupt:
+                break
+    except StreamASRError as error:
+        # The source is gone; what it gave until then is still recognised.
+        failure = error
+    stream.finish()
+    show(stream)
+    return Run(tuple(arrivals), failure)
+
+
+def _level_db(block: FloatArray) -> float:
+    """Loudness of a block in dB below full scale."""
+    power = float(np.square(block, dtype=np.float64).mean())
+    return 10 * float(np.log10(power)) if power > _SILENCE_POWER else _SILENCE_DB

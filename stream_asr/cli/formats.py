@@ -1,0 +1,128 @@
+"""Transcripts as text, JSON and subtitles, and the files that they go to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from stream_asr.errors import InputError
+from stream_asr.events import Event, Final
+
+if TYPE_CHECKING:
+    import soundfile
+
+    from stream_asr.audio.ring_buffer import FloatArray
+    from stream_asr.recognizer import Transcript
+
+FORMATS = ("text", "json", "srt", "vtt")
+SUFFIXES = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
+
+_CAPTION_FILES = {".txt": "text", ".jsonl": "jsonl", ".srt": "srt", ".vtt": "vtt"}
+_AUDIO_FILES = (".wav", ".flac")
+
+
+def render(transcript: Transcript, form: str) -> str:
+    """A transcript in one of `FORMATS`, with the newline at its end."""
+    from stream_asr import subtitles
+
+    if form == "json":
+        return json.dumps(transcript.to_json(), ensure_ascii=False, indent=2) + "\n"
+    if form == "text":
+        return "".join(f"{final.text}\n" for final in transcript.utterances)
+    return subtitles.srt(transcript.utterances) if form == "srt" else subtitles.vtt(transcript.utterances)
+
+
+def open_for_writing(path: Path) -> TextIO:
+    """Open before the work, so that hours of it are not lost to a wrong path.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+class Recording:
+    """One file that a live session is saved to: its sound (.wav, .flac) or its captions (.txt, .jsonl, .srt, .vtt).
+
+    Raises:
+        InputError: another ending, or a path that cannot be written.
+    """
+
+    def __init__(self, path: Path, sample_rate: int) -> None:
+        self._finals: list[Final] = []
+        self._sound: soundfile.SoundFile | None = None
+        self._text: TextIO | None = None
+        self._form = _CAPTION_FILES.get(path.suffix.lower())
+        if self._form is not None:
+            self._text = open_for_writing(path)
+        elif path.suffix.lower() in _AUDIO_FILES:
+            self._sound = _open_sound(path, sample_rate)
+        else:
+            endings = ", ".join((*_AUDIO_FILES, *_CAPTION_FILES))
+            raise InputError(f"cannot tell what to save in {path}; its ending must be one of {endings}")
+
+    def hear(self, block: FloatArray) -> None:
+        if self._sound is not None:
+            self._sound.write(block)
+
+    def note(self, event: Event) -> None:
+        if self._text is None or not isinstance(event, Final) or not event.text:
+            return
+        if self._form == "text":
+            print(event.text, file=self._text, flush=True)
+        elif self._form == "jsonl":
+            print(json.dumps(event.to_json(), ensure_ascii=False), file=self._text, flush=True)
+        else:
+            self._finals.append(event)
+
+    def close(self) -> None:
+        """Subtitles are written here, all at once: the end of a cue depends on the one after it."""
+        from stream_asr import subtitles
+
+        if self._sound is not None:
+            self._sound.close()
+        if self._text is not None:
+            if self._form in ("srt", "vtt"):
+                write = subtitles.srt if self._form == "srt" else subtitles.vtt
+                self._text.write(write(self._finals))
+            self._text.close()
+
+
+def _open_sound(path: Path, sample_rate: int) -> soundfile.SoundFile:
+    import soundfile
+
+    try:
+        return soundfile.SoundFile(path, "w", samplerate=sample_rate, channels=1, subtype="PCM_16")
+    except (soundfile.SoundFileError, OSError) as error:
+        raise InputError(f"cannot write {path}: {error}") from error
+
+
+def output_paths(inputs: Sequence[Path], output: Path | None, form: str) -> list[Path | None]:
+    """Where each transcript goes; None is stdout. Several subtitles cannot share one place.
+
+    Raises:
+        InputError: several inputs for one file, or two inputs that would write the same file.
+    """
+    if output is None:
+        if len(inputs) > 1 and form in ("srt", "vtt"):
+            raise InputError(f"several files in {form}: name a folder with --output to get one file each")
+        return [None] * len(inputs)
+    if len(inputs) == 1 and not output.is_dir():
+        return [output]
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file; for several inputs --output must be a folder")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {output}: {error.strerror or error}") from error
+    paths = [output / (source.stem + SUFFIXES[form]) for source in inputs]
+    if len(set(paths)) < len(paths):
+        raise InputError(
+            f"two of the inputs have one name, so their transcripts would overwrite each other in {output}"
+        )
+    return list(paths)
