@@ -19,16 +19,22 @@ class Caption:
         utterance: its number in the stream.
         start: absolute sample at which it starts, on the frame grid.
         labels, frame_samples: of the model.
+        hold_back_samples: the last word of a partial is left out while it may still go on and ended less than
+            this before the newest audio.
     """
 
-    def __init__(self, utterance: int, start: int, labels: Labels, frame_samples: int) -> None:
+    def __init__(
+        self, utterance: int, start: int, labels: Labels, frame_samples: int, hold_back_samples: int = 0
+    ) -> None:
         self.utterance = utterance
         self._start = start
         self._labels = labels
         self._frame_samples = frame_samples
+        self._hold_back = hold_back_samples
         self._kept = Path.empty(start // frame_samples)
         self._newest = Path.empty(start // frame_samples)
         self._reflected = start
+        self._stable = ""
         self._shown: tuple[str, str] = ("", "")
 
     @property
@@ -45,6 +51,7 @@ class Caption:
         """
         path = self._path(window, log_probs)
         self._kept = self._kept.joined(self._frames(path, window.keep_start, window.keep_stop))
+        self._stable = decode(self._kept, self._labels, self._frame_samples).complete_text
         self._look(path, window.stop)
 
     def preview(self, window: Window, log_probs: FloatArray) -> None:
@@ -53,13 +60,16 @@ class Caption:
 
     def partial(self) -> Partial | None:
         """The caption now, or None when it reads as it did last time."""
-        stable = decode(self._kept, self._labels, self._frame_samples).complete_text
         tail = self._newest.frames(self._kept.stop_frame, self._newest.stop_frame)
-        text = decode(self._kept.joined(tail), self._labels, self._frame_samples).text
-        if (stable, text) == self._shown:
+        heard = decode(self._kept.joined(tail), self._labels, self._frame_samples)
+        shown = heard.words
+        if heard.complete < len(shown) and shown[-1].end > samples_to_s(self._reflected - self._hold_back):
+            shown = shown[:-1]
+        caption = self._stable, " ".join(word.word for word in shown)
+        if caption == self._shown:
             return None
-        self._shown = stable, text
-        return Partial(self.utterance, samples_to_s(self._start), samples_to_s(self._reflected), stable, text)
+        self._shown = caption
+        return Partial(self.utterance, samples_to_s(self._start), samples_to_s(self._reflected), *caption)
 
     def final(self, end: int) -> Final:
         """The caption of the whole utterance, which ends at sample ``end``; every window was committed."""

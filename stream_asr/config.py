@@ -1,7 +1,6 @@
 """Every setting of the recognizer, once, with its unit in its name.
 
-The defaults are what the benchmarks favour for live captions; `docs/segmenter.md` and the README say how
-the figures behind them were obtained.
+The defaults are what ``benchmarks/vad.py`` and ``benchmarks/accuracy.py`` favour for live captions.
 """
 
 from __future__ import annotations
@@ -41,25 +40,25 @@ class SegmenterConfig:
         InputError: a setting is outside its range; the message names the range.
     """
 
-    aggressiveness: int = 3
-    """webrtcvad's mode: 0 calls much sound speech, 3 only what is clearly speech."""
+    aggressiveness: int = 1
+    """webrtcvad's mode: 0 calls much sound speech, 3 only what is clearly speech, which loses soft onsets."""
 
-    vad_frame_ms: int = 10
+    vad_frame_ms: int = 20
     """Length of the frames that webrtcvad judges: 10, 20 or 30."""
 
     start_window_ms: int = 300
     """An utterance starts when this stretch of audio ..."""
 
-    min_speech_ms: int = 210
+    min_speech_ms: int = 140
     """... holds at least this much voiced audio; anything shorter is taken for a click."""
 
-    pre_roll_ms: int = 250
+    pre_roll_ms: int = 300
     """Audio kept before the first voiced frame: webrtcvad notices soft onsets late."""
 
     endpoint_ms: int = 500
     """An utterance ends when this stretch of audio is silent ..."""
 
-    endpoint_voiced_ratio: float = 0.1
+    endpoint_voiced_ratio: float = 0.05
     """... but for this share of its frames."""
 
     max_utterance_ms: int = 20_000
@@ -105,11 +104,15 @@ class WindowConfig:
     preview_interval_ms: int = 200
     """New audio between two preview windows, at least."""
 
+    hold_back_ms: int = 160
+    """The newest word is not shown while it ended this recently and may still go on: half a word misleads."""
+
     def __post_init__(self) -> None:
         _require(self.left_context_ms >= 0, f"left_context_ms is {self.left_context_ms}; it cannot be negative")
         _require(self.right_context_ms >= 0, f"right_context_ms is {self.right_context_ms}; it cannot be negative")
         _require(self.commit_ms > 0, f"commit_ms is {self.commit_ms}; it must be above 0")
         _require(self.preview_interval_ms > 0, f"preview_interval_ms is {self.preview_interval_ms}; it must be above 0")
+        _require(self.hold_back_ms >= 0, f"hold_back_ms is {self.hold_back_ms}; it cannot be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

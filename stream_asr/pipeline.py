@@ -112,6 +112,7 @@ class Pipeline:
         self._config = config.engine
         self._labels = labels
         self._frame_samples = frame_samples
+        self._hold_back = ms_to_samples(config.windows.hold_back_ms)
         self._geometry = WindowGeometry.of(config.windows, frame_samples, longest_samples)
         # A forced cut may not fall before frames that are kept already.
         cut_search_ms = samples_to_ms(self._geometry.right)
@@ -249,7 +250,7 @@ class Pipeline:
 
     def _begin(self, boundary: UtteranceStart) -> None:
         start = boundary.position
-        caption = Caption(self._started, start, self._labels, self._frame_samples)
+        caption = Caption(self._started, start, self._labels, self._frame_samples, self._hold_back)
         self._open.append(_Utterance(start, WindowPlan(self._geometry, start), caption))
         self._started += 1
         self._previewed = start
@@ -262,7 +263,7 @@ class Pipeline:
         self._plan(boundary.decided_at)
         utterance = self._open[-1]
         utterance.end = boundary.position
-        if window := utterance.plan.last(boundary.position):
+        if window := utterance.plan.last(boundary.position, boundary.decided_at):
             self._enqueue(utterance, window)
         self._in_utterances += boundary.position - utterance.start
         self._extents.append((utterance.start, boundary.position))

@@ -95,13 +95,16 @@ class WindowPlan:
             return None
         return Window(self.needed_from, stop, self._committed, stop)
 
-    def last(self, end: int) -> Window | None:
+    def last(self, end: int, heard: int) -> Window | None:
         """The window that keeps all that is left of an utterance that ends at ``end``.
 
-        An utterance too short for a commit window is thus recognised in one pass over the whole of it.
+        An utterance too short for a commit window is thus recognised in one pass over the whole of it. Where
+        the utterance was cut, with ``heard`` samples known by then, what follows serves as right context.
         """
         if end <= self._committed:
             return None
-        window = Window(self.needed_from, end, self._committed, end)
+        context = min(self._geometry.right, max(0, heard - end))
+        stop = end + context - context % self._geometry.grid
+        window = Window(self.needed_from, stop, self._committed, end)
         self._committed = end
         return window

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import re
+import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import logging as hub_logging
 from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -24,6 +28,9 @@ from stream_asr.errors import DeviceError, InputError, ModelError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "float16", "int8")
+
+_HUB_TIMEOUT_S = 5.0
+_MODEL = "model (config.json, model.safetensors)"
 
 _WAYS_ON = (
     f"what always works is the embedded model ({EMBEDDED!r}, the default) "
@@ -59,11 +66,16 @@ def load_model(
     source = _locate(wanted)
     with _quiet():
         model, feature_extractor, tokenizer = _load(source, wanted, dtype)
+    labels = _labels(model.config, tokenizer, wanted)
     if precision == "int8":
         model = _quantized(model)
-    return TransformersCTC(
-        wanted, model.to(target).eval(), feature_extractor, _labels(model.config, tokenizer, wanted), device=target
-    )
+    try:
+        return TransformersCTC(wanted, model.to(target).eval(), feature_extractor, labels, device=target)
+    except ModelError as error:
+        if precision != "int8":
+            raise
+        # WavLM, for one, hands the weights of its linear layers to a function that knows no int8.
+        raise ModelError(f"{wanted!r} does not run in int8; use precision float32") from error
 
 
 def _device(wanted: str) -> torch.device:
@@ -93,12 +105,12 @@ def _locate(name: str) -> str | Path:
     """The folder of a local model, or the hub name."""
     if name == EMBEDDED:
         return EMBEDDED_FOLDER
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
+    folder = os.path.expanduser(name)  # Path's own raises for a user that does not exist
+    if os.path.isdir(folder):
+        if not os.path.isfile(os.path.join(folder, "config.json")):
             raise ModelError(f"{folder} has no config.json, so it is no Transformers checkpoint; {_WAYS_ON}")
-        return folder
-    if folder.exists():
+        return Path(folder)
+    if os.path.exists(folder):
         raise ModelError(f"{folder} is a file; a model is a folder or a hub name such as {RECOMMENDED!r}")
     if name.startswith((".", "~", os.sep)) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise ModelError(f"there is no folder {name!r}; {_WAYS_ON}")
@@ -106,51 +118,64 @@ def _locate(name: str) -> str | Path:
 
 
 def _load(source: str | Path, name: str, dtype: torch.dtype) -> tuple[Any, Any, Any]:
-    try:
-        model, report = AutoModelForCTC.from_pretrained(source, dtype=dtype, output_loading_info=True)
-        feature_extractor = AutoFeatureExtractor.from_pretrained(source)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except OSError as error:
-        raise ModelError(_not_fetched(source, name, error)) from error
-    except (ValueError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        if "AutoModelForCTC" in str(error) or "Unrecognized configuration" in str(error):
-            raise ModelError(f"{name!r} is not a CTC model; {_WAYS_ON}, or e.g. {RECOMMENDED!r}") from error
-        raise ModelError(f"{name!r} cannot be loaded: {_first_line(error)}; {_WAYS_ON}") from error
-    # Transformers fills missing weights with random numbers and a warning. A model without its output layer
-    # was trained for something else.
-    body = f"{model.base_model_prefix}." if model.base_model_prefix else None
-    missing = [key for key in report["missing_keys"] if body is None or not key.startswith(body)]
+    offline = isinstance(source, Path) or not _hub_answers(source)
+
+    def part(what: str, load: Callable[..., Any], **options: Any) -> Any:
+        try:
+            return load(source, local_files_only=offline, **options)
+        except Exception as error:  # a broken checkpoint can raise anything
+            raise ModelError(_why_not(source, name, what, error)) from error
+
+    model, report = part(_MODEL, AutoModelForCTC.from_pretrained, dtype=dtype, output_loading_info=True)
+    # Transformers fills missing weights with random numbers and a warning. The exception is used in training only.
+    missing = sorted(key for key in report["missing_keys"] if not key.endswith("masked_spec_embed"))
     if missing:
-        raise ModelError(f"{name!r} has no trained CTC head ({', '.join(sorted(missing)[:3])} missing); {_WAYS_ON}")
+        some = ", ".join(missing[:3])
+        raise ModelError(f"{name!r} is no trained CTC model: {some} missing among its weights; {_WAYS_ON}")
+    feature_extractor = part("feature extractor (preprocessor_config.json)", AutoFeatureExtractor.from_pretrained)
     if feature_extractor.sampling_rate != SAMPLE_RATE:
         raise ModelError(f"{name!r} takes audio at {feature_extractor.sampling_rate} Hz; {SAMPLE_RATE} Hz is needed")
+    tokenizer = part("tokenizer (vocab.json or tokenizer.json)", AutoTokenizer.from_pretrained)
     return model, feature_extractor, tokenizer
 
 
-def _not_fetched(source: str | Path, name: str, error: OSError) -> str:
-    if isinstance(source, Path):
-        return f"the folder {name!r} lacks a part of the checkpoint: {_first_line(error)}; {_WAYS_ON}"
-    return (
-        f"{name!r} could not be fetched from the Hugging Face hub (no connection, no such model, or it needs a "
-        f"login), and no folder has that name; {_WAYS_ON}"
-    )
+def _hub_answers(name: str) -> bool:
+    """Ask the hub once; what is not fetched yet is then looked for in the cache only if it keeps silent.
+
+    Without a connection, Transformers would try for half a minute, for each file.
+    """
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_HUB_TIMEOUT_S)
+    except HfHubHTTPError as error:
+        return error.response.status_code < 500  # "no such model" is an answer
+    except Exception:  # no connection has many faces, and an offline mode is one of them
+        return False
+    return True
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]
+def _why_not(source: str | Path, name: str, what: str, error: Exception) -> str:
+    if "AutoModelForCTC" in str(error):
+        return f"{name!r} is not a CTC model; {_WAYS_ON}, or e.g. {RECOMMENDED!r}"
+    if isinstance(error, OSError) and what is _MODEL and not isinstance(source, Path):
+        return (
+            f"{name!r} could not be fetched from the Hugging Face hub (no connection, no such model, or it needs a "
+            f"login), and no folder has that name; {_WAYS_ON}"
+        )
+    reason = textwrap.shorten(str(error) or repr(error), 200, placeholder=" ...")
+    return f"cannot load the {what} of {name!r}: {reason}; {_WAYS_ON}"
 
 
 def _quantized(model: Any) -> Any:
     """Linear layers in int8, the activations quantised as they come."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+        warnings.simplefilter("ignore")  # that PyTorch means to move these functions elsewhere
+        return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
 
 
 def _labels(config: Any, tokenizer: Any, name: str) -> Labels:
     """What each output spells, with spaces where words begin."""
     blank = config.pad_token_id if config.pad_token_id is not None else tokenizer.pad_token_id
-    if blank is None:
+    if blank is None or not 0 <= blank < config.vocab_size:
         raise ModelError(f"{name!r} does not say which of its outputs is the CTC blank (pad_token_id)")
     pieces = [""] * config.vocab_size
     special = set(tokenizer.all_special_tokens)
@@ -172,12 +197,16 @@ def _labels(config: Any, tokenizer: Any, name: str) -> Labels:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Transformers' progress bars and hints, which are about files that our users never see."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
+    """Without the libraries' progress bars and hints, which are about files that our users never see."""
+    bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    hub_verbosity = hub_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    hub_logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
+        hub_logging.set_verbosity(hub_verbosity)
         transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,12 +19,19 @@ _PROBE_S = 0.64
 _PROBE_STEP_SAMPLES = 40_960
 """A multiple of every stride in use (160 · 2^n, 256 · 2^n and 320 · 2^n samples), 2.56 s."""
 
+_PADS = {"hubert", "parakeet_ctc", "unispeech", "unispeech-sat", "wav2vec2", "wav2vec2-bert"}
+"""Model types whose outputs do not change when a window is padded to the length of a longer one.
+
+Masks do not reach everything: convolutions in Data2VecAudio, SEW, Wav2Vec2-Conformer and adapters carry what they
+make of the padding back into the window.
+"""
+
 
 class TransformersCTC:
     """Runs windows through a model and its feature extractor.
 
-    Stride, receptive field and padding are found out from the model itself when it is built, by running it
-    (which also warms it up), and held against what its configuration says.
+    Stride and receptive field are found out from the model itself when it is built, by running it (which also
+    warms it up), and held against what its configuration says.
 
     Args:
         name: how the user called it.
@@ -42,15 +50,24 @@ class TransformersCTC:
         self._feature_extractor = feature_extractor
         self._device = device
         self._shortest = 0
-        # A model with group norm over time was trained without masks: padding would change its statistics.
-        takes_mask = bool(getattr(feature_extractor, "return_attention_mask", False)) or (
+        config = model.config
+        self._adapter = bool(getattr(config, "add_adapter", False))
+        features_masked = (
             "attention_mask" in feature_extractor.model_input_names and model.main_input_name == "input_features"
         )
-        self.pads = takes_mask and getattr(model.config, "feat_extract_norm", None) != "group"
+        # Group norm over time counts the padding in: such models were trained without masks, one by one.
+        self.pads = (
+            config.model_type in _PADS
+            and not self._adapter
+            and getattr(config, "feat_extract_norm", None) != "group"
+            and (features_masked or bool(getattr(feature_extractor, "return_attention_mask", False)))
+        )
+        # Features may be longer than the audio they were made of; the mask tells.
+        self._masks = self.pads or features_masked
         self.frame_samples, self._short_frames = self._probe()
         self._shortest = self._find_shortest()
-        positions = getattr(model.config, "max_source_positions", None)
-        absolute = model.config.model_type == "whisper_ctc"
+        positions = getattr(config, "max_source_positions", None)
+        absolute = config.model_type == "whisper_ctc"
         self.longest_samples: int | None = positions * self.frame_samples if absolute and positions else None
 
     @property
@@ -75,13 +92,13 @@ class TransformersCTC:
             sampling_rate=SAMPLE_RATE,
             padding="longest",
             truncation=False,
-            return_attention_mask=self.pads,
+            return_attention_mask=self._masks,
             return_tensors="pt",
         )
         inputs = {
             self._model.main_input_name: features[self._model.main_input_name].to(self._device, self._model.dtype)
         }
-        if self.pads:
+        if self._masks:
             inputs["attention_mask"] = features["attention_mask"].to(self._device)
         logits: Tensor = self._model(**inputs).logits
         return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
@@ -98,7 +115,8 @@ class TransformersCTC:
             raise ModelError(f"{self.name!r} gives {frames_long} frames for {len(noise)} samples: no even stride")
         stride = _PROBE_STEP_SAMPLES // (frames_long - frames_short)
         stated = getattr(self._model.config, "inputs_to_logits_ratio", stride)
-        if stated != stride:
+        # Wav2Vec2Config leaves out the adapter, whose strides come on top.
+        if stride % stated if self._adapter else stride != stated:
             raise ModelError(f"{self.name!r} states a stride of {stated} samples and has one of {stride}")
         return stride, max(0, len(noise) // stride - frames_long)
 
@@ -106,11 +124,14 @@ class TransformersCTC:
         """The fewest samples, in strides, that the model takes without an error and answers with a frame."""
         for strides in range(1, 64):
             window = np.zeros(strides * self.frame_samples, dtype=np.float32)
-            try:
-                if self._run([window]).shape[1]:
-                    return len(window)
-            except Exception:
-                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # such as NumPy's about the mean of nothing
+                try:
+                    output = self._run([window])
+                except Exception:
+                    continue
+            if output.size and np.isfinite(output).all():
+                return len(window)
         raise ModelError(f"{self.name!r} does not take windows of a second")
 
 

@@ -6,10 +6,12 @@ through PyAV where that is installed.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 import soundfile
@@ -24,6 +26,9 @@ BLOCK_S = 0.5
 """Seconds of audio read at a time."""
 
 _ACCEPTED = "wav, flac, ogg, opus, mp3, aiff, au, caf and w64 are accepted"
+_UNKNOWN_FRAMES = 2**62
+"""libsndfile's count where a header does not say (a flac written to a pipe) is far above this."""
+
 _WITH_PYAV = "with PyAV (pip install 'stream-asr[av]') m4a, mp4, webm and whatever else FFmpeg reads as well"
 
 
@@ -39,24 +44,21 @@ class _Reader(Protocol):
 class AudioFile:
     """An open audio file; iterating gives float32 blocks of shape (samples, channels) at the file's own rate.
 
+    What can be decoded of a damaged file is given out before the error.
+
     Raises:
-        InputError: the file is missing, empty, not audio, or breaks off in a way that cannot be decoded.
+        InputError: the file is missing, unreadable, empty, not audio, or breaks off in a way that cannot be decoded.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if self.path.is_dir():
-            raise InputError(f"{self.path} is a folder; name an audio file")
-        try:
-            size = self.path.stat().st_size
-        except OSError as error:
-            raise InputError(f"cannot read {self.path}: {error.strerror or error}") from error
-        if size == 0 and self.path.is_file():
-            raise InputError(f"{self.path} is empty (0 bytes)")
-        self._reader = _open(self.path)
-        if self._reader.frames == 0:
-            self._reader.close()
-            raise InputError(f"{self.path} holds no audio: its header announces 0 samples")
+        with ExitStack() as stack:
+            file = stack.enter_context(_open(self.path))
+            self._reader = _reader(self.path, file)
+            stack.callback(self._reader.close)
+            if self._reader.frames == 0:
+                raise InputError(f"{self.path} holds no audio: its header announces 0 samples")
+            self._opened = stack.pop_all()
 
     @property
     def sample_rate(self) -> int:
@@ -76,7 +78,7 @@ class AudioFile:
         return self._reader.blocks()
 
     def close(self) -> None:
-        self._reader.close()
+        self._opened.close()
 
     def __enter__(self) -> AudioFile:
         return self
@@ -87,24 +89,73 @@ class AudioFile:
         self.close()
 
 
+def _open(path: Path) -> BinaryIO:
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path} is a folder; name an audio file")
+        # Opening a pipe would wait for its writer, and decoders want to seek.
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(
+                f"{path} is a pipe or a device, not a file; `stream-asr listen -` takes raw PCM from a pipe"
+            )
+        if status.st_size == 0:
+            raise InputError(f"{path} is empty (0 bytes)")
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _reader(path: Path, file: BinaryIO) -> _Reader:
+    if path.suffix.lower() == ".raw":
+        raise InputError(
+            f"{path} has no header to say what it holds; pipe it in: `stream-asr listen - < FILE`, "
+            "with --sample-rate, --channels and --encoding"
+        )
+    try:
+        return _SoundFileReader(path, file)
+    except soundfile.LibsndfileError as error:
+        if find_spec("av") is None:
+            raise InputError(
+                f"{path} is not audio that can be decoded ({error.error_string}); {_ACCEPTED}; {_WITH_PYAV}"
+            ) from error
+    file.seek(0)
+    return _PyAVReader(path, file)
+
+
+class _SequentialSoundFile(soundfile.SoundFile):  # type: ignore[misc]
+    """Without the seek to its own position that soundfile does after every read; not every file can do that."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 class _SoundFileReader:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
-        self._file = soundfile.SoundFile(path)
+        # The open file in place of its name: not every name that a file can have gets through to the library.
+        self._file = _SequentialSoundFile(file)
         self.sample_rate: int = self._file.samplerate
         self.channels: int = self._file.channels
-        self.frames: int | None = self._file.frames
+        self.frames: int | None = self._file.frames if self._file.frames < _UNKNOWN_FRAMES else None
 
     def blocks(self) -> Iterator[FloatArray]:
         size = max(1, round(BLOCK_S * self.sample_rate))
+        done = 0
         while True:
+            block = np.empty((size, self.channels), dtype=np.float32)
             try:
-                block = self._file.read(size, dtype="float32", always_2d=True)
+                block = self._file.read(out=block)
             except soundfile.SoundFileError as error:
-                at_s = self._file.tell() / self.sample_rate
-                raise InputError(f"{self._path} cannot be decoded from {at_s:.1f} s on: {error}") from error
+                at = self._file.tell()
+                if at > done:
+                    yield block[: at - done]
+                raise InputError(
+                    f"{self._path} cannot be decoded from {at / self.sample_rate:.1f} s on: {error}"
+                ) from error
             if not len(block):
                 return
+            done += len(block)
             yield block
 
     def close(self) -> None:
@@ -112,46 +163,56 @@ class _SoundFileReader:
 
 
 class _PyAVReader:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: BinaryIO) -> None:
         import av
 
         self._av = av
         self._path = path
         try:
-            self._container = av.open(str(path))
+            # Old files have tags that are not UTF-8.
+            container: Any = av.open(file, metadata_errors="replace")
         except (av.FFmpegError, ValueError) as error:
             raise InputError(f"{path} is not audio that can be decoded; {_ACCEPTED}, and what FFmpeg reads") from error
-        if not self._container.streams.audio:
-            self._container.close()
+        if not container.streams.audio:
             raise InputError(f"{path} has no audio track")
-        self._stream = self._container.streams.audio[0]
-        self.sample_rate: int = self._stream.rate
-        self.channels: int = self._stream.channels
-        duration = self._container.duration  # microseconds
-        self.frames: int | None = None if duration is None else round(duration / 1e6 * self.sample_rate)
+        self._container = container
+        self._stream = container.streams.audio[0]
+        context = self._stream.codec_context
+        if context is None or not context.sample_rate or not context.channels:
+            raise InputError(f"{path} has an audio track in an encoding that FFmpeg cannot decode")
+        # Noted now: the context changes with what is decoded.
+        self.sample_rate: int = context.sample_rate
+        self.channels: int = context.channels
+        self._layout: str = context.layout.name
+        duration = container.duration  # microseconds
+        self.frames: int | None = round(duration / 1e6 * self.sample_rate) if duration else None
 
     def blocks(self) -> Iterator[FloatArray]:
-        # One resampler for the whole track: it only changes the sample format, never the rate.
-        to_float = self._av.AudioResampler(format="flt", layout=self._stream.layout, rate=self.sample_rate)
+        done = 0
         try:
-            for frame in self._container.decode(self._stream):
-                yield from self._arrays(to_float.resample(frame))
-            yield from self._arrays(to_float.resample(None))
+            for frame in self._as_opened():
+                block = frame.to_ndarray().reshape(-1, self.channels).astype(np.float32, copy=False)
+                done += len(block)
+                yield block
         except self._av.FFmpegError as error:
-            raise InputError(f"{self._path} cannot be decoded to its end: {error}") from error
+            at_s = done / self.sample_rate
+            raise InputError(f"{self._path} cannot be decoded from {at_s:.1f} s on: {error.strerror}") from error
 
-    def _arrays(self, frames: list[Any]) -> Iterator[FloatArray]:
-        for frame in frames:
-            yield frame.to_ndarray().reshape(-1, self.channels).astype(np.float32, copy=False)
+    def _as_opened(self) -> Iterator[Any]:
+        """The track's frames as packed float32, at the rate and in the channels that it opened with."""
+        resampler: Any = None
+        before = None
+        for frame in self._container.decode(self._stream):
+            kind = frame.format.name, frame.layout.name, frame.sample_rate
+            if kind != before:
+                # Recordings of broadcasts go from stereo to mono and back.
+                if resampler is not None:
+                    yield from resampler.resample(None)
+                resampler = self._av.AudioResampler(format="flt", layout=self._layout, rate=self.sample_rate)
+                before = kind
+            yield from resampler.resample(frame)
+        if resampler is not None:
+            yield from resampler.resample(None)
 
     def close(self) -> None:
         self._container.close()
-
-
-def _open(path: Path) -> _Reader:
-    try:
-        return _SoundFileReader(path)
-    except soundfile.SoundFileError as error:
-        if find_spec("av") is None:
-            raise InputError(f"{path} is not audio that can be decoded ({error}); {_ACCEPTED}; {_WITH_PYAV}") from error
-    return _PyAVReader(path)

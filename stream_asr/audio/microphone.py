@@ -19,7 +19,7 @@ BUFFER_S = 10
 
 POLL_S = 0.02
 STALL_S = 3.0
-"""Without a callback for this long, a device has gone away even where the driver does not say so."""
+"""After so much waiting for a callback, a device has gone away even where the driver does not say so."""
 
 _FALLBACK_RATES = (48_000, 44_100, SAMPLE_RATE, 32_000, 96_000, 8_000)
 
@@ -45,6 +45,8 @@ def _sounddevice() -> Any:
         import sounddevice
     except OSError as error:
         raise DeviceError(_NO_PORTAUDIO) from error
+    except Exception as error:  # its PortAudioError, which cannot be named when the import failed
+        raise DeviceError(f"PortAudio does not start: {error}") from error
     return sounddevice
 
 
@@ -85,8 +87,11 @@ def find_device(wanted: str | int | None, devices: list[InputDevice]) -> InputDe
     if wanted is None:
         return next((device for device in devices if device.is_default), devices[0])
     text = str(wanted).strip()
-    matches = [device for device in devices if text.isdigit() and device.index == int(text)]
-    matches = matches or [device for device in devices if text.lower() in device.name.lower()]
+    if text.isdecimal():
+        # Never a part of a name: 2 must not find "USB Audio (hw:1,2)" when device 2 is an output.
+        matches = [device for device in devices if device.index == int(text)]
+    else:
+        matches = [device for device in devices if text.lower() in device.name.lower()]
     # An exact name wins over the longer names that contain it.
     exact = [device for device in matches if device.name.lower() == text.lower()]
     matches = exact[:1] or matches
@@ -153,6 +158,7 @@ class Microphone:
             )
             self._stream.start()
         except self._sounddevice.PortAudioError as error:
+            self.close()
             raise DeviceError(f"input {self.device.name!r} cannot be opened: {error}") from error
 
     def stop(self) -> None:
@@ -175,19 +181,27 @@ class Microphone:
 
     def __iter__(self) -> Iterator[FloatArray]:
         """Blocks as they come; an empty one at least every 20 ms, so that the reader can do other things."""
-        heard = time.monotonic()
+        # Only own waiting counts: after Ctrl-Z and fg, hours may have passed by the clock.
+        waited_s = 0.0
         while True:
             # Asked before reading: what came before the end was captured, and is not lost.
-            stopped, active = self._stopped, self._stream is not None and self._stream.active
+            stopped, active = self._stopped, self._is_active()
             start, stop = self._ring.released, self._ring.written
             block = self._ring.read(start, stop)
             self._ring.release(stop)
-            if len(block):
-                heard = time.monotonic()
             yield block
             if stopped:
                 return
-            if not active or time.monotonic() - heard > STALL_S:
+            if len(block):
+                waited_s = 0.0
+            if not active or waited_s > STALL_S:
                 raise DeviceError(f"input {self.device.name!r} went away; what was captured until then is recognised")
             if not len(block):
                 time.sleep(POLL_S)
+                waited_s += POLL_S
+
+    def _is_active(self) -> bool:
+        try:
+            return self._stream is not None and bool(self._stream.active)
+        except self._sounddevice.PortAudioError:
+            return False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from stream_asr.config import SegmenterConfig
 from stream_asr.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Encoding(str, Enum):
 
 
 _MODEL, _SPEECH = "Model", "Speech detection"
+_SPEECH_DEFAULTS = SegmenterConfig()
 
 ModelName = Annotated[
     Optional[str],
@@ -96,11 +98,11 @@ def _recognizer(
     device: Device,
     precision: Precision,
     threads: int | None,
-    aggressiveness: int = 3,
-    endpoint_ms: int = 500,
-    max_utterance_ms: int = 20_000,
+    aggressiveness: int = _SPEECH_DEFAULTS.aggressiveness,
+    endpoint_ms: int = _SPEECH_DEFAULTS.endpoint_ms,
+    max_utterance_ms: int = _SPEECH_DEFAULTS.max_utterance_ms,
 ) -> Recognizer:
-    from stream_asr.config import RecognizerConfig, SegmenterConfig
+    from stream_asr.config import RecognizerConfig
 
     # Settings first: a wrong one should not cost the seconds that loading takes.
     config = RecognizerConfig(
@@ -146,9 +148,9 @@ def transcribe(
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
     threads: Threads = None,
-    aggressiveness: Aggressiveness = 3,
-    endpoint_ms: EndpointMs = 500,
-    max_utterance_ms: MaxUtteranceMs = 20_000,
+    aggressiveness: Aggressiveness = _SPEECH_DEFAULTS.aggressiveness,
+    endpoint_ms: EndpointMs = _SPEECH_DEFAULTS.endpoint_ms,
+    max_utterance_ms: MaxUtteranceMs = _SPEECH_DEFAULTS.max_utterance_ms,
 ) -> None:
     """Write down recordings.
 
@@ -194,9 +196,9 @@ def listen(
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
     threads: Threads = None,
-    aggressiveness: Aggressiveness = 3,
-    endpoint_ms: EndpointMs = 500,
-    max_utterance_ms: MaxUtteranceMs = 20_000,
+    aggressiveness: Aggressiveness = _SPEECH_DEFAULTS.aggressiveness,
+    endpoint_ms: EndpointMs = _SPEECH_DEFAULTS.endpoint_ms,
+    max_utterance_ms: MaxUtteranceMs = _SPEECH_DEFAULTS.max_utterance_ms,
 ) -> None:
     """Caption the microphone until Ctrl-C.
 
@@ -238,9 +240,9 @@ def stream(
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
     threads: Threads = None,
-    aggressiveness: Aggressiveness = 3,
-    endpoint_ms: EndpointMs = 500,
-    max_utterance_ms: MaxUtteranceMs = 20_000,
+    aggressiveness: Aggressiveness = _SPEECH_DEFAULTS.aggressiveness,
+    endpoint_ms: EndpointMs = _SPEECH_DEFAULTS.endpoint_ms,
+    max_utterance_ms: MaxUtteranceMs = _SPEECH_DEFAULTS.max_utterance_ms,
 ) -> None:
     """Send a recording through the live path, partial captions and all; one event a line."""
     from stream_asr.audio.files import AudioFile

@@ -23,6 +23,7 @@ _WAITING_READS = 64
 
 _POLL_S = 0.02
 _FILE_MAGIC = (b"RIFF", b"RF64", b"OggS", b"fLaC", b"ID3")
+_MAGIC_BYTES = 4
 
 
 def paced(
@@ -52,31 +53,41 @@ def raw_pcm(pipe: BinaryIO, converter: AudioConverter) -> Iterator[FloatArray]:
     """16 kHz mono blocks from raw PCM, as it comes; empty ones while nothing comes, so that captions go on.
 
     Raises:
-        InputError: the bytes begin like a file with a header, which would be heard as a crack at best.
+        InputError: the bytes begin like a file with a header, which would be heard as a crack at best; or the
+            pipe cannot be read.
     """
-    reads: queue.Queue[bytes | None] = queue.Queue(_WAITING_READS)
+    # Below the buffer of sys.stdin, if there is one: the thread may be waiting in there, with the buffer's lock,
+    # when Python exits and wants that lock too.
+    raw = getattr(pipe, "raw", pipe)
+    reads: queue.Queue[bytes | OSError] = queue.Queue(_WAITING_READS)
 
     def read() -> None:
         # A thread, because only some systems can wait for a pipe with a timeout.
-        while block := pipe.read1(_READ_BYTES):  # type: ignore[attr-defined]
-            reads.put(block)
-        reads.put(None)
+        try:
+            while block := raw.read(_READ_BYTES):
+                reads.put(block)
+            reads.put(b"")
+        except OSError as error:
+            reads.put(error)
 
     threading.Thread(target=read, name="stream_asr-stdin", daemon=True).start()
-    first = True
+    head = b""
     while True:
         try:
             block = reads.get(timeout=_POLL_S)
         except queue.Empty:
             yield np.zeros(0, dtype=np.float32)
             continue
-        if block is None:
+        if isinstance(block, OSError):
+            raise InputError(f"stdin cannot be read: {block.strerror or block}")
+        if not block:
             break
-        if first and block.startswith(_FILE_MAGIC):
-            raise InputError(
-                "stdin starts with the header of an audio file; `listen -` takes raw PCM. Give the file to "
-                "`stream-asr stream` or `transcribe`, or decode it: ffmpeg -i FILE -f s16le -ar 16000 -ac 1 -"
-            )
-        first = False
+        if len(head) < _MAGIC_BYTES:
+            head += block[: _MAGIC_BYTES - len(head)]
+            if head.startswith(_FILE_MAGIC):
+                raise InputError(
+                    "stdin starts with the header of an audio file; `listen -` takes raw PCM. Give the file to "
+                    "`stream-asr stream` or `transcribe`, or decode it: ffmpeg -i FILE -f s16le -ar 16000 -ac 1 -"
+                )
         yield converter.push(block)
     yield converter.finish()

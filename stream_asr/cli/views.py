@@ -64,7 +64,9 @@ class TerminalView:
         if isinstance(event, Partial):
             self._caption = _caption(event)
         elif isinstance(event, Final):
+            # The caption goes before its final comes, or both would be seen for a moment.
             self._caption = Text()
+            self._live.update(self._render())
             if event.text:
                 self._live.console.print(_line(event))
         elif isinstance(event, Overload | AudioDropped):

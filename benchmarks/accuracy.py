@@ -1,0 +1,183 @@
+"""Word error rate of the live path, of file transcription and of whole-utterance passes by the same model.
+
+    python benchmarks/accuracy.py --data FOLDER [--model M] [--json out/accuracy.json]
+    python benchmarks/accuracy.py --data FOLDER --contexts "4 1.6 0.8, 2 1.6 0.8"
+
+WER is micro-averaged over upper-case A to Z and the apostrophe, everything else being a space. The streaming
+penalty is the live path's WER less that of whole-utterance passes. Live and file transcripts are also compared
+utterance by utterance: they must be the same. Real-time factors are wall-clock seconds for a second of audio,
+one recording after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import torch
+from corpus import Utterance, read_corpus
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from stream_asr import EngineConfig, Final, Recognizer, RecognizerConfig, WindowConfig
+from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.config import SAMPLE_RATE
+from stream_asr.ctc import Path as FramePath
+from stream_asr.ctc import decode
+
+_CHUNK_S = (0.01, 0.3)
+"""Range of the random block lengths that the live path is fed with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    wer: float
+    substitutions: int
+    insertions: int
+    deletions: int
+    words: int
+    rtf: float
+
+
+def normalized(text: str) -> str:
+    return " ".join(re.sub(r"[^A-Z']", " ", text.upper()).split())
+
+
+def score(references: list[str], hypotheses: list[str], seconds: float, audio_s: float) -> Score:
+    output = jiwer.process_words([normalized(text) for text in references], [normalized(text) for text in hypotheses])
+    words = output.hits + output.substitutions + output.deletions
+    return Score(100 * output.wer, output.substitutions, output.insertions, output.deletions, words, seconds / audio_s)
+
+
+def whole(recognizer: Recognizer, samples: FloatArray) -> str:
+    """One pass over everything; long recordings in pieces of the model's longest input."""
+    model = recognizer.model
+    longest = (model.longest_samples or len(samples)) // model.frame_samples * model.frame_samples
+    pieces = [samples[at : at + longest] for at in range(0, len(samples), longest)]
+    padded = [np.pad(piece, (0, -len(piece) % model.frame_samples)) for piece in pieces]
+    paths = (FramePath.best(model.log_probs([piece])[0], 0) for piece in padded)
+    return " ".join(decode(path, model.labels, model.frame_samples).text for path in paths)
+
+
+def live(recognizer: Recognizer, samples: FloatArray, rng: np.random.Generator) -> str:
+    """Fed in blocks of random length; partials and all."""
+    finals: list[str] = []
+    with recognizer.stream() as stream:
+        at = 0
+        while at < len(samples):
+            size = int(rng.uniform(*_CHUNK_S) * SAMPLE_RATE)
+            stream.feed(samples[at : at + size])
+            stream.drain()
+            finals += [event.text for event in stream.poll() if isinstance(event, Final)]
+            at += size
+        stream.finish()
+        finals += [event.text for event in stream if isinstance(event, Final)]
+    return " ".join(filter(None, finals))
+
+
+def timed(recognize: Callable[[FloatArray], str], audio: Iterable[FloatArray], what: str) -> tuple[list[str], float]:
+    texts, seconds = [], 0.0
+    for samples in track(list(audio), what, transient=True):
+        start = time.perf_counter()
+        texts.append(recognize(samples))
+        seconds += time.perf_counter() - start
+    return texts, seconds
+
+
+def machine() -> dict[str, object]:
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of recordings (see corpus.py)")
+    parser.add_argument("--limit", type=int, help="utterances used (all)")
+    parser.add_argument("--model", help="hub name or folder (the embedded model)")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument(
+        "--contexts", default="", help='seconds of left context, commit and right context: "4 1.6 0.8, ..."'
+    )
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+
+    utterances: list[Utterance] = read_corpus(arguments.data, arguments.limit)
+    audio = [utterance.samples() for utterance in utterances]
+    references = [utterance.text for utterance in utterances]
+    audio_s = sum(map(len, audio)) / SAMPLE_RATE
+    base = Recognizer.from_pretrained(arguments.model, threads=arguments.threads, precision=arguments.precision)
+    model = base.model
+    base.close()
+
+    def measured(recognizer: Recognizer, path: str) -> tuple[Score, list[str]]:
+        rng = np.random.default_rng(1)
+        ways: dict[str, Callable[[FloatArray], str]] = {
+            "whole utterance": lambda samples: whole(recognizer, samples),
+            "transcribe": lambda samples: recognizer.transcribe(samples).text,
+            "live": lambda samples: live(recognizer, samples, rng),
+        }
+        texts, seconds = timed(ways[path], audio, path)
+        return score(references, texts, seconds, audio_s), texts
+
+    scores: dict[str, Score] = {}
+    identical: int | None = None
+    if arguments.contexts:
+        for setting in arguments.contexts.split(","):
+            left_ms, commit_ms, right_ms = (round(float(value) * 1000) for value in setting.split())
+            config = RecognizerConfig(
+                windows=WindowConfig(left_context_ms=left_ms, commit_ms=commit_ms, right_context_ms=right_ms),
+                engine=EngineConfig(overload_lag_ms=commit_ms + right_ms + 2000, buffer_ms=60_000),
+            )
+            with Recognizer(model, config) as recognizer:
+                scores[f"transcribe {setting.strip()}"], _ = measured(recognizer, "transcribe")
+    else:
+        with Recognizer(model) as recognizer:
+            scores["whole utterance"], _ = measured(recognizer, "whole utterance")
+            scores["transcribe"], written = measured(recognizer, "transcribe")
+            scores["live"], heard = measured(recognizer, "live")
+            identical = sum(a == b for a, b in zip(written, heard, strict=True))
+
+    table = Table(
+        title=f"{model.name}: {len(utterances)} recordings, {audio_s / 3600:.2f} h, {scores[next(iter(scores))].words} words"
+    )
+    for column in ("", "WER", "S", "I", "D", "RTF"):
+        table.add_column(column, justify="right")
+    for name, result in scores.items():
+        counts = (result.substitutions, result.insertions, result.deletions)
+        table.add_row(name, f"{result.wer:.2f} %", *map(str, counts), f"{result.rtf:.4f}")
+    console = Console()
+    console.print(table)
+    if identical is not None:
+        penalty = scores["live"].wer - scores["whole utterance"].wer
+        console.print(f"streaming penalty: {penalty:+.2f} points")
+        console.print(f"live transcripts identical to transcribe's: {identical} of {len(utterances)}")
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        report = {
+            "model": model.name,
+            "data": str(arguments.data),
+            "recordings": len(utterances),
+            "audio_s": audio_s,
+            "machine": machine(),
+            "identical": identical,
+            "scores": {name: asdict(result) for name, result in scores.items()},
+        }
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Recordings to measure with: a folder with a manifest, or LibriSpeech's own layout.
+
+A manifest is ``manifest.tsv`` with a header line that names at least ``path`` and ``text``, ``speaker`` if it
+is known; paths are relative to the folder.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.config import SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One recording and what is said in it."""
+
+    path: Path
+    speaker: str
+    text: str
+
+    def samples(self) -> FloatArray:
+        """Mono, 16 kHz, float32."""
+        samples, rate = soundfile.read(self.path, dtype="float32", always_2d=True)
+        mono = samples.mean(axis=1)
+        resampled = mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE)
+        return np.asarray(resampled, dtype=np.float32)
+
+
+def read_corpus(folder: Path, limit: int | None = None) -> list[Utterance]:
+    """The utterances of a folder; with ``limit``, that many spread evenly over it.
+
+    Raises:
+        SystemExit: it holds neither a manifest nor LibriSpeech's transcripts.
+    """
+    utterances = _manifest(folder) if (folder / "manifest.tsv").is_file() else _librispeech(folder)
+    if not utterances:
+        raise SystemExit(f"{folder} holds neither a manifest.tsv nor LibriSpeech's *.trans.txt")
+    if limit is None or limit >= len(utterances):
+        return utterances
+    return [utterances[round(at)] for at in np.linspace(0, len(utterances) - 1, limit)]
+
+
+def _manifest(folder: Path) -> list[Utterance]:
+    with (folder / "manifest.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return [Utterance(folder / row["path"], row.get("speaker", ""), row["text"]) for row in rows]
+
+
+def _librispeech(folder: Path) -> list[Utterance]:
+    found = []
+    for transcripts in sorted(folder.rglob("*.trans.txt")):
+        for line in transcripts.read_text(encoding="utf-8").splitlines():
+            name, text = line.split(" ", 1)
+            found.append(Utterance(transcripts.parent / f"{name}.flac", name.split("-")[0], text))
+    return found

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fakes import FakeModel, loud
+
+import stream_asr
+from stream_asr import Recognizer
+from stream_asr.audio.ring_buffer import FloatArray
+
+# CI machines are slow and shared: an example that takes long is no failure.
+settings.register_profile("default", deadline=None, print_blob=True)
+settings.load_profile("default")
+
+DEMO = Path(stream_asr.__file__).parent / "assets" / "demo.ogg"
+
+
+@pytest.fixture(scope="session")
+def demo_path() -> Path:
+    """The bundled recording, 16 kHz mono."""
+    return DEMO
+
+
+@pytest.fixture(scope="session")
+def speech() -> FloatArray:
+    """The samples of the bundled recording, float32 at 16 kHz."""
+    samples, rate = soundfile.read(DEMO, dtype="float32")
+    assert rate == 16_000
+    return np.asarray(samples, dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def recognizer() -> Iterator[Recognizer]:
+    """The embedded model, loaded once."""
+    with Recognizer.from_pretrained() as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def fake_recognizer() -> Iterator[Recognizer]:
+    with Recognizer(FakeModel(), detector=lambda: loud) as made:
+        yield made

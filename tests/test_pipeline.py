@@ -1,0 +1,310 @@
+"""The promises of a stream, on the pipeline itself: no threads, no clock, a fake model."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fakes import FRAME, LABELS, FakeModel, conversation, loud, silence, sound
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
+from stream_asr.events import AudioDropped, Event, Final, Overload, Partial, SpeechStarted
+from stream_asr.pipeline import Pipeline, Priority
+
+CONFIG = RecognizerConfig(
+    segmenter=SegmenterConfig(max_utterance_ms=6000),
+    windows=WindowConfig(left_context_ms=1000, commit_ms=800, right_context_ms=400),
+    engine=EngineConfig(buffer_ms=8000),
+)
+SECOND = 16_000
+
+
+def pipeline(config: RecognizerConfig = CONFIG, **settings_: bool) -> Pipeline:
+    return Pipeline(config, LABELS, FRAME, detector=loud, **settings_)
+
+
+def work(made: Pipeline, model: FakeModel, passes: int = 10**9, previews: bool = True) -> list[Event]:
+    """Up to ``passes`` runs of the model, one window each, in the engine's order."""
+    events = []
+    made.advance()
+    while passes:
+        if made.next_kept:
+            job = made.take()
+        elif previews and (window := made.next_preview):
+            job = made.take_preview(window)
+        else:
+            break
+        made.deliver(job, model.log_probs([job.samples])[0])
+        passes -= 1
+        events += made.take_events()
+        made.advance()
+    return events + made.take_events()
+
+
+def transcript(audio: FloatArray) -> list[Final]:
+    """What there is to hear, with no partials and all the time in the world."""
+    made, model, events = pipeline(live=False), FakeModel(), []
+    for at in range(0, len(audio), SECOND):
+        made.buffer.write(audio[at : at + SECOND])
+        events += work(made, model)
+    made.end_of_audio()
+    events += work(made, model)
+    assert made.finished
+    return finals(events)
+
+
+def finals(events: Iterable[Event]) -> list[Final]:
+    return [event for event in events if isinstance(event, Final)]
+
+
+words = st.text("abcdefghijklmnopqrstuvwyz", min_size=1, max_size=9)
+sentences = st.lists(words, min_size=1, max_size=12).map(" ".join)
+
+
+@st.composite
+def speeches(draw: st.DrawFn) -> FloatArray:
+    """Sentences and pauses of random length, not on any grid."""
+    parts = [silence(0.5), np.zeros(draw(st.integers(0, 319)), dtype=np.float32)]
+    for _ in range(draw(st.integers(1, 3))):
+        parts += [sound(draw(sentences)), np.zeros(draw(st.integers(0, 20_000)), dtype=np.float32)]
+    return np.concatenate(parts)
+
+
+def test_what_was_said_is_what_is_written() -> None:
+    said = ["hello world", "the quick brown fox jumps over the lazy dog", "a letter doubled"]
+    heard = transcript(conversation(*said))
+    assert [final.text for final in heard] == said
+
+
+@settings(max_examples=30)
+@given(speeches(), st.lists(st.tuples(st.integers(1, 9000), st.integers(0, 4)), min_size=1, max_size=8))
+def test_same_audio_same_text(audio: FloatArray, steps: list[tuple[int, int]]) -> None:
+    """Promise 1: whatever the chunk sizes and however much the engine gets done in between."""
+    made, model, events = pipeline(), FakeModel(), []
+    at, turn = 0, 0
+    while at < len(audio):
+        size, passes = steps[turn % len(steps)]
+        while made.buffer.free < size:  # a source that waits, as `Stream.drain` does
+            events += work(made, model, 1)
+        made.buffer.write(audio[at : at + size])
+        events += work(made, model, passes)
+        at, turn = at + size, turn + 1
+    made.end_of_audio()
+    events += work(made, model)
+    assert finals(events) == transcript(audio)
+    assert made.finished
+
+
+@settings(max_examples=30)
+@given(speeches(), st.lists(st.tuples(st.integers(1, 9000), st.integers(0, 4)), min_size=1, max_size=8))
+def test_stable_means_stable(audio: FloatArray, steps: list[tuple[int, int]]) -> None:
+    """Promise 2: stable text only grows, and the final begins with it."""
+    made, model = pipeline(), FakeModel()
+    stable, open_utterance = "", None
+    at, turn = 0, 0
+    while not made.finished:
+        size, passes = steps[turn % len(steps)]
+        if at < len(audio):
+            made.buffer.write(audio[at : at + size])
+            at += size
+        else:
+            made.end_of_audio()
+            passes += 1
+        turn += 1
+        for event in work(made, model, passes):
+            if isinstance(event, SpeechStarted):
+                assert open_utterance is None
+                stable, open_utterance = "", event.utterance
+            elif isinstance(event, Partial):
+                assert event.utterance == open_utterance
+                assert event.stable.startswith(stable)
+                assert event.text.startswith(event.stable)
+                stable = event.stable
+            elif isinstance(event, Final):
+                assert event.utterance == open_utterance
+                assert event.text.startswith(stable)
+                open_utterance = None
+
+
+@settings(max_examples=30)
+@given(speeches(), st.lists(st.tuples(st.integers(1, 60_000), st.integers(0, 1)), min_size=1, max_size=6))
+def test_nothing_vanishes(audio: FloatArray, steps: list[tuple[int, int]]) -> None:
+    """Promise 3: recognised, silent or dropped; and what was dropped was reported, to the sample."""
+    audio = np.tile(audio, 3)
+    made, model, events = pipeline(), FakeModel(), []
+    at, turn = 0, 0
+    while at < len(audio):
+        size, passes = steps[turn % len(steps)]
+        made.buffer.write(audio[at : at + size])
+        events += work(made, model, passes)
+        at, turn = at + size, turn + 1
+    made.end_of_audio()
+    events += work(made, model)
+    assert made.finished
+    counts = made.counts
+    assert counts.captured == len(audio)
+    assert counts.captured == counts.recognised + counts.silent + counts.dropped
+    assert min(counts.recognised, counts.silent, counts.dropped) >= 0
+    reported = sum(round((event.end - event.start) * SECOND) for event in events if isinstance(event, AudioDropped))
+    assert reported == counts.dropped
+    in_finals = sum(round((final.end - final.start) * SECOND) for final in finals(events))
+    assert counts.recognised <= in_finals <= counts.recognised + counts.dropped
+    if not counts.dropped:
+        assert finals(events) == transcript(audio)
+
+
+def test_lag_and_memory_stay_bounded_for_twelve_hours() -> None:
+    """Promises 4 and 5: a stream of half a day, on a machine that has time for commits and some previews."""
+    minute = np.concatenate([conversation("good morning", "how are you today", "fine thanks"), silence(60)])
+    minute = minute[: 60 * SECOND]
+    config = replace(CONFIG, segmenter=replace(CONFIG.segmenter, vad_frame_ms=30, min_speech_ms=150))
+    made, model = pipeline(config), FakeModel()
+    model.batches = _Forgetful()
+    longest_lag = seen = early_kib = 0
+    for number in range(12 * 60):
+        for at in range(0, len(minute), SECOND):
+            made.buffer.write(minute[at : at + SECOND])
+            longest_lag = max(longest_lag, made.lag_samples)
+            seen += len(finals(work(made, model, 4)))
+        if number == 30:
+            early_kib = _peak_memory_kib()
+    assert seen == 3 * 12 * 60
+    assert made.counts.dropped == 0
+    assert longest_lag < 3 * SECOND
+    # A byte kept for each frame of voice detection would already be 1.4 MB.
+    assert _peak_memory_kib() - early_kib < 1024
+
+
+def _peak_memory_kib() -> int:
+    resource = pytest.importorskip("resource", reason="Windows does not tell the peak memory of a process this way")
+    peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // 1024 if sys.platform == "darwin" else peak
+
+
+class _Forgetful(list):  # type: ignore[type-arg]
+    """The fake model's notes, which a test of memory must not keep."""
+
+    def append(self, item: object) -> None: ...
+
+
+def test_an_overloaded_stream_says_so_thins_previews_first_and_loses_no_final() -> None:
+    """Promise 4: the machine does one pass for every 400 ms of speech, half of what is due."""
+    audio = conversation(*["the quick brown fox jumps over the lazy dog"] * 8, pause_s=0.6)
+    made, model, events = pipeline(), FakeModel(), []
+    for at in range(0, len(audio), 6400):
+        made.buffer.write(audio[at : at + 6400])
+        events += work(made, model, 1)
+    kept_before_previews = made.counts.previews_skipped
+    made.end_of_audio()
+    events += work(made, model)
+    assert [final.text for final in finals(events)] == [final.text for final in transcript(audio)]
+    assert kept_before_previews > 0
+    assert made.counts.dropped == 0
+
+
+def test_hopeless_overload_is_reported_and_ends_with_everything_accounted_for() -> None:
+    audio = conversation(*["the quick brown fox jumps over the lazy dog"] * 12, pause_s=0.6)
+    made, model, events = pipeline(), FakeModel(), []
+    for turn, at in enumerate(range(0, len(audio), 6400)):
+        made.buffer.write(audio[at : at + 6400])
+        events += work(made, model, int(turn % 8 == 0))
+    lags = [event.lag_ms for event in events if isinstance(event, Overload)]
+    assert lags
+    assert all(lag > CONFIG.engine.overload_lag_ms for lag in lags)
+    made.end_of_audio()
+    events += work(made, model)
+    assert made.finished
+    assert any(isinstance(event, AudioDropped) for event in events)
+    started = sum(isinstance(event, SpeechStarted) for event in events)
+    assert started == len(finals(events)), "what was begun is finished"
+
+
+def test_times_are_positions_in_the_audio() -> None:
+    """Promise 6: words lie where their sound is, in order, however late they were recognised."""
+    audio = np.concatenate([silence(1), sound("one"), silence(2), sound("two"), silence(1)])
+    first, second = transcript(audio)
+    assert first.words[0].start == pytest.approx(1.0, abs=0.03)
+    assert first.words[0].end == pytest.approx(1.24, abs=0.03)
+    assert second.words[0].start == pytest.approx(1.24 + 2, abs=0.03)
+    assert first.start < first.words[0].start < first.words[0].end < first.end < second.start
+
+
+@settings(max_examples=30)
+@given(speeches())
+def test_times_never_go_back(audio: FloatArray) -> None:
+    edge = 0.0
+    for final in transcript(audio):
+        assert edge <= final.start < final.end <= len(audio) / SECOND + 0.02
+        for word in final.words:
+            assert max(edge, final.start) <= word.start < word.end <= final.end + 0.02
+            edge = word.start
+        edge = final.end - 1e-9
+
+
+def test_an_ended_utterance_is_more_urgent_than_a_commit_and_that_than_a_preview() -> None:
+    made, model = pipeline(), FakeModel()
+    made.buffer.write(np.concatenate([silence(0.5), sound("hello you")]))
+    made.advance()
+    assert made.next_kept is None
+    window = made.next_preview
+    assert window is not None
+    assert made.take_preview(window).priority is Priority.PREVIEW
+    assert made.next_preview is None, "one at a time"
+    made.buffer.write(sound(" good old friend"))
+    made.advance()
+    job = made.next_kept
+    assert job is not None
+    assert job.priority is Priority.COMMIT
+    made.buffer.write(silence(1))
+    made.advance()
+    assert job.priority is Priority.FINAL, "its utterance has ended meanwhile"
+    work(made, model)
+
+
+def test_previews_give_way_to_windows_that_are_kept() -> None:
+    made = pipeline()
+    made.buffer.write(np.concatenate([silence(0.5), sound("hello there my good old friend")]))
+    made.advance()
+    assert made.next_kept is not None
+    assert made.next_preview is None
+
+
+def test_without_live_there_are_only_finals() -> None:
+    made, model = pipeline(live=False), FakeModel()
+    made.buffer.write(conversation("hello world"))
+    made.end_of_audio()
+    assert {type(event) for event in work(made, model)} == {SpeechStarted, Final}
+
+
+def test_flush_makes_a_final_of_what_was_said_so_far() -> None:
+    made, model = pipeline(), FakeModel()
+    made.buffer.write(np.concatenate([silence(0.5), sound("hello "), np.zeros(3200, dtype=np.float32)]))
+    made.flush()
+    (final,) = finals(work(made, model))
+    assert final.text == "hello"
+    made.buffer.write(np.concatenate([silence(0.3), sound("world"), silence(1)]))
+    made.end_of_audio()
+    assert [final.text for final in finals(work(made, model))] == ["world"]
+
+
+def test_an_utterance_cut_at_its_longest_joins_seamlessly_to_the_next() -> None:
+    said = " ".join(["abcdefgh"] * 20)  # 14 s of speech with no pause, 6 s at most in a piece
+    heard = transcript(conversation(said))
+    assert len(heard) > 2
+    for before, after in itertools.pairwise(heard):
+        assert before.end == after.start
+
+
+def test_a_stream_of_nothing_ends_without_a_word() -> None:
+    made = pipeline()
+    made.end_of_audio()
+    assert work(made, FakeModel()) == []
+    assert made.finished
+    assert made.counts.captured == 0
