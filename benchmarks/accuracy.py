@@ -151,9 +151,8 @@ def main() -> None:
             scores["live"], heard = measured(recognizer, "live")
             identical = sum(a == b for a, b in zip(written, heard, strict=True))
 
-    table = Table(
-        title=f"{model.name}: {len(utterances)} recordings, {audio_s / 3600:.2f} h, {scores[next(iter(scores))].words} words"
-    )
+    words = next(iter(scores.values())).words
+    table = Table(title=f"{model.name}: {len(utterances)} recordings, {audio_s / 3600:.2f} h, {words} words")
     for column in ("", "WER", "S", "I", "D", "RTF"):
         table.add_column(column, justify="right")
     for name, result in scores.items():

@@ -12,11 +12,12 @@ from enum import IntEnum
 
 import numpy as np
 
-from stream_asr.audio.ring_buffer import FloatArray, Gap, RingBuffer
+from stream_asr.audio.ring_buffer import FloatArray, RingBuffer
 from stream_asr.captions import Caption
 from stream_asr.config import RecognizerConfig, ms_to_samples, samples_to_ms, samples_to_s
 from stream_asr.ctc import Labels
 from stream_asr.events import AudioDropped, Event, Overload, SpeechStarted
+from stream_asr.ledger import Counts, Ledger
 from stream_asr.segmenter import Boundary, Segmenter, UtteranceEnd, UtteranceStart, VoiceDetector
 from stream_asr.windows import Window, WindowGeometry, WindowPlan
 
@@ -25,9 +26,6 @@ _STEP_MS = 100
 
 _OVERLOAD_REPEAT_MS = 1000
 """Audio between two `Overload` events of a stream that stays behind."""
-
-_EXTENTS = 64
-"""Utterances remembered to tell how much of a gap fell into speech. Two would do: a gap sounds like silence."""
 
 
 class Priority(IntEnum):
@@ -38,26 +36,6 @@ class Priority(IntEnum):
 
     COMMIT = 1
     PREVIEW = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Where every captured sample of a stream went.
-
-    Once the stream has ended, ``captured == recognised + silent + dropped``.
-
-    Attributes:
-        recognised: samples inside utterances.
-        silent: samples that the segmenter found no speech in.
-        dropped: samples lost because the buffer was full.
-        previews_skipped: previews that were due but gave way to something more urgent.
-    """
-
-    captured: int
-    recognised: int
-    silent: int
-    dropped: int
-    previews_skipped: int
 
 
 @dataclass(slots=True)
@@ -129,9 +107,7 @@ class Pipeline:
         self._overload_at = 0
         self._flush_at: int | None = None
         self._ended = self._closed = False
-        self._extents: deque[tuple[int, int]] = deque(maxlen=_EXTENTS)
-        self._gaps: deque[Gap] = deque()
-        self._in_utterances = self._dropped_in_utterances = 0
+        self._ledger = Ledger()
 
     # --- for the engine -----------------------------------------------------------------------------------
 
@@ -215,9 +191,8 @@ class Pipeline:
 
     @property
     def counts(self) -> Counts:
-        captured, dropped = self.buffer.captured, self.buffer.dropped
-        recognised = self._in_utterances - self._dropped_in_utterances
-        return Counts(captured, recognised, captured - dropped - recognised, dropped, self._previews_skipped)
+        """Where the samples went; exact once `finished`."""
+        return self._ledger.counts(self.buffer.captured, self.buffer.dropped, self._previews_skipped)
 
     # --- inside -------------------------------------------------------------------------------------------
 
@@ -265,8 +240,7 @@ class Pipeline:
         utterance.end = boundary.position
         if window := utterance.plan.last(boundary.position, boundary.decided_at):
             self._enqueue(utterance, window)
-        self._in_utterances += boundary.position - utterance.start
-        self._extents.append((utterance.start, boundary.position))
+        self._ledger.utterance(utterance.start, boundary.position)
         self._make_finals()
 
     def _plan(self, position: int) -> None:
@@ -308,15 +282,10 @@ class Pipeline:
 
     def _report(self) -> None:
         for gap in self.buffer.take_gaps():
-            self._gaps.append(gap)
+            self._ledger.gap(gap)
             self._events.append(AudioDropped(samples_to_s(gap.start), samples_to_s(gap.stop)))
-        # A gap is accounted for once no utterance can reach into it any more.
-        settled = self._open[-1].start if self._open else self._segmenter.earliest_start
-        settled = self.buffer.captured if self._closed else settled
-        while self._gaps and self._gaps[0].stop <= settled:
-            gap = self._gaps.popleft()
-            for start, end in self._extents:
-                self._dropped_in_utterances += max(0, min(end, gap.stop) - max(start, gap.start))
+        begun = self._open[-1].start if self._open else self._segmenter.earliest_start
+        self._ledger.settle(self.buffer.captured if self._closed else begun)
         lag_ms, captured = samples_to_ms(self.lag_samples), self.buffer.captured
         overdue = captured - self._overload_at >= ms_to_samples(_OVERLOAD_REPEAT_MS)
         if self._live and not self._ended and overdue and lag_ms > self._config.overload_lag_ms:

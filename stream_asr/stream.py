@@ -11,7 +11,7 @@ from stream_asr.audio.ring_buffer import FloatArray
 from stream_asr.config import samples_to_ms, samples_to_s
 from stream_asr.errors import StreamASRError
 from stream_asr.events import Event
-from stream_asr.pipeline import Counts
+from stream_asr.ledger import Counts
 from stream_asr.session import Session
 
 if TYPE_CHECKING:

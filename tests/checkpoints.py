@@ -59,33 +59,33 @@ _LAYER = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias
 
 def save_wav2vec2_group(folder: Path) -> None:
     """Like facebook/wav2vec2-base-960h."""
-    _save(folder, Wav2Vec2ForCTC(Wav2Vec2Config(**_WAVEFORM, feat_extract_norm="group")), _waveform(mask=False))
+    _save(folder, Wav2Vec2ForCTC, Wav2Vec2Config(**_WAVEFORM, feat_extract_norm="group"), _waveform(mask=False))
 
 
 def save_wav2vec2_layer(folder: Path) -> None:
     """Like facebook/wav2vec2-large-960h-lv60."""
-    _save(folder, Wav2Vec2ForCTC(Wav2Vec2Config(**_WAVEFORM, **_LAYER)), _waveform(mask=True))
+    _save(folder, Wav2Vec2ForCTC, Wav2Vec2Config(**_WAVEFORM, **_LAYER), _waveform(mask=True))
 
 
 def save_wav2vec2_raw(folder: Path) -> None:
     """One whose windows are not normalised, so that its frames depend on what is near them only."""
-    _save(folder, Wav2Vec2ForCTC(Wav2Vec2Config(**_WAVEFORM, **_LAYER)), _waveform(mask=True, normalize=False))
+    _save(folder, Wav2Vec2ForCTC, Wav2Vec2Config(**_WAVEFORM, **_LAYER), _waveform(mask=True, normalize=False))
 
 
 def save_hubert(folder: Path) -> None:
     """Like facebook/hubert-large-ls960-ft."""
-    _save(folder, HubertForCTC(HubertConfig(**_WAVEFORM, **_LAYER)), _waveform(mask=True))
+    _save(folder, HubertForCTC, HubertConfig(**_WAVEFORM, **_LAYER), _waveform(mask=True))
 
 
 def save_wavlm(folder: Path) -> None:
     """Like patrickvonplaten/wavlm-libri-clean-100h-base."""
-    _save(folder, WavLMForCTC(WavLMConfig(**_WAVEFORM, feat_extract_norm="group")), _waveform(mask=False))
+    _save(folder, WavLMForCTC, WavLMConfig(**_WAVEFORM, feat_extract_norm="group"), _waveform(mask=False))
 
 
 def save_data2vec(folder: Path) -> None:
-    """Like facebook/data2vec-audio-base-960h: five positional convolutions, one after the other."""
-    config = Data2VecAudioConfig(**_WAVEFORM, conv_pos_kernel_size=3)
-    _save(folder, Data2VecAudioForCTC(config), _waveform(mask=True))
+    """Like facebook/data2vec-audio-base-960h: positional convolutions, one after the other."""
+    config = Data2VecAudioConfig(**_WAVEFORM | {"num_conv_pos_embeddings": 2}, conv_pos_kernel_size=3)
+    _save(folder, Data2VecAudioForCTC, config, _waveform(mask=True))
 
 
 def save_wav2vec2_bert(folder: Path, *, adapter: bool = False) -> None:
@@ -93,16 +93,16 @@ def save_wav2vec2_bert(folder: Path, *, adapter: bool = False) -> None:
     config = Wav2Vec2BertConfig(
         **_TRANSFORMER, vocab_size=len(LETTERS), conv_depthwise_kernel_size=7, add_adapter=adapter
     )
-    _save(folder, Wav2Vec2BertForCTC(config), SeamlessM4TFeatureExtractor(padding_value=1))
+    _save(folder, Wav2Vec2BertForCTC, config, SeamlessM4TFeatureExtractor(padding_value=1))
 
 
 def save_parakeet(folder: Path) -> None:
     """Like nvidia/parakeet-ctc-0.6b."""
-    encoder = ParakeetEncoderConfig(**_TRANSFORMER, subsampling_conv_channels=8, initializer_range=0.2)
+    encoder = ParakeetEncoderConfig(**_TRANSFORMER, subsampling_conv_channels=8, initializer_range=0.1)
     config = ParakeetCTCConfig(
         vocab_size=len(PIECES), pad_token_id=PIECES.index("<pad>"), encoder_config=encoder.to_dict()
     )
-    _save(folder, ParakeetForCTC(config), ParakeetFeatureExtractor(), PIECES)
+    _save(folder, ParakeetForCTC, config, ParakeetFeatureExtractor(), PIECES)
 
 
 def save_letters(folder: Path) -> None:
@@ -126,16 +126,13 @@ def _waveform(*, mask: bool, normalize: bool = True) -> Wav2Vec2FeatureExtractor
 
 
 def _save(
-    folder: Path,
-    model: Any,
-    feature_extractor: Any,
-    vocabulary: tuple[str, ...] = LETTERS,
+    folder: Path, architecture: Any, config: Any, feature_extractor: Any, vocabulary: tuple[str, ...] = LETTERS
 ) -> None:
-    torch.manual_seed(0)
-    head = model.lm_head if hasattr(model, "lm_head") else model.ctc_head
-    model.init_weights()
-    torch.nn.init.normal_(head.weight)
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = architecture(config)
+        head = model.lm_head if hasattr(model, "lm_head") else model.ctc_head
+        torch.nn.init.normal_(head.weight)
         head.bias[[index for index, token in enumerate(vocabulary) if token in _NEVER_SAID]] = -100
     model.save_pretrained(folder)
     feature_extractor.save_pretrained(folder)

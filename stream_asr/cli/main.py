@@ -1,0 +1,31 @@
+"""The entry point. Results go to stdout, everything else to stderr.
+
+Exit status 0; 1 when something failed while it ran; 2 for wrong usage or unusable input; 130 when a second
+Ctrl-C cut the work off. A user's mistake never shows a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from stream_asr.errors import StreamASRError
+
+
+def main() -> None:
+    """Entry point of ``stream-asr``."""
+    from stream_asr.cli.app import app
+
+    try:
+        app()
+    except StreamASRError as error:
+        print(f"stream-asr: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print("stream-asr: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has seen enough (``| head``). Python would complain again when it flushes
+        # stdout on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,118 @@
+"""The promises once more, with the embedded model on real speech."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stream_asr import Final, Partial, Recognizer
+from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.events import Event
+from stream_asr.recognizer import Transcript
+
+
+@pytest.fixture(scope="module")
+def transcript(recognizer: Recognizer, speech: FloatArray) -> Transcript:
+    return recognizer.transcribe(speech)
+
+
+def streamed(recognizer: Recognizer, audio: FloatArray, sizes: list[int], pause_s: float = 0.0) -> list[Event]:
+    events: list[Event] = []
+    with recognizer.stream() as stream:
+        at, turn = 0, 0
+        while at < len(audio):
+            size = sizes[turn % len(sizes)]
+            stream.feed(audio[at : at + size])
+            time.sleep(pause_s)
+            stream.drain()
+            events += stream.poll()
+            at, turn = at + size, turn + 1
+        stream.finish()
+        return events + list(stream)
+
+
+def finals(events: list[Event]) -> tuple[Final, ...]:
+    return tuple(event for event in events if isinstance(event, Final) and event.text)
+
+
+def test_the_recording_is_recognised(transcript: Transcript) -> None:
+    # The model spells by ear; of eighty words it gets most.
+    said = """good morning and welcome to the show this is a small demonstration of live captions every word you hear
+    is turned into text while i am still speaking the faint words at the end may change the bright words will stay as
+    they are when i stop for a moment the sentence is finished then the next one begins on a new line nothing leaves
+    your computer and nothing has to be downloaded now try it with your own voice""".split()  # noqa: SIM905
+    heard = [word.word for word in transcript.words]
+    assert len(transcript.utterances) == 8
+    assert 70 <= len(heard) <= 90
+    assert sum(word in heard for word in said) >= 0.7 * len(said)
+
+
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(1, 60_000), min_size=1, max_size=5))
+def test_same_audio_same_text_whatever_the_blocks(
+    recognizer: Recognizer, speech: FloatArray, transcript: Transcript, sizes: list[int]
+) -> None:
+    assert finals(streamed(recognizer, speech, [size + 100 for size in sizes])) == transcript.utterances
+
+
+def test_same_audio_same_text_whatever_the_pace(
+    recognizer: Recognizer, speech: FloatArray, transcript: Transcript
+) -> None:
+    assert finals(streamed(recognizer, speech, [3200], pause_s=0.02)) == transcript.utterances
+
+
+def test_same_audio_same_text_under_load(recognizer: Recognizer, speech: FloatArray, transcript: Transcript) -> None:
+    heard: list[tuple[Final, ...]] = []
+    others = [
+        threading.Thread(target=lambda: heard.append(finals(streamed(recognizer, speech, [4800])))) for _ in range(4)
+    ]
+    for thread in others:
+        thread.start()
+    for thread in others:
+        thread.join()
+    assert heard == [transcript.utterances] * 4
+
+
+def test_integers_and_floats_and_bytes_are_one_audio(recognizer: Recognizer, speech: FloatArray) -> None:
+    pcm = np.clip(speech[: 8 * 16_000] * 32768, -32768, 32767).astype("<i2")
+    expected = recognizer.transcribe(pcm)
+    assert expected.text
+    assert recognizer.transcribe(pcm.astype(np.float32) / 32768) == expected
+    with recognizer.stream(encoding="pcm_s16le", live=False) as stream:
+        stream.feed(pcm.tobytes())
+        stream.finish()
+        assert finals(list(stream)) == expected.utterances
+
+
+def test_stable_text_only_grows_and_begins_the_final(recognizer: Recognizer, speech: FloatArray) -> None:
+    stable, partials = "", 0
+    for event in streamed(recognizer, speech, [3200], pause_s=0.03):
+        if isinstance(event, Partial):
+            partials += 1
+            assert event.stable.startswith(stable)
+            assert event.text.startswith(event.stable)
+            stable = event.stable
+        elif isinstance(event, Final):
+            assert event.text.startswith(stable)
+            stable = ""
+    assert partials > 20
+
+
+def test_silence_and_scraps_of_audio_hold_no_words(recognizer: Recognizer) -> None:
+    for samples in (0, 1, 159, 800, 16_000, 10 * 16_000):
+        assert recognizer.transcribe(np.zeros(samples, dtype=np.float32)).text == ""
+    hiss = np.random.default_rng(0).standard_normal(10 * 16_000).astype(np.float32) * 0.003
+    assert recognizer.transcribe(hiss).text == ""
+
+
+def test_any_beginning_of_the_recording_can_be_its_end(recognizer: Recognizer, speech: FloatArray) -> None:
+    for samples in (9_000, 9_601, 12_345, 30_000, 41_111):
+        transcript = recognizer.transcribe(speech[:samples])
+        assert transcript.duration_s == samples / 16_000
+        for word in transcript.words:
+            assert word.end <= samples / 16_000 + 0.02

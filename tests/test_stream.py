@@ -1,0 +1,239 @@
+"""Streams and recognizers as a user holds them: with threads, clocks and asyncio, on the fake model."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from fakes import FakeModel, conversation, loud, silence, sound
+
+from stream_asr import (
+    EngineConfig,
+    Final,
+    InputError,
+    Overload,
+    Partial,
+    Recognizer,
+    RecognizerConfig,
+    StreamASRError,
+    WindowConfig,
+)
+
+SAID = ["hello world", "how are you", "fine thanks"]
+
+
+def test_the_example_of_the_readme(fake_recognizer: Recognizer) -> None:
+    audio = conversation(*SAID)
+    events = []
+    with fake_recognizer.stream() as stream:
+        for at in range(0, len(audio), 1600):
+            assert stream.feed(audio[at : at + 1600]) == 0
+            events += stream.poll()
+        stream.finish()
+        events += list(stream)
+        assert stream.counts.captured == len(audio)
+    assert [event.text for event in events if isinstance(event, Final)] == SAID
+
+
+def test_another_thread_may_feed_while_this_one_reads(fake_recognizer: Recognizer) -> None:
+    audio = conversation(*SAID)
+    with fake_recognizer.stream() as stream:
+
+        def feed() -> None:
+            for at in range(0, len(audio), 3200):
+                stream.feed(audio[at : at + 3200])
+                time.sleep(0.002)
+            stream.finish()
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        heard = [event.text for event in stream if isinstance(event, Final)]
+        feeder.join()
+    assert heard == SAID
+
+
+def test_async_for(fake_recognizer: Recognizer) -> None:
+    audio = conversation(*SAID)
+
+    async def caption() -> list[str]:
+        with fake_recognizer.stream() as stream:
+
+            async def feed() -> None:
+                for at in range(0, len(audio), 3200):
+                    stream.feed(audio[at : at + 3200])
+                    await asyncio.sleep(0)
+                stream.finish()
+
+            feeding = asyncio.create_task(feed())
+            heard = [event.text async for event in stream if isinstance(event, Final)]
+            await feeding
+            return heard
+
+    assert asyncio.run(asyncio.wait_for(caption(), 30)) == SAID
+
+
+def test_many_streams_at_once_keep_to_themselves() -> None:
+    texts = [f"{'abcdefghij'[n % 10]} stream of {'klmnopqrst'[n // 10]} words" for n in range(20)]
+    heard: dict[str, list[str]] = {}
+    with Recognizer(FakeModel(), detector=lambda: loud) as recognizer:
+
+        def caption(text: str) -> None:
+            audio = conversation(text, text)
+            with recognizer.stream() as stream:
+                for at in range(0, len(audio), 1600):
+                    stream.feed(audio[at : at + 1600])
+                stream.finish()
+                heard[text] = [event.text for event in stream if isinstance(event, Final)]
+
+        threads = [threading.Thread(target=caption, args=(text,)) for text in texts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert heard == {text: [text, text] for text in texts}
+
+
+def test_feed_does_not_wait_for_a_slow_model_and_the_lag_is_reported() -> None:
+    config = RecognizerConfig(
+        windows=WindowConfig(left_context_ms=1000, commit_ms=800, right_context_ms=400),
+        engine=EngineConfig(buffer_ms=20_000, overload_lag_ms=1500),
+    )
+    slow = FakeModel(lambda windows: time.sleep(0.05))
+    said = ["the quick brown fox jumps over the lazy dog"] * 3
+    audio = conversation(*said)
+    with Recognizer(slow, config, detector=lambda: loud) as recognizer, recognizer.stream() as stream:
+        longest_s = 0.0
+        for at in range(0, len(audio), 3200):
+            start = time.perf_counter()
+            stream.feed(audio[at : at + 3200])
+            longest_s = max(longest_s, time.perf_counter() - start)
+            time.sleep(0.002)  # a hundred times real time
+        stream.finish()
+        events = list(stream)
+    assert longest_s < 0.05, "less than a single pass of the model"
+    assert [event.text for event in events if isinstance(event, Final)] == said
+    assert any(isinstance(event, Overload) and event.lag_ms > 1500 for event in events)
+
+
+def test_drain_makes_a_fast_source_wait_so_that_nothing_is_dropped() -> None:
+    config = RecognizerConfig(engine=EngineConfig(buffer_ms=16_000))
+    audio = conversation(*SAID * 10)
+    with Recognizer(FakeModel(), config, detector=lambda: loud) as recognizer, recognizer.stream() as stream:
+        for at in range(0, len(audio), 16_000):
+            assert stream.feed(audio[at : at + 16_000]) == 0
+            assert stream.drain(timeout_s=30)
+        stream.finish()
+        assert [event.text for event in stream if isinstance(event, Final)] == SAID * 10
+
+
+def test_what_does_not_fit_is_counted(fake_recognizer: Recognizer) -> None:
+    with fake_recognizer.stream() as stream:
+        dropped = stream.feed(np.zeros(40 * 16_000, dtype=np.float32))
+        assert dropped == 10 * 16_000
+        stream.finish()
+        list(stream)
+        counts = stream.counts
+    assert counts.dropped == dropped
+    assert counts.captured == 40 * 16_000 == counts.recognised + counts.silent + counts.dropped
+
+
+def test_transcribe_takes_arrays_and_files(fake_recognizer: Recognizer, tmp_path: Path) -> None:
+    audio = conversation(*SAID)
+    seen: list[tuple[float, float | None]] = []
+    from_array = fake_recognizer.transcribe(audio, progress=lambda done, total: seen.append((done, total)))
+    assert from_array.text == " ".join(SAID)
+    assert [word.word for word in from_array.words] == from_array.text.split()
+    assert from_array.duration_s == len(audio) / 16_000
+    assert seen[-1] == (from_array.duration_s, from_array.duration_s)
+    assert sorted(seen) == seen
+    path = tmp_path / "said.wav"
+    soundfile.write(path, audio, 16_000, subtype="FLOAT")
+    assert fake_recognizer.transcribe(path) == from_array
+    assert fake_recognizer.transcribe(str(path)) == from_array
+    assert fake_recognizer.transcribe(np.stack([audio, audio], axis=1)) == from_array
+    assert fake_recognizer.transcribe((audio * 32768).astype(np.int16)).text == from_array.text
+
+
+@pytest.mark.parametrize("rate", [8_000, 48_000])
+def test_the_same_recording_at_another_rate_goes_through(fake_recognizer: Recognizer, rate: int) -> None:
+    seconds = fake_recognizer.transcribe(np.zeros(3 * rate, dtype=np.int16), rate).duration_s
+    assert seconds == pytest.approx(3, abs=0.001)
+
+
+def test_flush(fake_recognizer: Recognizer) -> None:
+    with fake_recognizer.stream() as stream:
+        stream.feed(np.concatenate([silence(0.5), sound("hello "), silence(0.2)]))
+        stream.flush()
+        event = next(event for event in stream if isinstance(event, Final))
+    assert event.text == "hello"
+
+
+def test_no_audio_after_finish(fake_recognizer: Recognizer) -> None:
+    with fake_recognizer.stream() as stream:
+        stream.finish()
+        stream.finish()
+        with pytest.raises(StreamASRError, match="finished"):
+            stream.feed(b"\0\0")
+        assert list(stream) == []
+
+
+def test_bad_audio_costs_neither_the_stream_nor_its_neighbours(fake_recognizer: Recognizer) -> None:
+    audio = conversation("hello world")
+    with fake_recognizer.stream() as stream:
+        stream.feed(audio[:16_000])
+        with pytest.raises(InputError):
+            stream.feed(np.array([np.nan], dtype=np.float32))
+        stream.feed(audio[16_000:])
+        stream.finish()
+        assert [event.text for event in stream if isinstance(event, Final)] == ["hello world"]
+
+
+def test_leaving_the_with_block_closes_the_stream(fake_recognizer: Recognizer) -> None:
+    with fake_recognizer.stream() as stream:
+        stream.feed(silence(1))
+    with pytest.raises(StreamASRError, match="finished"):
+        stream.feed(silence(1))
+    with pytest.raises(StreamASRError, match="closed"):
+        list(stream)
+    stream.close()
+
+
+def test_a_closed_recognizer_says_so() -> None:
+    recognizer = Recognizer(FakeModel(), detector=lambda: loud)
+    stream = recognizer.stream()
+    recognizer.close()
+    with pytest.raises(StreamASRError, match="closed"):
+        list(stream)
+    with pytest.raises(StreamASRError, match="closed"):
+        recognizer.stream()
+    recognizer.close()
+
+
+def test_partials_begin_with_their_stable_text(fake_recognizer: Recognizer) -> None:
+    audio = conversation("the quick brown fox jumps over the lazy dog and away it runs from there")
+    partials = []
+    with fake_recognizer.stream() as stream:
+        for at in range(0, len(audio), 1600):
+            stream.feed(audio[at : at + 1600])
+            time.sleep(0.002)
+            partials += [event for event in stream.poll() if isinstance(event, Partial)]
+        stream.finish()
+    assert partials
+    assert any(partial.stable for partial in partials)
+    assert all(partial.text.startswith(partial.stable) for partial in partials)
+
+
+def test_contradictory_settings_are_refused() -> None:
+    with pytest.raises(InputError, match="at least"):
+        RecognizerConfig(engine=EngineConfig(buffer_ms=5000))
+    with pytest.raises(InputError, match="overload_lag_ms"):
+        RecognizerConfig(engine=EngineConfig(overload_lag_ms=100))
+    with pytest.raises(InputError, match="above 0"):
+        EngineConfig(max_batch_size=0)
+    with pytest.raises(InputError, match="negative"):
+        WindowConfig(left_context_ms=-1)
