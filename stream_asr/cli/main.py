@@ -6,7 +6,6 @@ Ctrl-C cut the work off. A user's mistake never shows a traceback.
 
 from __future__ import annotations
 
-import os
 import sys
 
 from stream_asr.errors import StreamASRError
@@ -24,8 +23,3 @@ def main() -> None:
     except KeyboardInterrupt:
         print("stream-asr: interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has seen enough (``| head``). Python would complain again when it flushes
-        # stdout on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)

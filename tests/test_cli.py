@@ -1,0 +1,400 @@
+"""Every command as a user types it. In this process and with one loaded model where that is enough."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from stream_asr import Recognizer, RecognizerConfig
+from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.cli.main import main
+
+
+@dataclass
+class Result:
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], recognizer: Recognizer) -> Run:
+    """Runs a command with the embedded model that is loaded already."""
+
+    def load(name: str | None, config: RecognizerConfig, **_: object) -> Recognizer:
+        return Recognizer(recognizer.model, config)
+
+    def run(*arguments: object, stdin: bytes = b"", model: bool = True) -> Result:
+        if model:
+            monkeypatch.setattr(Recognizer, "from_pretrained", load)
+        monkeypatch.setattr(sys, "argv", ["stream-asr", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin))))  # type: ignore[type-var]
+        capfd.readouterr()
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        captured = capfd.readouterr()
+        assert "Traceback" not in captured.err
+        return Result(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory, speech: FloatArray) -> Path:
+    """The first two sentences."""
+    path = tmp_path_factory.mktemp("audio") / "clip.wav"
+    soundfile.write(path, speech[: 6 * 16_000], 16_000)
+    return path
+
+
+# --- transcribe -------------------------------------------------------------------------------------------
+
+
+def test_transcribe_prints_an_utterance_a_line(run: Run, clip: Path) -> None:
+    result = run("transcribe", clip)
+    assert result.status == 0
+    lines = result.out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("good morning")
+
+
+def test_transcribe_json_has_words_with_times_and_confidences(run: Run, clip: Path) -> None:
+    result = run("transcribe", clip, "--format", "json")
+    report = json.loads(result.out)
+    assert report["duration"] == 6.0
+    assert report["text"].startswith("good morning")
+    first = report["utterances"][0]
+    assert first["type"] == "final"
+    assert set(first["words"][0]) == {"word", "start", "end", "confidence"}
+
+
+@pytest.mark.parametrize(("form", "beginning"), [("srt", "1\n00:00:00,"), ("vtt", "WEBVTT\n\n00:00:00.")])
+def test_transcribe_writes_subtitles(run: Run, clip: Path, tmp_path: Path, form: str, beginning: str) -> None:
+    target = tmp_path / f"clip.{form}"
+    result = run("transcribe", clip, "--format", form, "--output", target)
+    assert (result.status, result.out) == (0, "")
+    assert target.read_text().startswith(beginning)
+
+
+def test_transcribe_several_files(run: Run, clip: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.flac"
+    soundfile.write(other, soundfile.read(clip)[0], 16_000)
+    result = run("transcribe", clip, other)
+    assert result.out.count("==> ") == 2
+    assert [entry["file"] for entry in json.loads(run("transcribe", clip, other, "-f", "json").out)] == [
+        str(clip),
+        str(other),
+    ]
+    folder = tmp_path / "out"
+    assert run("transcribe", clip, other, "-f", "srt", "-o", folder).status == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["clip.srt", "other.srt"]
+    refused = run("transcribe", clip, other, "-f", "srt")
+    assert refused.status == 2
+    assert "name a folder with --output" in refused.err
+    assert run("transcribe", clip, clip, "-o", folder).status == 2
+
+
+@pytest.mark.parametrize("samples", [800, 5 * 16_000])
+def test_silence_and_scraps_give_an_empty_transcript_and_say_so(run: Run, tmp_path: Path, samples: int) -> None:
+    path = tmp_path / "silence.wav"
+    soundfile.write(path, np.zeros(samples), 16_000)
+    result = run("transcribe", path)
+    assert (result.status, result.out) == (0, "")
+    assert f"no speech in the {samples / 16_000:.2f} s of {path}" in result.err
+
+
+def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
+    (folder / "text.wav").write_text("this is not audio at all, only its name says so")
+    (folder / "empty.wav").touch()
+    soundfile.write(folder / "none.wav", np.zeros(0), 16_000)
+    soundfile.write(folder / "nan.wav", np.full(16_000, np.nan), 16_000, subtype="FLOAT")
+    return {
+        "missing": (folder / "nowhere.wav", "No such file"),
+        "folder": (folder, "is a folder"),
+        "text": (folder / "text.wav", "not audio that can be decoded"),
+        "empty": (folder / "empty.wav", "empty (0 bytes)"),
+        "no samples": (folder / "none.wav", "holds no audio"),
+        "nan": (folder / "nan.wav", "nan at 0.000 s"),
+    }
+
+
+@pytest.mark.parametrize("command", ["transcribe", "stream"])
+@pytest.mark.parametrize("kind", ["missing", "folder", "text", "empty", "no samples", "nan"])
+def test_files_that_are_no_audio(run: Run, tmp_path: Path, command: str, kind: str) -> None:
+    path, message = bad_files(tmp_path)[kind]
+    result = run(command, path)
+    assert result.status == 2
+    assert message in result.err
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "DOUBLE"])
+@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000, 96_000, 192_000])
+def test_every_usual_kind_of_wav(run: Run, tmp_path: Path, speech: FloatArray, rate: int, subtype: str) -> None:
+    import soxr
+
+    path = tmp_path / "clip.wav"
+    stereo = np.repeat(soxr.resample(speech[: 3 * 16_000], 16_000, rate)[:, None], 2, axis=1)
+    soundfile.write(path, np.clip(stereo, -1, 1), rate, subtype=subtype)
+    # At 8 kHz the telephone's band is all that is left; the first words survive it.
+    assert "morning" in run("transcribe", path).out or rate == 8_000
+    assert run("transcribe", path).out.startswith("good")
+
+
+def test_a_place_that_cannot_be_written_is_found_out_before_the_work(run: Run, clip: Path, tmp_path: Path) -> None:
+    result = run("transcribe", clip, "--output", tmp_path / "no" / "such" / "place.txt")
+    assert result.status == 2
+    assert "cannot write" in result.err
+
+
+def test_a_model_that_is_not_there(run: Run, clip: Path) -> None:
+    result = run("transcribe", clip, "--model", "./no-such-folder", model=False)
+    assert result.status == 2
+    assert "embedded-en" in result.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--format", "docx"),
+        ("--threads", "0"),
+        ("--aggressiveness", "4"),
+        ("--endpoint-ms", "0"),
+        ("--max-utterance-ms", "5"),
+        ("--device", "toaster"),
+        ("--no-such-option",),
+    ],
+)
+def test_wrong_usage(run: Run, clip: Path, arguments: tuple[str, ...]) -> None:
+    result = run("transcribe", clip, *arguments)
+    assert result.status == 2
+    assert result.err
+
+
+# --- stream -----------------------------------------------------------------------------------------------
+
+
+def test_stream_gives_an_event_a_line_and_the_text_of_transcribe(run: Run, clip: Path) -> None:
+    result = run("stream", clip, "--pace", "max")
+    events = [json.loads(line) for line in result.out.splitlines()]
+    assert events[0] == {"type": "speech_started", "utterance": 0, "start": events[0]["start"]}
+    finals = [event["text"] for event in events if event["type"] == "final"]
+    assert finals == run("transcribe", clip).out.splitlines()
+
+
+def test_stream_at_real_time_shows_partials(run: Run, clip: Path) -> None:
+    start = time.monotonic()
+    result = run("stream", clip)
+    assert time.monotonic() - start >= 6
+    partials = [event for event in map(json.loads, result.out.splitlines()) if event["type"] == "partial"]
+    assert len(partials) > 5
+    assert all(partial["text"].startswith(partial["stable"]) for partial in partials)
+
+
+def test_stream_as_text(run: Run, clip: Path) -> None:
+    assert run("stream", clip, "--pace", "max", "--format", "text").out.startswith("   0:00  good morning")
+
+
+# --- listen -----------------------------------------------------------------------------------------------
+
+
+def pcm(samples: FloatArray) -> bytes:
+    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+def test_listen_reads_raw_pcm_from_stdin(run: Run, speech: FloatArray, tmp_path: Path) -> None:
+    saved = [tmp_path / f"said{ending}" for ending in (".wav", ".srt", ".txt", ".jsonl", ".vtt")]
+    options = [part for path in saved for part in ("--save", path)]
+    result = run("listen", "-", *options, stdin=pcm(speech[: 6 * 16_000]))
+    assert result.status == 0
+    assert result.out[9:].startswith("good morning")
+    assert len(soundfile.read(saved[0])[0]) == 6 * 16_000
+    assert saved[1].read_text().startswith("1\n00:00:00,")
+    assert saved[2].read_text().splitlines() == [line[9:] for line in result.out.splitlines()]
+    assert json.loads(saved[3].read_text().splitlines()[0])["type"] == "final"
+    assert saved[4].read_text().startswith("WEBVTT")
+
+
+def test_listen_to_other_kinds_of_pcm(run: Run, speech: FloatArray) -> None:
+    import soxr
+
+    loud = soxr.resample(speech[: 3 * 16_000], 16_000, 48_000)
+    stereo = np.repeat(loud[:, None], 2, axis=1).astype("<f4")
+    options = ("--sample-rate", 48_000, "--channels", 2, "--encoding", "pcm_f32le")
+    assert "good morning" in run("listen", "-", *options, stdin=stereo.tobytes()).out
+
+
+def test_an_odd_byte_at_the_end_of_stdin_is_mentioned(run: Run, speech: FloatArray) -> None:
+    result = run("listen", "-", stdin=pcm(speech[: 3 * 16_000]) + b"\0")
+    assert result.status == 0
+    assert "good morning" in result.out
+    assert "last 1 byte(s) make no whole sample of pcm_s16le" in result.err
+
+
+def test_nothing_on_stdin(run: Run) -> None:
+    result = run("listen", "-")
+    assert (result.status, result.out) == (0, "")
+    assert "no speech in 0.00 s" in result.err
+
+
+def test_a_file_on_stdin_is_recognised_as_one(run: Run, clip: Path) -> None:
+    result = run("listen", "-", stdin=clip.read_bytes())
+    assert result.status == 2
+    assert "header of an audio file" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("talk.wav",), "stream-asr stream talk.wav"),
+        (("-", "--sample-rate", "10"), "4000 to 384000 Hz"),
+        (("-", "--channels", "0"), "1 to 64"),
+        (("-", "--encoding", "opus"), "pcm_s16le"),
+        (("-", "--save", "captions.docx"), "its ending must be one of"),
+        (("-", "--save", "/no/such/place.srt"), "cannot write"),
+        (("-", "--save", "/no/such/place.wav"), "cannot write"),
+    ],
+)
+def test_listen_with_wrong_arguments(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    result = run("listen", *arguments)
+    assert result.status == 2
+    assert message in " ".join(result.err.split())
+
+
+def without_portaudio(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Missing:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            if name == "sounddevice":
+                raise OSError("PortAudio library not found")
+
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
+
+
+@pytest.mark.parametrize("command", ["devices", "listen"])
+def test_without_portaudio_the_microphone_says_what_to_install(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    without_portaudio(monkeypatch)
+    result = run(command)
+    assert result.status == 1
+    assert "libportaudio2" in result.err
+
+
+# --- the others -------------------------------------------------------------------------------------------
+
+
+def test_models_names_the_embedded_and_the_recommended_one(run: Run) -> None:
+    result = run("models")
+    assert "embedded-en" in result.out
+    assert "facebook/wav2vec2-base-960h" in result.out
+
+
+@pytest.mark.parametrize("command", ["demo", "transcribe", "listen", "stream", "devices", "models"])
+def test_every_command_has_help(run: Run, command: str) -> None:
+    result = run(command, "--help")
+    assert result.status == 0
+    assert "Usage" in result.out
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").out.strip().count(".") == 2
+
+
+# --- as a process of its own ------------------------------------------------------------------------------
+
+
+def start(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "stream_asr", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")
+def test_ctrl_c_ends_listening_with_the_last_words(speech: FloatArray) -> None:
+    with start("listen", "-", stdin=subprocess.PIPE) as listening:
+        assert listening.stdin is not None
+        assert listening.stdout is not None
+        listening.stdin.write(pcm(speech[: 6 * 16_000]))
+        listening.stdin.flush()
+        assert b"good morning" in listening.stdout.readline()
+        # In the middle of the third sentence, with the pipe still open.
+        listening.stdin.write(pcm(speech[6 * 16_000 : 8 * 16_000]))
+        listening.stdin.flush()
+        time.sleep(1)
+        listening.send_signal(signal.SIGINT)
+        rest = listening.stdout.read().decode().splitlines()
+        assert listening.wait(30) == 0
+    assert len(rest) == 2
+    assert "every" in rest[-1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")
+def test_ctrl_c_while_transcribing_writes_what_was_recognised(tmp_path: Path, speech: FloatArray) -> None:
+    path, target = tmp_path / "long.wav", tmp_path / "long.txt"
+    soundfile.write(path, np.tile(speech, 120), 16_000)
+    with start("transcribe", path, "--output", target) as transcribing:
+        while not target.exists():
+            time.sleep(0.1)
+        time.sleep(3)
+        transcribing.send_signal(signal.SIGINT)
+        _, err = transcribing.communicate(timeout=60)
+    assert transcribing.returncode == 130
+    assert b"Traceback" not in err
+    assert target.read_text().startswith("good morning")
+
+
+def test_a_reader_that_has_seen_enough(clip: Path) -> None:
+    with start("stream", clip, "--pace", "max") as streaming:
+        assert streaming.stdout is not None
+        assert streaming.stderr is not None
+        streaming.stdout.readline()
+        streaming.stdout.close()
+        err = streaming.stderr.read()
+    assert b"Traceback" not in err
+    assert b"Exception" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_the_demo_in_a_terminal() -> None:
+    import pty
+
+    terminal, its_end = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "stream_asr", "demo"], stdout=its_end, stderr=its_end, env=environment
+    )
+    os.close(its_end)
+    shown = b""
+    while True:
+        try:
+            block = os.read(terminal, 1 << 16)
+        except OSError:  # how a pseudo-terminal says that nobody has it open any more
+            break
+        if not block:
+            break
+        shown += block
+    os.close(terminal)
+    assert demo.wait(30) == 0
+    text = shown.decode()
+    assert "good morning" in text
+    assert "\x1b[2m" in text, "unstable words are dim"
+    assert "word emission latency" in text
+    assert "the same text" in text
+    assert "NOT the same text" not in text
