@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -22,8 +21,7 @@ from pathlib import Path
 
 import jiwer
 import numpy as np
-import torch
-from corpus import Utterance, read_corpus
+from corpus import Utterance, machine, read_corpus
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -91,15 +89,6 @@ def timed(recognize: Callable[[FloatArray], str], audio: Iterable[FloatArray], w
         texts.append(recognize(samples))
         seconds += time.perf_counter() - start
     return texts, seconds
-
-
-def machine() -> dict[str, object]:
-    return {
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
 
 
 def main() -> None:

@@ -24,6 +24,9 @@ from stream_asr.windows import Window, WindowGeometry, WindowPlan
 _STEP_MS = 100
 """Audio taken from the buffer at a time: small, so that a full queue of windows is noticed soon."""
 
+_HUSH_MS = 100
+"""A preview that shows this much silence, besides what `hold_back_ms` waits for, shows the last word whole."""
+
 _OVERLOAD_REPEAT_MS = 1000
 """Audio between two `Overload` events of a stream that stays behind."""
 
@@ -91,6 +94,7 @@ class Pipeline:
         self._labels = labels
         self._frame_samples = frame_samples
         self._hold_back = ms_to_samples(config.windows.hold_back_ms)
+        self._hush = self._hold_back + ms_to_samples(_HUSH_MS)
         self._geometry = WindowGeometry.of(config.windows, frame_samples, longest_samples)
         # A forced cut may not fall before frames that are kept already.
         cut_search_ms = samples_to_ms(self._geometry.right)
@@ -144,6 +148,8 @@ class Pipeline:
         utterance, position = self._open[0], self._segmenter.position
         if utterance.end is not None or position - self._previewed < self._geometry.preview_interval:
             return None
+        if utterance.caption.reflected >= self._segmenter.last_voiced + self._hush:
+            return None  # all that was said is shown; do not stand in the way of the final that comes next
         window = utterance.plan.preview(position)
         return None if window is None or window.stop <= utterance.caption.reflected else window
 

@@ -97,6 +97,7 @@ class Segmenter:
         self._remembered = (1 << max(self._start_frames, config.endpoint_ms // config.vad_frame_ms)) - 1
         self._rest: FloatArray = np.zeros(0, dtype=np.float32)
         self._position = 0
+        self._last_voiced = 0
         self._floor = 0
         self._start: int | None = None
 
@@ -106,8 +107,9 @@ class Segmenter:
         return self._position
 
     @property
-    def in_utterance(self) -> bool:
-        return self._start is not None
+    def last_voiced(self) -> int:
+        """Position after the newest frame that was called voiced."""
+        return self._last_voiced
 
     @property
     def earliest_start(self) -> int:
@@ -129,6 +131,8 @@ class Segmenter:
             self._voiced = (self._voiced << 1 | voiced) & self._remembered
             self._energies.append(energy)
             self._position += step
+            if voiced:
+                self._last_voiced = self._position
             boundaries += self._judge()
         return boundaries
 

@@ -98,7 +98,7 @@ def save_wav2vec2_bert(folder: Path, *, adapter: bool = False) -> None:
 
 def save_parakeet(folder: Path) -> None:
     """Like nvidia/parakeet-ctc-0.6b."""
-    encoder = ParakeetEncoderConfig(**_TRANSFORMER, subsampling_conv_channels=8, initializer_range=0.2)
+    encoder = ParakeetEncoderConfig(**_TRANSFORMER, subsampling_conv_channels=16, initializer_range=0.3)
     config = ParakeetCTCConfig(
         vocab_size=len(PIECES), pad_token_id=PIECES.index("<pad>"), encoder_config=encoder.to_dict()
     )

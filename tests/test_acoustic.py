@@ -229,7 +229,7 @@ def test_frames_lie_on_an_absolute_grid(loaded: Loaded, skipped: int) -> None:
         (after,) = loaded.model.log_probs([changed[skipped * stride :]])
         moved += np.linalg.norm(after - before, axis=1)[frame - skipped - 4 :][:9]
     # The convolutions of Wav2Vec2-BERT look back only, so the frames after it move too.
-    assert np.flatnonzero(moved > 0.6 * moved.max())[0] == 4, moved.round(1)
+    assert np.flatnonzero(moved > 0.75 * moved.max())[0] == 4, moved.round(1)
 
 
 def test_frames_depend_on_what_is_near_them(speech: FloatArray, checkpoint: Callable[[str], Path]) -> None:

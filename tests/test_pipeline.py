@@ -276,6 +276,19 @@ def test_previews_give_way_to_windows_that_are_kept() -> None:
     assert made.next_preview is None
 
 
+def test_there_are_no_previews_of_silence() -> None:
+    made, model = pipeline(), FakeModel()
+    made.buffer.write(np.concatenate([silence(0.5), sound("hello you")]))
+    work(made, model)
+    passes = []
+    for _ in range(40):
+        before = len(model.batches)
+        made.buffer.write(np.zeros(160, dtype=np.float32))
+        work(made, model)
+        passes.append(len(model.batches) - before)
+    assert sum(passes) <= 2, "one to see the last word whole, none while the endpoint is waited for"
+
+
 def test_without_live_there_are_only_finals() -> None:
     made, model = pipeline(live=False), FakeModel()
     made.buffer.write(conversation("hello world"))

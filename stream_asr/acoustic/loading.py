@@ -67,14 +67,15 @@ def load_model(
     with _quiet():
         model, feature_extractor, tokenizer = _load(source, wanted, dtype)
     labels = _labels(model.config, tokenizer, wanted)
-    if precision == "int8":
-        model = _quantized(model)
     try:
+        if precision == "int8":
+            model = _quantized(model)
         return TransformersCTC(wanted, model.to(target).eval(), feature_extractor, labels, device=target)
-    except ModelError as error:
+    except (ModelError, RuntimeError) as error:
         if precision != "int8":
             raise
-        # WavLM, for one, hands the weights of its linear layers to a function that knows no int8.
+        # WavLM, for one, hands the weights of its linear layers to a function that knows no int8. And some builds
+        # of PyTorch have no int8 at all.
         raise ModelError(f"{wanted!r} does not run in int8; use precision float32") from error
 
 
