@@ -7,9 +7,10 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ from checkpoints import (
     save_wavlm,
 )
 from huggingface_hub import constants as hub_constants
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -41,7 +43,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from stream_asr import ctc
-from stream_asr.acoustic import whisper_ctc
+from stream_asr.acoustic import loading, whisper_ctc
 from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
 from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
@@ -94,6 +96,15 @@ class Loaded(NamedTuple):
         """Windows of so many frames, from different places of the recording."""
         samples = [count * self.family.frame_samples for count in frames]
         return [speech[4_000 * place :][:length] for place, length in enumerate(samples, 1)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Handing out the work of models this small takes longer than the work, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -428,6 +439,24 @@ def test_a_name_that_cannot_be_fetched_is_told_at_once(
     assert not caplog.records
 
 
+@pytest.mark.parametrize(("status", "cache_only"), [(200, False), (401, False), (404, False), (503, True)])
+def test_files_are_fetched_from_a_hub_that_answers(
+    status: int, cache_only: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(*_: object, **__: object) -> None:
+        if status != 200:
+            raise HfHubHTTPError("no", response=SimpleNamespace(status_code=status, headers={}, request=None))  # type: ignore[arg-type]
+
+    def fetch(_: object, *, local_files_only: bool, **__: object) -> None:
+        assert local_files_only == cache_only
+        raise OSError("not there")
+
+    monkeypatch.setattr(loading, "get_hf_file_metadata", answer)
+    monkeypatch.setattr(AutoModelForCTC, "from_pretrained", fetch)
+    with pytest.raises(ModelError, match="could not be fetched"):
+        load_model("stream-asr-tests/no-such-model")
+
+
 @pytest.mark.parametrize("name", ["./no/such", "a/b/c", "~/no-such-folder", "~no-such-user/model", "C:\\models\\en"])
 def test_a_path_that_does_not_exist_is_not_looked_for_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = hears_no_hub(monkeypatch)
@@ -565,12 +594,11 @@ def test_a_device_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_threads_are_those_asked_for() -> None:
-    before = torch.get_num_threads()
     try:
-        load_model(device="cpu", threads=1)
-        assert torch.get_num_threads() == 1
+        load_model(device="cpu", threads=2)
+        assert torch.get_num_threads() == 2
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(1)
 
 
 def test_loading_says_nothing(checkpoint: Callable[[str], Path]) -> None:

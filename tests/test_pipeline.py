@@ -17,6 +17,7 @@ from stream_asr.audio.ring_buffer import FloatArray
 from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
 from stream_asr.events import AudioDropped, Event, Final, Overload, Partial, SpeechStarted
 from stream_asr.pipeline import Pipeline, Priority
+from stream_asr.windows import Window
 
 CONFIG = RecognizerConfig(
     segmenter=SegmenterConfig(max_utterance_ms=6000),
@@ -30,14 +31,16 @@ def pipeline(config: RecognizerConfig = CONFIG, **settings_: bool) -> Pipeline:
     return Pipeline(config, LABELS, FRAME, detector=loud, **settings_)
 
 
-def work(made: Pipeline, model: FakeModel, passes: int = 10**9, previews: bool = True) -> list[Event]:
-    """Up to ``passes`` runs of the model, one window each, in the engine's order."""
+def work(made: Pipeline, model: FakeModel, passes: int = 10**9, kept: list[Window] | None = None) -> list[Event]:
+    """Up to ``passes`` runs of the model, one window each, in the engine's order; notes the windows kept."""
     events = []
     made.advance()
     while passes:
         if made.next_kept:
             job = made.take()
-        elif previews and (window := made.next_preview):
+            if kept is not None:
+                kept.append(job.window)
+        elif window := made.next_preview:
             job = made.take_preview(window)
         else:
             break
@@ -48,14 +51,14 @@ def work(made: Pipeline, model: FakeModel, passes: int = 10**9, previews: bool =
     return events + made.take_events()
 
 
-def transcript(audio: FloatArray) -> list[Final]:
+def transcript(audio: FloatArray, kept: list[Window] | None = None) -> list[Final]:
     """What there is to hear, with no partials and all the time in the world."""
     made, model, events = pipeline(live=False), FakeModel(), []
     for at in range(0, len(audio), SECOND):
         made.buffer.write(audio[at : at + SECOND])
-        events += work(made, model)
+        events += work(made, model, kept=kept)
     made.end_of_audio()
-    events += work(made, model)
+    events += work(made, model, kept=kept)
     assert made.finished
     return finals(events)
 
@@ -88,17 +91,20 @@ def test_what_was_said_is_what_is_written() -> None:
 def test_same_audio_same_text(audio: FloatArray, steps: list[tuple[int, int]]) -> None:
     """Promise 1: whatever the chunk sizes and however much the engine gets done in between."""
     made, model, events = pipeline(), FakeModel(), []
+    kept: list[Window] = []
     at, turn = 0, 0
     while at < len(audio):
         size, passes = steps[turn % len(steps)]
         while made.buffer.free < size:  # a source that waits, as `Stream.drain` does
-            events += work(made, model, 1)
+            events += work(made, model, 1, kept)
         made.buffer.write(audio[at : at + size])
-        events += work(made, model, passes)
+        events += work(made, model, passes, kept)
         at, turn = at + size, turn + 1
     made.end_of_audio()
-    events += work(made, model)
-    assert finals(events) == transcript(audio)
+    events += work(made, model, kept=kept)
+    expected: list[Window] = []
+    assert finals(events) == transcript(audio, expected)
+    assert kept == expected, "a model that minds its context would have written something else"
     assert made.finished
 
 

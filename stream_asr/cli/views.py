@@ -62,20 +62,20 @@ class TerminalView:
 
     def show(self, event: Event) -> None:
         if isinstance(event, Partial):
-            self._caption = _caption(event)
+            self._caption = partial_text(event)
         elif isinstance(event, Final):
             # The caption goes before its final comes, or both would be seen for a moment.
             self._caption = Text()
             self._live.update(self._render())
             if event.text:
-                self._live.console.print(_line(event))
+                self._live.console.print(final_text(event))
         elif isinstance(event, Overload | AudioDropped):
             self._live.console.print(Text(warning(event), style="yellow"))
         self._live.update(self._render())
 
     def tick(self, heard_s: float, level_db: float, lag_ms: int) -> None:
-        status = Text(f"{clock(heard_s):>7}  ", style="dim")
-        status.append(_meter(level_db), style="green" if level_db < -3 else "red")
+        status = Text().append(f"{clock(heard_s):>7}  ", style="dim")
+        status.append(meter(level_db), style="green" if level_db < -3 else "red")
         status.append(f"  {self._title}", style="dim")
         if lag_ms > _LAG_SHOWN_MS:
             status.append(f"  {lag_ms / 1000:.1f} s behind", style="bold yellow")
@@ -128,18 +128,18 @@ class JsonLinesView(PlainView):
         print(json.dumps(event.to_json(), ensure_ascii=False), file=self._output, flush=True)
 
 
-def _caption(partial: Partial) -> Text:
-    text = Text(f"{clock(partial.start):>7}  ", style="dim")
+def partial_text(partial: Partial) -> Text:
+    text = Text().append(f"{clock(partial.start):>7}  ", style="dim")
     text.append(partial.stable, style="bold")
     text.append(partial.text[len(partial.stable) :], style="dim")
     return text
 
 
-def _line(final: Final) -> Text:
-    return Text(f"{clock(final.start):>7}  ", style="cyan").append(final.text, style="default")
+def final_text(final: Final) -> Text:
+    return Text().append(f"{clock(final.start):>7}  ", style="cyan").append(final.text)
 
 
-def _meter(level_db: float) -> str:
+def meter(level_db: float) -> str:
     share = min(1.0, max(0.0, 1 - level_db / _METER_FLOOR_DB))
     steps = round(share * _METER_CELLS * (len(_METER) - 1))
     cells = [min(len(_METER) - 1, max(0, steps - at * (len(_METER) - 1))) for at in range(_METER_CELLS)]
