@@ -1,8 +1,8 @@
 """A deterministic acoustic model and sound that it understands, for tests of timing, order and faults.
 
 The sound of a text is a staircase: each letter is some 20 ms frames of one amplitude. The model reads the
-amplitudes back. Like a real one it needs context: frames near the edges of its window come out garbled where
-they hold sound, so frames kept from the wrong part of a window show up in the text.
+amplitudes back. Like a real one it needs context: letters near the edges of its window come out garbled (spaces
+do not), so frames kept from the wrong part of a window show up in the text.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class FakeModel:
         ids[ids >= len(_PIECES)] = LABELS.blank
         edge = np.ones(len(ids), dtype=bool)
         edge[self._context : max(self._context, len(ids) - self._context)] = False
-        ids[edge & (ids != LABELS.blank)] = len(_PIECES) - 1
+        ids[edge & (ids > 1)] = len(_PIECES) - 1
         log_probs = np.full((len(ids), len(_PIECES)), -10.0, dtype=np.float32)
         log_probs[np.arange(len(ids)), ids] = -0.1
         return log_probs

@@ -108,6 +108,19 @@ def test_same_audio_same_text(audio: FloatArray, steps: list[tuple[int, int]]) -
     assert made.finished
 
 
+def test_windows_are_planned_by_the_sample_not_by_the_block() -> None:
+    """An utterance may end just before or just after a commit window is full: every case of the grid of 800 ms."""
+    for frames in range(20, 62):
+        audio = np.concatenate([silence(0.5), sound("abcdefghijklmnop")[: frames * FRAME], silence(0.7)])
+        kept: dict[int, list[Window]] = {}
+        for size in (FRAME, 5 * FRAME, len(audio)):
+            made, kept[size] = pipeline(live=False), []
+            for at in range(0, len(audio), size):
+                made.buffer.write(audio[at : at + size])
+                work(made, FakeModel(), kept=kept[size])
+        assert kept[FRAME] == kept[5 * FRAME] == kept[len(audio)] != []
+
+
 @settings(max_examples=30)
 @given(speeches(), st.lists(st.tuples(st.integers(1, 9000), st.integers(0, 4)), min_size=1, max_size=8))
 def test_stable_means_stable(audio: FloatArray, steps: list[tuple[int, int]]) -> None:
@@ -164,6 +177,14 @@ def test_nothing_vanishes(audio: FloatArray, steps: list[tuple[int, int]]) -> No
     assert counts.recognised <= in_finals <= counts.recognised + counts.dropped
     if not counts.dropped:
         assert finals(events) == transcript(audio)
+
+
+@pytest.mark.parametrize("more", [0, 1, 160, 319])
+def test_the_very_last_sample_is_recognised(more: int) -> None:
+    """Promise 3: audio may end in the middle of a word, and of a frame."""
+    audio = np.concatenate([silence(0.5), sound("hello world"), np.full(more, 0.5, dtype=np.float32)])
+    (final,) = transcript(audio)
+    assert round(final.end * SECOND) == len(audio)
 
 
 def test_lag_and_memory_stay_bounded_for_twelve_hours() -> None:

@@ -218,6 +218,8 @@ def listen(
         )
     settings = (model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms)
     if source == "-":
+        if sys.stdin is None:
+            raise InputError("stdin is closed; `listen -` reads raw PCM from it")
         converter = AudioConverter(sample_rate, channels, encoding.value)
         with _recognizer(*settings) as recognizer:
             live.listen_to_pipe(recognizer, sys.stdin.buffer, converter, form.value, save or [])

@@ -84,7 +84,8 @@ def _one(
     except _StoppedError:
         pass
     except InputError as error:
-        failure = error
+        # What is wrong with the samples themselves does not say whose they are.
+        failure = error if str(path) in str(error) else InputError(f"{path}: {error}")
     return Transcript(tuple(final for final in finals if final.text), read_s), failure
 
 
