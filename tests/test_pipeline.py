@@ -111,7 +111,8 @@ def test_same_audio_same_text(audio: FloatArray, steps: list[tuple[int, int]]) -
 def test_windows_are_planned_by_the_sample_not_by_the_block() -> None:
     """An utterance may end just before or just after a commit window is full: every case of the grid of 800 ms."""
     for frames in range(20, 62):
-        audio = np.concatenate([silence(0.5), sound("abcdefghijklmnop")[: frames * FRAME], silence(0.7)])
+        # 540 ms: windows are then full in the middle of the steps in which audio is taken from the buffer.
+        audio = np.concatenate([silence(0.54), sound("abcdefghijklmnop")[: frames * FRAME], silence(0.7)])
         kept: dict[int, list[Window]] = {}
         for size in (FRAME, 5 * FRAME, len(audio)):
             made, kept[size] = pipeline(live=False), []
