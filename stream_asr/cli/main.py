@@ -1,7 +1,7 @@
 """The entry point. Results go to stdout, everything else to stderr.
 
-Exit status 0; 1 when something failed while it ran; 2 for wrong usage or unusable input; 130 when a second
-Ctrl-C cut the work off. A user's mistake never shows a traceback.
+Exit status 0; 1 when something failed while it ran; 2 for wrong usage or unusable input; 130 when Ctrl-C cut
+the work short. A user's mistake never shows a traceback.
 """
 
 from __future__ import annotations
