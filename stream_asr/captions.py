@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from stream_asr.audio.ring_buffer import FloatArray
 from stream_asr.config import samples_to_s
 from stream_asr.ctc import Labels, Path, decode
@@ -73,10 +75,10 @@ class Caption:
 
     def final(self, end: int) -> Final:
         """The caption of the whole utterance, which ends at sample ``end``; every window was committed."""
-        whole = decode(self._kept, self._labels, self._frame_samples)
-        return Final(
-            self.utterance, samples_to_s(self._start), samples_to_s(end), whole.text, whole.confidence, whole.words
-        )
+        whole, end_s = decode(self._kept, self._labels, self._frame_samples), samples_to_s(end)
+        # The last frame of a stream may reach beyond its last sample.
+        words = tuple(replace(word, end=end_s) if word.end > end_s else word for word in whole.words)
+        return Final(self.utterance, samples_to_s(self._start), end_s, whole.text, whole.confidence, words)
 
     def _path(self, window: Window, log_probs: FloatArray) -> Path:
         return Path.best(log_probs, window.start // self._frame_samples)

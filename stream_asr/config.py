@@ -80,7 +80,8 @@ class SegmenterConfig:
         _require(0 <= self.endpoint_voiced_ratio < 0.5, "endpoint_voiced_ratio must be at least 0 and below 0.5")
         _require(
             self.vad_frame_ms <= self.min_pause_ms <= self.endpoint_ms,
-            f"min_pause_ms is {self.min_pause_ms}; it must lie between vad_frame_ms and endpoint_ms",
+            f"endpoint_ms is {self.endpoint_ms}; it must be at least min_pause_ms, which is {self.min_pause_ms} "
+            f"and no less than vad_frame_ms",
         )
         _require(
             self.max_utterance_ms >= 2 * (self.start_window_ms + self.endpoint_ms),
@@ -135,8 +136,10 @@ class EngineConfig:
     """Lag at which a live stream reports `Overload`."""
 
     def __post_init__(self) -> None:
-        for name in ("max_batch_size", "max_pending_windows", "max_unread_events", "overload_lag_ms"):
+        for name in ("max_batch_size", "max_pending_windows", "overload_lag_ms"):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be above 0")
+        _require(self.max_unread_events >= 16, f"max_unread_events is {self.max_unread_events}; it must be at least 16")
+        _require(self.buffer_ms >= 2000, f"buffer_ms is {self.buffer_ms}; it must be at least 2000")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +163,10 @@ class RecognizerConfig:
         _require(
             self.engine.buffer_ms >= least_ms,
             f"buffer_ms is {self.engine.buffer_ms}; with these windows it must be at least {least_ms}",
+        )
+        _require(
+            segmenter.max_utterance_ms >= 2 * windows.right_context_ms,
+            f"max_utterance_ms is {segmenter.max_utterance_ms}; it must be at least twice right_context_ms",
         )
         natural_lag_ms = windows.commit_ms + windows.right_context_ms
         _require(

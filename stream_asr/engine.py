@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from stream_asr.acoustic.base import AcousticModel
 from stream_asr.audio.ring_buffer import FloatArray
 from stream_asr.errors import StreamASRError
-from stream_asr.pipeline import Job
+from stream_asr.jobs import Job
 from stream_asr.session import Session
 
 if TYPE_CHECKING:
@@ -50,7 +50,14 @@ class Engine:
         self._thread: threading.Thread | None = None
 
     def add(self, session: Session) -> None:
+        """Serve a session from now on.
+
+        Raises:
+            StreamASRError: the engine was closed.
+        """
         with self._lock:
+            if self._closing:
+                raise StreamASRError("this recognizer was closed")
             self._sessions += (session,)
 
     def remove(self, session: Session) -> None:
@@ -68,13 +75,18 @@ class Engine:
 
     def close(self) -> None:
         """Stop after the batch that is being run. Streams that had not ended fail with a clear error."""
-        self._closing = True
+        with self._lock:
+            self._closing = True
         self._work.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
-        for session in self._sessions:
-            session.fail(StreamASRError("the recognizer was closed while this stream was still open"))
-        self._sessions = ()
+        self._abandon("the recognizer was closed while this stream was still open")
+
+    def _abandon(self, reason: str) -> None:
+        with self._lock:
+            left, self._sessions = self._sessions, ()
+        for session in left:
+            session.fail(StreamASRError(reason))
 
     def __enter__(self) -> Engine:
         self.start()
@@ -86,11 +98,17 @@ class Engine:
         self.close()
 
     def _run(self) -> None:
-        while not self._closing:
-            # Cleared before looking, so that a wake-up during the round is not missed.
-            self._work.clear()
-            if not self.step():
-                self._work.wait()
+        try:
+            while not self._closing:
+                # Cleared before looking, so that a wake-up during the round is not missed.
+                self._work.clear()
+                if not self.step():
+                    self._work.wait()
+        except BaseException:
+            # A bug of ours: streams that wait for ever would hide it.
+            self._closing = True
+            self._abandon("the recognizer's engine failed; its log has the details")
+            raise
 
     def step(self) -> bool:
         """Take in new audio of all sessions and run one batch; False when nothing waits."""
@@ -113,7 +131,7 @@ class Engine:
 
     def _kept_batch(self, sessions: tuple[Session, ...]) -> list[_Task]:
         """The most urgent windows that may share a batch; each session's own in their order."""
-        limit = self._max_batch if self._model.exact_batches else 1
+        limit = self._max_batch if self._model.batches_kept_windows else 1
         batch: list[_Task] = []
         blocked: set[int] = set()
         while len(batch) < limit:
@@ -155,6 +173,8 @@ class Engine:
     def _execute(self, batch: list[_Task]) -> None:
         try:
             outputs = self._model.log_probs([task.job.samples for task in batch])
+            if len(outputs) != len(batch):
+                raise ValueError(f"{len(outputs)} outputs for {len(batch)} windows")
         except Exception as error:
             _log.exception("the model failed on a batch of %d", len(batch))
             if len(batch) > 1:
@@ -175,8 +195,7 @@ class Engine:
         """Let a session act and publish what came of it; its failure ends that session and no other."""
         try:
             action()
+            session.publish()
         except Exception as error:
             _log.exception("a stream failed")
             session.fail(StreamASRError(f"the stream failed: {error!r}"))
-        else:
-            session.publish()

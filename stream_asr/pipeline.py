@@ -7,8 +7,6 @@ of the samples and of that order, so it is tested without threads and without a 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 
@@ -17,6 +15,7 @@ from stream_asr.captions import Caption
 from stream_asr.config import RecognizerConfig, ms_to_samples, samples_to_ms, samples_to_s
 from stream_asr.ctc import Labels
 from stream_asr.events import AudioDropped, Event, Overload, SpeechStarted
+from stream_asr.jobs import Job, Utterance
 from stream_asr.ledger import Counts, Ledger
 from stream_asr.segmenter import Boundary, Segmenter, UtteranceEnd, UtteranceStart, VoiceDetector
 from stream_asr.windows import Window, WindowGeometry, WindowPlan
@@ -31,45 +30,8 @@ _OVERLOAD_REPEAT_MS = 1000
 """Audio between two `Overload` events of a stream that stays behind."""
 
 
-class Priority(IntEnum):
-    """What the engine does first; lower is more urgent."""
-
-    FINAL = 0
-    """Windows of an utterance that has ended: somebody waits for its final."""
-
-    COMMIT = 1
-    PREVIEW = 2
-
-
-@dataclass(slots=True)
-class _Utterance:
-    start: int
-    plan: WindowPlan
-    caption: Caption
-    pending: int = 0
-    """Windows to be kept that wait for the model or are in it."""
-
-    end: int | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Job:
-    """A window that waits for the model; ``samples`` is float32 of shape (window.stop - window.start,)."""
-
-    window: Window
-    samples: FloatArray
-    utterance: _Utterance
-    is_preview: bool
-
-    @property
-    def priority(self) -> Priority:
-        if self.is_preview:
-            return Priority.PREVIEW
-        return Priority.COMMIT if self.utterance.end is None else Priority.FINAL
-
-
 class Pipeline:
-    """The state of one stream. One thread writes to `buffer`; another one, the engine's, calls the methods.
+    """The state of one stream, shared by two threads: the one that writes to `buffer`, and the engine's.
 
     Args:
         config: of the recognizer.
@@ -103,34 +65,37 @@ class Pipeline:
         self._read = 0
         self._events: list[Event] = []
         self._jobs: deque[Job] = deque()  # windows to be kept, oldest first
-        self._open: deque[_Utterance] = deque()  # started, final not made yet; only the first one is announced
+        self._open: deque[Utterance] = deque()  # started, final not made yet; only the first one is announced
         self._started = 0
         self._previewed = 0
         self._preview_out = False
         self._previews_skipped = 0
         self._overload_at = 0
-        self._flush_at: int | None = None
+        self._flushes: deque[int] = deque()  # appended by the writer, popped by the engine
+        self._reflected = 0
         self._ended = self._closed = False
+        self.source_waits = False
+        """The source is as fast as we are, so that lag says nothing about this machine: no `Overload`."""
         self._ledger = Ledger()
+
+    # --- for the thread that writes to the buffer -----------------------------------------------------------
+
+    def flush(self) -> None:
+        """End the utterance with the newest audio written so far."""
+        self._flushes.append(self.buffer.written)
+
+    def end_of_audio(self) -> None:
+        """Nothing will be written any more."""
+        self._ended = True
 
     # --- for the engine -----------------------------------------------------------------------------------
 
     def advance(self) -> None:
         """Take in audio from the buffer until there is no more, or enough windows wait."""
         while len(self._jobs) < self._config.max_pending_windows:
-            if self._ended:
-                self.buffer.settle()  # the writer has left, so its side may be called from here
             if not self._hear_next():
                 break
         self._report()
-
-    def flush(self) -> None:
-        """End the utterance with the newest audio captured so far."""
-        self._flush_at = self.buffer.written
-
-    def end_of_audio(self) -> None:
-        """Nothing will be written any more."""
-        self._ended = True
 
     @property
     def next_kept(self) -> Job | None:
@@ -148,8 +113,8 @@ class Pipeline:
         utterance, position = self._open[0], self._segmenter.position
         if utterance.end is not None or position - self._previewed < self._geometry.preview_interval:
             return None
-        if utterance.caption.reflected >= self._segmenter.last_voiced + self._hush:
-            return None  # all that was said is shown; do not stand in the way of the final that comes next
+        if self._hushed:
+            return None
         window = utterance.plan.preview(position)
         return None if window is None or window.stop <= utterance.caption.reflected else window
 
@@ -192,30 +157,40 @@ class Pipeline:
     @property
     def lag_samples(self) -> int:
         """Newest captured sample minus newest sample reflected in the captions."""
-        reflected = self._open[0].caption.reflected if self._open else self._segmenter.position
-        return max(0, self.buffer.captured - reflected)
+        return max(0, self.buffer.captured - self._reflected)
 
     @property
     def counts(self) -> Counts:
         """Where the samples went; exact once `finished`."""
         return self._ledger.counts(self.buffer.captured, self.buffer.dropped, self._previews_skipped)
 
+    @property
+    def _hushed(self) -> bool:
+        """All that was said is shown, and a preview would only stand in the way of the final that comes next."""
+        return bool(self._open) and self._open[0].caption.reflected >= self._segmenter.last_voiced + self._hush
+
     # --- inside -------------------------------------------------------------------------------------------
 
     def _hear_next(self) -> bool:
         """One step further into the buffer; False when there is nothing to do."""
+        # Asked before the buffer is: what was written before the end was announced must be heard first.
+        ended, flush_at = self._ended, self._flushes[0] if self._flushes else None
+        # The writer has left then, so its side of the buffer may be called from here.
+        settled = ended and self.buffer.settle()
         stop = min(self.buffer.written, self._read + ms_to_samples(_STEP_MS))
-        if self._flush_at is not None:
-            stop = min(stop, self._flush_at)
+        if flush_at is not None:
+            stop = min(stop, flush_at)
         if stop > self._read:
             self._apply(self._segmenter.push(self.buffer.read(self._read, stop)))
             self._read = stop
             self._plan(self._segmenter.position)
+            if self._hushed:  # previews that are left out on purpose are not overdue
+                self._previewed = max(self._previewed, self._segmenter.position - self._geometry.preview_interval)
             self.buffer.release(self._needed_from())
-        elif self._flush_at is not None:
-            self._flush_at = None
+        elif flush_at is not None:
+            self._flushes.popleft()
             self._apply(self._segmenter.flush())
-        elif self._ended and not self._closed:
+        elif settled and not self._closed:
             self._closed = True
             self._apply(self._segmenter.finish())
         else:
@@ -232,9 +207,9 @@ class Pipeline:
     def _begin(self, boundary: UtteranceStart) -> None:
         start = boundary.position
         caption = Caption(self._started, start, self._labels, self._frame_samples, self._hold_back)
-        self._open.append(_Utterance(start, WindowPlan(self._geometry, start), caption))
+        self._open.append(Utterance(start, WindowPlan(self._geometry, start), caption))
         self._started += 1
-        self._previewed = start
+        self._previewed = max(start, boundary.decided_at - self._geometry.preview_interval)
         if len(self._open) == 1:
             self._announce()
 
@@ -254,7 +229,7 @@ class Pipeline:
             for window in self._open[-1].plan.commits(position):
                 self._enqueue(self._open[-1], window)
 
-    def _enqueue(self, utterance: _Utterance, window: Window) -> None:
+    def _enqueue(self, utterance: Utterance, window: Window) -> None:
         utterance.pending += 1
         self._jobs.append(Job(window, self._samples(window), utterance, is_preview=False))
 
@@ -292,8 +267,9 @@ class Pipeline:
             self._events.append(AudioDropped(samples_to_s(gap.start), samples_to_s(gap.stop)))
         begun = self._open[-1].start if self._open else self._segmenter.earliest_start
         self._ledger.settle(self.buffer.captured if self._closed else begun)
+        self._reflected = self._open[0].caption.reflected if self._open else self._segmenter.position
         lag_ms, captured = samples_to_ms(self.lag_samples), self.buffer.captured
         overdue = captured - self._overload_at >= ms_to_samples(_OVERLOAD_REPEAT_MS)
-        if self._live and not self._ended and overdue and lag_ms > self._config.overload_lag_ms:
+        if self._live and not (self._ended or self.source_waits) and overdue and lag_ms > self._config.overload_lag_ms:
             self._overload_at = captured
             self._events.append(Overload(lag_ms))

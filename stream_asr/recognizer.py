@@ -16,12 +16,13 @@ from stream_asr.audio.files import BLOCK_S, AudioFile
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
 from stream_asr.config import SAMPLE_RATE, RecognizerConfig
 from stream_asr.engine import Engine
-from stream_asr.errors import StreamASRError
+from stream_asr.errors import InputError
 from stream_asr.events import Event, Final, Word
 from stream_asr.pipeline import Pipeline
 from stream_asr.segmenter import VoiceDetector
 from stream_asr.session import Session
 from stream_asr.stream import Stream
+from stream_asr.windows import WindowGeometry
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -65,6 +66,9 @@ class Recognizer:
         model: what `stream_asr.acoustic.load_model` returns, or anything that acts like it.
         config: durations, thresholds and limits.
         detector: makes a voice detector for each stream; webrtcvad unless given.
+
+    Raises:
+        InputError: the windows are longer than the model takes.
     """
 
     def __init__(
@@ -77,7 +81,10 @@ class Recognizer:
         self.model = model
         self.config = config or RecognizerConfig()
         self._detector = detector
-        self._closed = False
+        try:
+            WindowGeometry.of(self.config.windows, model.frame_samples, model.longest_samples)
+        except ValueError as error:
+            raise InputError(f"the windows do not suit the model {model.name!r}: {error}") from error
         self._engine = Engine(model, self.config.engine.max_batch_size)
         self._engine.start()
 
@@ -96,7 +103,7 @@ class Recognizer:
         Args:
             device: auto, cpu, cuda or mps.
             precision: auto, float32, float16 or int8.
-            threads: of the processor, for the model; all cores unless given.
+            threads: of the processor, for PyTorch in this whole process; its own choice unless given.
 
         Raises:
             ModelError: it cannot be found, fetched or used; the message says what would work.
@@ -121,8 +128,6 @@ class Recognizer:
             InputError: a rate, channel count or encoding outside what is accepted.
             StreamASRError: the recognizer was closed.
         """
-        if self._closed:
-            raise StreamASRError("this recognizer was closed")
         converter = AudioConverter(sample_rate, channels, encoding)
         pipeline = Pipeline(
             self.config,
@@ -173,32 +178,44 @@ class Recognizer:
         *,
         progress: Progress | None = None,
     ) -> Iterator[Final]:
-        """The finals of `transcribe` one by one, as they are ready, those without words included."""
+        """The finals of `transcribe` one by one, as they are ready, those without words included.
+
+        Raises:
+            InputError: as `transcribe`; for a damaged file after the finals of all that could be decoded.
+        """
         with ExitStack() as stack:
             if isinstance(audio, str | Path):
                 file = stack.enter_context(AudioFile(audio))
                 rate, channels, total_s = file.sample_rate, file.channels, file.seconds
+                stream = stack.enter_context(self.stream(rate, channels=channels, live=False))
                 blocks: Iterable[AudioBlock] = file
             else:
                 array = np.asarray(audio)
-                rate, channels, total_s = sample_rate, 1 if array.ndim < 2 else array.shape[1], len(array) / sample_rate
-                size = max(1, round(BLOCK_S * rate))
+                if array.ndim not in (1, 2):
+                    raise InputError("audio must be a path, or an array of shape (samples,) or (samples, channels)")
+                rate, channels = sample_rate, 1 if array.ndim == 1 else array.shape[1]
+                stream = stack.enter_context(self.stream(rate, channels=channels, live=False))
+                total_s, size = len(array) / rate, max(1, round(BLOCK_S * rate))
                 blocks = (array[at : at + size] for at in range(0, len(array), size))
-            stream = stack.enter_context(self.stream(rate, channels=channels, live=False))
-            for block in blocks:
-                stream.feed(block)
-                stream.drain()
-                yield from _finals(stream.poll())
-                if progress is not None:
-                    progress(stream.received_s, total_s)
+            failure: InputError | None = None
+            try:
+                for block in blocks:
+                    stream.feed(block)
+                    yield from _finals(stream.poll())
+                    stream.drain()
+                    if progress is not None:
+                        progress(stream.received_s, total_s)
+            except InputError as error:
+                failure = error  # what came before it is recognised all the same
             stream.finish()
             yield from _finals(stream)
+            if failure is not None:
+                raise failure
             if progress is not None:
                 progress(stream.received_s, stream.received_s)
 
     def close(self) -> None:
         """Stop the engine. Streams that are still open fail with an error that says so."""
-        self._closed = True
         self._engine.close()
 
     def __enter__(self) -> Recognizer:

@@ -27,6 +27,7 @@ class Session:
         self._listeners: list[Callable[[], None]] = []
         self._error: StreamASRError | None = None
         self._ended = False
+        self._released = 0
         self.coalesced = 0
         """Partials that were replaced before anybody read them."""
 
@@ -43,12 +44,17 @@ class Session:
 
     def publish(self) -> None:
         """Move the pipeline's new events into the mailbox and wake whoever waits for events or for room."""
-        events = self.pipeline.take_events()
+        events, released = self.pipeline.take_events(), self.pipeline.buffer.released
         with self._changed:
+            if self._ended:
+                return
             for event in events:
                 self._put(event)
-            self._ended = self._ended or self.pipeline.finished
-            self._notify()
+            self._ended = self.pipeline.finished
+            # Nobody is woken for nothing: a reader that polls would wake the engine, and so on for ever.
+            if events or self._ended or released != self._released:
+                self._released = released
+                self._notify()
 
     def fail(self, error: StreamASRError) -> None:
         """End the stream: its reader gets what was recognised so far, then the error."""
@@ -59,7 +65,8 @@ class Session:
 
     def _put(self, event: Event) -> None:
         if (
-            len(self._unread) >= self._max_unread // 2
+            self._unread
+            and len(self._unread) >= self._max_unread // 2
             and isinstance(event, Partial)
             and isinstance(self._unread[-1], Partial)
             and self._unread[-1].utterance == event.utterance
@@ -89,6 +96,17 @@ class Session:
                 raise self._error
             return events
 
+    def take_one(self) -> Event | None:
+        """The oldest unread event; None when there is none.
+
+        Raises:
+            StreamASRError: as `take` does.
+        """
+        with self._changed:
+            if not self._unread and self._error is not None:
+                raise self._error
+            return self._unread.popleft() if self._unread else None
+
     def wait(self, ready: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Block until ``ready()``, the end of the stream, or the timeout; False for the timeout."""
         with self._changed:
@@ -99,7 +117,7 @@ class Session:
         self.wait(lambda: bool(self._unread))
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call ``listener`` from the engine's thread at every change; returns what ends that."""
+        """Call ``listener`` at every change, from whatever thread makes it; returns what ends that."""
         with self._changed:
             self._listeners.append(listener)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """Made by `Recognizer.stream`. One thread (or task) feeds it; the same or another one reads events.
+    """Made by `Recognizer.stream`. One thread (or task) feeds, flushes and finishes it; the same or another one reads.
 
     Leaving its ``with`` block closes it at once. To get the last words, call `finish` and read to the end first.
     """
@@ -74,11 +75,14 @@ class Stream:
     def drain(self, timeout_s: float | None = None) -> bool:
         """Wait until at least half of the buffer is free; for sources that are faster than real time.
 
+        A stream whose source waits reports no `Overload`.
+
         Returns:
             False if ``timeout_s`` passed before. Reading events is up to the caller: a stream whose events
             nobody reads stands still after a while.
         """
         buffer = self._session.pipeline.buffer
+        self._session.pipeline.source_waits = True
         return self._session.wait(lambda: buffer.free >= buffer.capacity // 2, timeout_s)
 
     def poll(self) -> list[Event]:
@@ -87,25 +91,36 @@ class Stream:
         Raises:
             StreamASRError: the stream failed; what was recognised before was returned by earlier calls.
         """
+        was_full = not self._session.has_room
         events = self._session.take()
-        self._wake()  # the engine may have stopped for want of room
+        if was_full:
+            self._wake()
         return events
+
+    def _next(self) -> Event | None:
+        was_full = not self._session.has_room
+        event = self._session.take_one()
+        if was_full:
+            self._wake()
+        return event
 
     def __iter__(self) -> Iterator[Event]:
         """All events to come; ends after the last final, so another thread must feed or `finish` come first."""
         while True:
             self._session.wait_for_events()
-            events = self.poll()
-            if not events and self._session.ended:
+            ended = self._session.ended
+            # One at a time: a loop that is left and entered again goes on with the next event.
+            if (event := self._next()) is not None:
+                yield event
+            elif ended:
                 return
-            yield from events
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """The same for ``async for``; waits without blocking the event loop."""
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
         def notify() -> None:
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the loop was closed meanwhile: nobody is waiting any more
                 loop.call_soon_threadsafe(changed.set)
 
         unsubscribe = self._session.subscribe(notify)
@@ -113,12 +128,11 @@ class Stream:
             while True:
                 changed.clear()
                 ended = self._session.ended
-                events = self.poll()
-                for event in events:
+                if (event := self._next()) is not None:
                     yield event
-                if not events:
-                    if ended:
-                        return
+                elif ended:
+                    return
+                else:
                     await changed.wait()
         finally:
             unsubscribe()

@@ -63,10 +63,10 @@ class FakeModel:
         *,
         context_frames: int = 5,
         pads: bool = False,
-        exact_batches: bool = True,
+        batches_kept_windows: bool = True,
     ) -> None:
         self.batches: list[list[int]] = []
-        self.pads, self.exact_batches = pads, exact_batches
+        self.pads, self.batches_kept_windows = pads, batches_kept_windows
         self._before = before
         self._context = context_frames
 

@@ -69,7 +69,7 @@ def test_a_model_that_pads_takes_lengths_that_are_close() -> None:
 
 
 def test_where_batches_round_differently_kept_windows_run_alone() -> None:
-    model = FakeModel(exact_batches=False)
+    model = FakeModel(batches_kept_windows=False)
     engine = Engine(model, max_batch_size=8)
     for _ in range(3):
         session(engine, conversation("hello world"), ended=True)

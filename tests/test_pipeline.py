@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from stream_asr.audio.ring_buffer import FloatArray
 from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
 from stream_asr.events import AudioDropped, Event, Final, Overload, Partial, SpeechStarted
-from stream_asr.pipeline import Pipeline, Priority
+from stream_asr.jobs import Priority
+from stream_asr.pipeline import Pipeline
 from stream_asr.windows import Window
 
 CONFIG = RecognizerConfig(

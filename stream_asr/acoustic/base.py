@@ -33,10 +33,12 @@ class AcousticModel(Protocol):
         """Windows of different lengths may share a batch."""
 
     @property
-    def exact_batches(self) -> bool:
-        """A window's output is the same to the last bit whatever else is in its batch.
+    def batches_kept_windows(self) -> bool:
+        """Windows that decide the text that stays may share a batch.
 
-        Where it is not, windows that decide the text that stays are run one by one.
+        False where the company of other windows changes the rounding and running them one by one costs
+        little, as on a processor. True on a GPU, at the price that two letters of equal probability may
+        come out either way.
         """
 
     def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:

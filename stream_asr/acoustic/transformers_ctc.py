@@ -71,7 +71,7 @@ class TransformersCTC:
         self.longest_samples: int | None = positions * self.frame_samples if absolute and positions else None
 
     @property
-    def exact_batches(self) -> bool:
+    def batches_kept_windows(self) -> bool:
         """On a processor, the shape of a matrix product decides how its sums are rounded."""
         return self._device.type != "cpu"
 

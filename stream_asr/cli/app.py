@@ -216,6 +216,11 @@ def listen(
         raise InputError(
             f"listen takes `-` or nothing, not {source!r}; for a file there is `stream-asr stream {source}`"
         )
+    raw = (sample_rate, channels, encoding) != (16_000, 1, Encoding.pcm_s16le)
+    if raw and source is None:
+        raise InputError("--sample-rate, --channels and --encoding are for raw PCM: stream-asr listen - ...")
+    if input_device is not None and source == "-":
+        raise InputError("--input-device is for the microphone; `listen -` reads stdin")
     settings = (model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms)
     if source == "-":
         if sys.stdin is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from stream_asr.cli.formats import Recording
 from stream_asr.cli.interrupt import Interrupt
 from stream_asr.cli.views import View
 from stream_asr.errors import StreamASRError
-from stream_asr.events import Event
+from stream_asr.events import Event, Final
 from stream_asr.latency import Arrival
 from stream_asr.stream import Stream
 
@@ -22,9 +22,9 @@ _SILENCE_DB, _SILENCE_POWER = -90.0, 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of a stream: its events with their arrival times, and why the source broke off, if it did."""
+    """What came of a stream: whether any word was heard, and why the source broke off, if it did."""
 
-    arrivals: tuple[Arrival, ...]
+    spoken: bool
     failure: StreamASRError | None
 
 
@@ -36,20 +36,25 @@ def caption(
     *,
     wait_for_room: bool = False,
     recordings: Sequence[Recording] = (),
+    on_arrival: Callable[[Arrival], None] | None = None,
 ) -> Run:
     """Feed a stream until its source ends, fails or is interrupted; then show what is left of its events.
 
     Args:
         wait_for_room: for sources that are faster than real time.
         recordings: are given the sound and the captions as well.
+        on_arrival: is given every event with its time of arrival.
     """
-    arrivals: list[Arrival] = []
+    spoken = False
     failure: StreamASRError | None = None
     start = time.monotonic()
 
     def show(events: Iterable[Event]) -> None:
+        nonlocal spoken
         for event in events:
-            arrivals.append(Arrival(time.monotonic() - start, event))
+            if on_arrival is not None:
+                on_arrival(Arrival(time.monotonic() - start, event))
+            spoken = spoken or (isinstance(event, Final) and bool(event.text))
             view.show(event)
             for recording in recordings:
                 recording.note(event)
@@ -71,7 +76,7 @@ def caption(
         failure = error
     stream.finish()
     show(stream)
-    return Run(tuple(arrivals), failure)
+    return Run(spoken, failure)
 
 
 def _level_db(block: FloatArray) -> float:

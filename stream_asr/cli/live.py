@@ -23,7 +23,7 @@ from stream_asr.cli.sources import paced, raw_pcm
 from stream_asr.cli.views import JsonLinesView, PlainView, TerminalView, View
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.events import Final
-from stream_asr.latency import LatencyReport, measure, percentile
+from stream_asr.latency import Arrival, LatencyReport, measure, percentile
 from stream_asr.recognizer import Recognizer
 from stream_asr.stream import Stream
 
@@ -84,10 +84,12 @@ def demo(recognizer: Recognizer) -> None:
             recognizer.stream(audio.sample_rate, channels=audio.channels) as stream,
             _view("text", "demo") as view,
         ):
-            run = caption(stream, paced(audio, audio.sample_rate), view, interrupt)
+            arrivals: list[Arrival] = []
+            blocks = paced(audio, audio.sample_rate)
+            run = caption(stream, blocks, view, interrupt, on_arrival=arrivals.append)
         cpu_s = time.process_time() - cpu_start
-        live_text = [arrival.event.text for arrival in run.arrivals if isinstance(arrival.event, Final)]
-        console.print(_report(measure(run.arrivals), stream, recognizer, cpu_s))
+        live_text = [arrival.event.text for arrival in arrivals if isinstance(arrival.event, Final)]
+        console.print(_report(measure(arrivals), stream, recognizer, cpu_s))
         if not interrupt:
             start = time.monotonic()
             again = [final.text for final in recognizer.iter_finals(path)]
@@ -142,6 +144,5 @@ def _recordings(stack: ExitStack, paths: Iterable[Path], sample_rate: int) -> li
 def _conclude(run: Run, stream: Stream, interrupt: Interrupt) -> None:
     if run.failure is not None:
         raise run.failure
-    spoken = any(isinstance(arrival.event, Final) and arrival.event.text for arrival in run.arrivals)
-    if not spoken and not interrupt:
+    if not run.spoken and not interrupt:
         print(f"stream-asr: no speech in {stream.received_s:.2f} s of audio", file=sys.stderr)

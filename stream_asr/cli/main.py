@@ -20,6 +20,10 @@ def main() -> None:
     except StreamASRError as error:
         print(f"stream-asr: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except OSError as error:
+        # A full disk, say, in the middle of the work.
+        print(f"stream-asr: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("stream-asr: interrupted", file=sys.stderr)
         sys.exit(130)
