@@ -162,6 +162,8 @@ def test_a_place_that_cannot_be_written_is_found_out_before_the_work(run: Run, c
     result = run("transcribe", clip, "--output", tmp_path / "no" / "such" / "place.txt")
     assert result.status == 2
     assert "cannot write" in result.err
+    assert run("transcribe", clip, "--output", clip).status == 2
+    assert clip.stat().st_size > 100_000, "the recording is still there"
 
 
 def test_a_model_that_is_not_there(run: Run, clip: Path) -> None:
@@ -350,7 +352,7 @@ def test_ctrl_c_while_transcribing_writes_what_was_recognised(tmp_path: Path, sp
     path, target = tmp_path / "long.wav", tmp_path / "long.txt"
     soundfile.write(path, np.tile(speech, 120), 16_000)
     with start("transcribe", path, "--output", target) as transcribing:
-        while not target.exists():
+        while not list(tmp_path.glob(".*.part")):
             time.sleep(0.1)
         time.sleep(3)
         transcribing.send_signal(signal.SIGINT)

@@ -28,6 +28,7 @@ PURE = (
     "pipeline",
     "latency",
     "ledger",
+    "jobs",
 )
 IMPURE = {"torch", "transformers", "asyncio", "threading", "time", "datetime", "socket", "sounddevice", "fastapi"}
 

@@ -13,7 +13,7 @@ from fakes import FRAME, LABELS, FakeModel, conversation, loud, silence, sound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.audio.ring_buffer import FloatArray, RingBuffer
 from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
 from stream_asr.events import AudioDropped, Event, Final, Overload, Partial, SpeechStarted
 from stream_asr.jobs import Priority
@@ -236,6 +236,57 @@ def test_an_overloaded_stream_says_so_thins_previews_first_and_loses_no_final() 
     assert [final.text for final in finals(events)] == [final.text for final in transcript(audio)]
     assert kept_before_previews > 0
     assert made.counts.dropped == 0
+
+
+def test_a_machine_that_keeps_up_skips_no_preview() -> None:
+    audio = conversation(*["the quick brown fox jumps over the lazy dog"] * 4, pause_s=0.6)
+    made, model = pipeline(), FakeModel()
+    for at in range(0, len(audio), FRAME):
+        made.buffer.write(audio[at : at + FRAME])
+        work(made, model)
+    assert made.counts.previews_skipped == 0
+
+
+def test_the_end_of_the_audio_may_be_announced_at_any_moment() -> None:
+    """The last samples are written, and the end announced, just when the engine has looked at the buffer."""
+
+    class Racing(RingBuffer):
+        last_words: FloatArray | None = None
+
+        @property
+        def written(self) -> int:
+            seen = super().written
+            if self.last_words is not None and seen == made._read:
+                words, self.last_words = self.last_words, None
+                self.write(words)
+                made.end_of_audio()
+            return seen
+
+    audio = conversation("hello world", "and more")
+    cut = len(audio) - 9001
+    made, model = pipeline(), FakeModel()
+    made.buffer = Racing(made.buffer.capacity)
+    made.buffer.write(audio[:cut])
+    made.buffer.last_words = audio[cut:]
+    events = work(made, model)
+    events += work(made, model)
+    assert finals(events) == transcript(audio)
+    assert made.finished
+
+
+def test_two_flushes_are_two_flushes() -> None:
+    made, model = pipeline(), FakeModel()
+    for word in ("hello", "world"):
+        made.buffer.write(np.concatenate([silence(0.3), sound(f"{word} "), silence(0.2)]))
+        made.flush()
+    assert [final.text for final in finals(work(made, model))] == ["hello", "world"]
+
+
+def test_a_source_that_waits_is_no_overload() -> None:
+    made, model = pipeline(), FakeModel()
+    made.source_waits = True
+    made.buffer.write(conversation("hello world", pause_s=3))
+    assert not [event for event in work(made, model) if isinstance(event, Overload)]
 
 
 def test_hopeless_overload_is_reported_and_ends_with_everything_accounted_for() -> None:

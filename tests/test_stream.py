@@ -98,26 +98,96 @@ def test_many_streams_at_once_keep_to_themselves() -> None:
     assert heard == {text: [text, text] for text in texts}
 
 
-def test_feed_does_not_wait_for_a_slow_model_and_the_lag_is_reported() -> None:
-    config = RecognizerConfig(
-        windows=WindowConfig(left_context_ms=1000, commit_ms=800, right_context_ms=400),
-        engine=EngineConfig(buffer_ms=20_000, overload_lag_ms=1500),
-    )
-    slow = FakeModel(lambda windows: time.sleep(0.05))
+def assert_true(value: bool) -> None:
+    assert value
+
+
+def test_feed_does_not_wait_for_the_model_and_the_lag_is_reported() -> None:
+    stuck = threading.Event()
     said = ["the quick brown fox jumps over the lazy dog"] * 3
     audio = conversation(*said)
-    with Recognizer(slow, config, detector=lambda: loud) as recognizer, recognizer.stream() as stream:
-        longest_s = 0.0
+    config = RecognizerConfig(engine=EngineConfig(buffer_ms=40_000))
+    model = FakeModel(lambda windows: assert_true(stuck.wait(60)))
+    with Recognizer(model, config, detector=lambda: loud) as recognizer, recognizer.stream() as stream:
         for at in range(0, len(audio), 3200):
-            start = time.perf_counter()
-            stream.feed(audio[at : at + 3200])
-            longest_s = max(longest_s, time.perf_counter() - start)
-            time.sleep(0.002)  # a hundred times real time
+            stream.feed(audio[at : at + 3200])  # would never return if it waited
+        stuck.set()
+        lags = []
+        while not lags:
+            time.sleep(0.01)
+            lags = [event.lag_ms for event in stream.poll() if isinstance(event, Overload)]
+        assert lags[0] > config.engine.overload_lag_ms
         stream.finish()
-        events = list(stream)
-    assert longest_s < 0.05, "less than a single pass of the model"
-    assert [event.text for event in events if isinstance(event, Final)] == said
-    assert any(isinstance(event, Overload) and event.lag_ms > 1500 for event in events)
+        list(stream)
+        assert stream.counts.dropped == 0
+
+
+def test_a_loop_that_is_left_goes_on_where_it_stopped(fake_recognizer: Recognizer) -> None:
+    with fake_recognizer.stream() as stream:
+        stream.feed(conversation(*SAID))
+        stream.finish()
+        stream._session.wait(lambda: False)  # until all events are there
+        heard = []
+        for _ in SAID:
+            heard.append(next(event.text for event in stream if isinstance(event, Final)))
+        assert heard == SAID
+
+
+def test_nobody_turns_round_while_nothing_happens(fake_recognizer: Recognizer) -> None:
+    async def idle() -> int:
+        with fake_recognizer.stream() as stream:
+            stream.feed(silence(1))
+            waiting = asyncio.create_task(anext(aiter(stream)))
+            await asyncio.sleep(0.2)
+            rounds = 0
+            step = fake_recognizer._engine.step
+
+            def counted() -> bool:
+                nonlocal rounds
+                rounds += 1
+                return step()
+
+            fake_recognizer._engine.step = counted  # type: ignore[method-assign]
+            await asyncio.sleep(0.2)
+            waiting.cancel()
+            return rounds
+
+    assert asyncio.run(idle()) <= 1
+
+
+def test_a_model_of_the_users_own_that_answers_nonsense_fails_its_stream_only() -> None:
+    class Forgetful(FakeModel):
+        def log_probs(self, windows):  # type: ignore[no-untyped-def]
+            return []
+
+    with Recognizer(Forgetful(), detector=lambda: loud) as recognizer, recognizer.stream() as stream:
+        stream.feed(conversation("hello"))
+        stream.finish()
+        with pytest.raises(StreamASRError, match="0 outputs for 1 windows"):
+            list(stream)
+
+
+def test_a_damaged_file_gives_all_that_could_be_decoded(fake_recognizer: Recognizer, tmp_path: Path) -> None:
+    audio = np.concatenate([conversation(*SAID), np.full(8000, np.nan, dtype=np.float32)])
+    path = tmp_path / "damaged.wav"
+    soundfile.write(path, audio, 16_000, subtype="FLOAT")
+    heard = []
+    with pytest.raises(InputError, match="nan"):
+        heard += [final.text for final in fake_recognizer.iter_finals(path)]
+    finals = fake_recognizer.iter_finals(path)
+    assert next(finals).text == SAID[0]
+    assert next(finals).text == SAID[1]
+
+
+@pytest.mark.parametrize("audio", [b"\0\0", np.float32(0), np.zeros((2, 2, 2))])
+def test_what_is_no_recording_is_refused(fake_recognizer: Recognizer, audio: object) -> None:
+    with pytest.raises(InputError, match="path, or an array"):
+        fake_recognizer.transcribe(audio)  # type: ignore[arg-type]
+
+
+def test_a_wrong_rate_is_refused(fake_recognizer: Recognizer) -> None:
+    with pytest.raises(InputError, match="4000 to 384000"):
+        fake_recognizer.transcribe(np.zeros(100), sample_rate=0)
 
 
 def test_drain_makes_a_fast_source_wait_so_that_nothing_is_dropped() -> None:
@@ -233,6 +303,12 @@ def test_contradictory_settings_are_refused() -> None:
         RecognizerConfig(engine=EngineConfig(buffer_ms=5000))
     with pytest.raises(InputError, match="overload_lag_ms"):
         RecognizerConfig(engine=EngineConfig(overload_lag_ms=100))
+    with pytest.raises(InputError, match="twice right_context_ms"):
+        RecognizerConfig(
+            windows=WindowConfig(right_context_ms=12_000), engine=EngineConfig(buffer_ms=90_000, overload_lag_ms=20_000)
+        )
+    with pytest.raises(InputError, match="at least 16"):
+        EngineConfig(max_unread_events=2)
     with pytest.raises(InputError, match="above 0"):
         EngineConfig(max_batch_size=0)
     with pytest.raises(InputError, match="negative"):

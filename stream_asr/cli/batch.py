@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from stream_asr.cli.formats import open_for_writing, render
+from stream_asr.cli.formats import render, replacing
 from stream_asr.cli.interrupt import Interrupt, interruptible
 from stream_asr.errors import InputError
 from stream_asr.events import Final
@@ -34,31 +35,31 @@ def transcribe(recognizer: Recognizer, files: Sequence[Path], targets: Sequence[
         InputError: a target cannot be written, or a file breaks off; transcripts until then are written.
         KeyboardInterrupt: the user stopped it.
     """
-    outputs = [None if target is None else open_for_writing(target) for target in targets]
     several = len(files) > 1
     collected = []
     with _progress() as progress, interruptible() as interrupt:
-        for path, output in zip(files, outputs, strict=True):
+        for path, target in zip(files, targets, strict=True):
             task = progress.add_task(path.name, total=None)
-            transcript, failure = _one(recognizer, path, progress, task, interrupt)
+            with ExitStack() as stack:
+                output = stack.enter_context(replacing(target)) if target is not None else None
+                transcript, failure = _one(recognizer, path, progress, task, interrupt)
+                if output is not None:
+                    output.write(render(transcript, form))
             if not transcript.utterances and failure is None and not interrupt:
                 print(f"stream-asr: no speech in the {transcript.duration_s:.2f} s of {path}", file=sys.stderr)
-            if output is not None:
-                with output:
-                    output.write(render(transcript, form))
-            elif several and form == "json":
+            if output is None and several and form == "json":
                 collected.append({"file": str(path), **transcript.to_json()})
-            else:
+            elif output is None:
                 if several:
                     print(f"==> {path} <==")
                 sys.stdout.write(render(transcript, form))
                 sys.stdout.flush()
-            if failure is not None:
-                raise failure
-            if interrupt:
+            if failure is not None or interrupt:
                 break
     if collected:
         print(json.dumps(collected, ensure_ascii=False, indent=2))
+    if failure is not None:
+        raise failure
     if interrupt:
         raise KeyboardInterrupt
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from stream_asr.audio.ring_buffer import FloatArray
     from stream_asr.recognizer import Transcript
 
-FORMATS = ("text", "json", "srt", "vtt")
 SUFFIXES = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
 
 _CAPTION_FILES = {".txt": "text", ".jsonl": "jsonl", ".srt": "srt", ".vtt": "vtt"}
@@ -24,7 +25,7 @@ _AUDIO_FILES = (".wav", ".flac")
 
 
 def render(transcript: Transcript, form: str) -> str:
-    """A transcript in one of `FORMATS`, with the newline at its end."""
+    """A transcript as text, json, srt or vtt, with the newline at its end."""
     from stream_asr import subtitles
 
     if form == "json":
@@ -35,7 +36,7 @@ def render(transcript: Transcript, form: str) -> str:
 
 
 def open_for_writing(path: Path) -> TextIO:
-    """Open before the work, so that hours of it are not lost to a wrong path.
+    """Open a new file, or an old one that is to be replaced.
 
     Raises:
         InputError: the path cannot be written.
@@ -44,6 +45,22 @@ def open_for_writing(path: Path) -> TextIO:
         return path.open("w", encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """A file beside ``path`` that takes its place when all went well, so that nothing half-written ever stands there.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with open_for_writing(part) as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class Recording:
@@ -106,23 +123,29 @@ def output_paths(inputs: Sequence[Path], output: Path | None, form: str) -> list
     """Where each transcript goes; None is stdout. Several subtitles cannot share one place.
 
     Raises:
-        InputError: several inputs for one file, or two inputs that would write the same file.
+        InputError: several inputs for one file, two inputs that would write the same file, an output that is
+            one of the inputs, or a place that cannot be written.
     """
     if output is None:
         if len(inputs) > 1 and form in ("srt", "vtt"):
             raise InputError(f"several files in {form}: name a folder with --output to get one file each")
         return [None] * len(inputs)
     if len(inputs) == 1 and not output.is_dir():
-        return [output]
-    if output.exists() and not output.is_dir():
+        paths = [output]
+    elif output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; for several inputs --output must be a folder")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {output}: {error.strerror or error}") from error
-    paths = [output / (source.stem + SUFFIXES[form]) for source in inputs]
+    else:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the folder {output}: {error.strerror or error}") from error
+        paths = [output / (source.stem + SUFFIXES[form]) for source in inputs]
     if len(set(paths)) < len(paths):
-        raise InputError(
-            f"two of the inputs have one name, so their transcripts would overwrite each other in {output}"
-        )
+        raise InputError(f"two of the inputs have one name; their transcripts would overwrite each other in {output}")
+    for path in paths:
+        if any(path.exists() and source.exists() and path.samefile(source) for source in inputs):
+            raise InputError(f"--output {path} is one of the recordings, which would be overwritten")
+        # Found out before the work, so that hours of it are not lost to a wrong path.
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
+            raise InputError(f"cannot write {path}: it is a folder, or its folder is not there or not writable")
     return list(paths)
