@@ -27,7 +27,7 @@ from rich.progress import track
 from rich.table import Table
 
 from stream_asr import EngineConfig, Final, Recognizer, RecognizerConfig, WindowConfig
-from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.ctc import Path as FramePath
 from stream_asr.ctc import decode

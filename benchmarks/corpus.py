@@ -19,7 +19,7 @@ import soundfile
 import soxr
 import torch
 
-from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
 
 

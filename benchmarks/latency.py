@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_asr import Recognizer
+from stream_asr.arrays import FloatArray
 from stream_asr.audio.files import AudioFile
 from stream_asr.audio.pcm import AudioConverter
-from stream_asr.audio.ring_buffer import FloatArray
-from stream_asr.cli.sources import paced
+from stream_asr.audio.sources import paced
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.latency import Arrival, LatencyReport, measure, percentile
 from stream_asr.ledger import Counts

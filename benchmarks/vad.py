@@ -23,7 +23,7 @@ from corpus import read_corpus
 from rich.console import Console
 from rich.table import Table
 
-from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE, SegmenterConfig, samples_to_ms
 from stream_asr.segmenter import Segmenter, UtteranceEnd, UtteranceStart
 

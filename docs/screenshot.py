@@ -16,7 +16,7 @@ from rich.text import Text
 
 from stream_asr import Final, Partial, Recognizer
 from stream_asr.audio.files import AudioFile
-from stream_asr.cli.sources import paced
+from stream_asr.audio.sources import paced
 from stream_asr.cli.views import clock, final_text, meter, partial_text
 
 _UNTIL_S = 25.6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.arrays import FloatArray
 from stream_asr.config import samples_to_s
 from stream_asr.ctc import Labels, Path, decode
 from stream_asr.events import Final, Partial

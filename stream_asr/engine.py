@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stream_asr.acoustic.base import AcousticModel
-from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.arrays import FloatArray
 from stream_asr.errors import StreamASRError
 from stream_asr.jobs import Job
 from stream_asr.session import Session

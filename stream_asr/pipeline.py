@@ -10,7 +10,8 @@ from collections import deque
 
 import numpy as np
 
-from stream_asr.audio.ring_buffer import FloatArray, RingBuffer
+from stream_asr.arrays import FloatArray
+from stream_asr.audio.ring_buffer import RingBuffer
 from stream_asr.captions import Caption
 from stream_asr.config import RecognizerConfig, ms_to_samples, samples_to_ms, samples_to_s
 from stream_asr.ctc import Labels

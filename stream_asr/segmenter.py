@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import webrtcvad
 
-from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE, SegmenterConfig, ms_to_samples
 
 VoiceDetector: TypeAlias = Callable[[bytes], bool]

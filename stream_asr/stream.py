@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from stream_asr.arrays import FloatArray
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
-from stream_asr.audio.ring_buffer import FloatArray
 from stream_asr.config import samples_to_ms, samples_to_s
 from stream_asr.errors import StreamASRError
 from stream_asr.events import Event

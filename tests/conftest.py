@@ -15,7 +15,7 @@ from fakes import FakeModel, loud
 
 import stream_asr
 from stream_asr import Recognizer
-from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.arrays import FloatArray
 
 # CI machines are slow and shared: an example that takes long is no failure.
 settings.register_profile("default", deadline=None, print_blob=True)

@@ -48,7 +48,7 @@ from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
 from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.acoustic.whisper_ctc import WhisperCTCConfig, WhisperForCTC
-from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.arrays import FloatArray
 from stream_asr.errors import DeviceError, InputError, ModelError
 
 

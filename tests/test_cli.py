@@ -18,7 +18,7 @@ import pytest
 import soundfile
 
 from stream_asr import Recognizer, RecognizerConfig
-from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.arrays import FloatArray
 from stream_asr.cli.main import main
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fakes import FRAME, LABELS, FakeModel, conversation, loud, silence, sound
 
-from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.arrays import FloatArray
 from stream_asr.config import EngineConfig, RecognizerConfig, WindowConfig
 from stream_asr.engine import Engine
 from stream_asr.errors import StreamASRError

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from stream_asr.arrays import FloatArray
 from stream_asr.audio import files
 from stream_asr.audio.files import AudioFile
 from stream_asr.audio.pcm import AudioConverter
-from stream_asr.audio.ring_buffer import FloatArray
 from stream_asr.errors import InputError
 
 PITCH_HZ = 440

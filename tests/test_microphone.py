@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stream_asr.arrays import FloatArray
 from stream_asr.audio import microphone
 from stream_asr.audio.microphone import InputDevice, Microphone, find_device, input_devices
-from stream_asr.audio.ring_buffer import FloatArray, RingBuffer
+from stream_asr.audio.ring_buffer import RingBuffer
 from stream_asr.errors import DeviceError, InputError
 
 RATE = 48_000
@@ -273,6 +274,13 @@ def test_a_reader_that_was_away_for_long_does_not_take_the_device_for_dead(
         assert len(next(blocks)) == 0
         sound.streams[0].deliver(stereo(0, 10))
         assert len(next(blocks)) == 10
+
+
+def test_losses_that_the_sound_card_reports_are_counted(sound: FakePortAudio) -> None:
+    with Microphone() as opened:
+        for lost in (True, False, True):
+            sound.streams[0]._callback(stereo(0, 4), 4, None, SimpleNamespace(input_overflow=lost))
+        assert opened.overflows == 2
 
 
 def test_what_nobody_reads_in_time_is_counted(sound: FakePortAudio, monkeypatch: pytest.MonkeyPatch) -> None:

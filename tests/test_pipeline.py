@@ -13,7 +13,8 @@ from fakes import FRAME, LABELS, FakeModel, conversation, loud, silence, sound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_asr.audio.ring_buffer import FloatArray, RingBuffer
+from stream_asr.arrays import FloatArray
+from stream_asr.audio.ring_buffer import RingBuffer
 from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
 from stream_asr.events import AudioDropped, Event, Final, Overload, Partial, SpeechStarted
 from stream_asr.jobs import Priority

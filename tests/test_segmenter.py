@@ -6,7 +6,7 @@ from fakes import loud, silence, sound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.arrays import FloatArray
 from stream_asr.config import SegmenterConfig
 from stream_asr.errors import InputError
 from stream_asr.segmenter import Boundary, End, Segmenter, UtteranceEnd, UtteranceStart

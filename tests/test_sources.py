@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream_asr.arrays import FloatArray
 from stream_asr.audio.pcm import AudioConverter
-from stream_asr.audio.ring_buffer import FloatArray
-from stream_asr.cli.sources import paced, raw_pcm
+from stream_asr.audio.sources import paced, raw_pcm
 from stream_asr.errors import InputError
 
 
@@ -201,7 +201,9 @@ def test_a_writer_that_is_faster_than_the_reader_is_held_back() -> None:
 def test_a_program_can_end_while_its_pipe_stays_open() -> None:
     # Python aborts where a thread holds the lock of sys.stdin.buffer when it exits.
     program = (
-        "import sys, time; from stream_asr.audio.pcm import AudioConverter; from stream_asr.cli.sources import raw_pcm;"
+        "import sys, time\n"
+        "from stream_asr.audio.pcm import AudioConverter\n"
+        "from stream_asr.audio.sources import raw_pcm\n"
         "blocks = raw_pcm(sys.stdin.buffer, AudioConverter()); next(blocks); time.sleep(0.1); next(blocks)"
     )
     with subprocess.Popen(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.ctc import Labels
 from stream_asr.errors import ModelError

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stream_asr.audio.ring_buffer import FloatArray, RingBuffer
+from stream_asr.arrays import FloatArray
+from stream_asr.audio.ring_buffer import RingBuffer
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.errors import DeviceError, InputError
 
@@ -117,6 +118,7 @@ class Microphone:
         self.device = find_device(device, input_devices())
         self.sample_rate = self._probe_rate()
         self._ring = RingBuffer(BUFFER_S * self.sample_rate)
+        self._overflows = 0
         self._stopped = False
         self._stream: Any = None
 
@@ -124,6 +126,11 @@ class Microphone:
     def dropped(self) -> int:
         """Samples (at `sample_rate`) lost because nobody read them in time."""
         return self._ring.dropped
+
+    @property
+    def overflows(self) -> int:
+        """How often the sound card lost samples before we could have them; it does not say how many."""
+        return self._overflows
 
     def _probe_rate(self) -> int:
         """The device's own rate if it really opens with it, else the first common rate that does."""
@@ -145,6 +152,8 @@ class Microphone:
         return min(2, self.device.channels)
 
     def _callback(self, block: FloatArray, frames: int, timing: Any, status: Any) -> None:
+        if status and status.input_overflow:
+            self._overflows += 1
         self._ring.write(block.mean(axis=1))
 
     def start(self) -> None:

@@ -10,9 +10,8 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from stream_asr.arrays import FloatArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream_asr.audio.ring_buffer import FloatArray
+from stream_asr.arrays import FloatArray
 from stream_asr.cli.formats import Recording
 from stream_asr.cli.interrupt import Interrupt
 from stream_asr.cli.views import View

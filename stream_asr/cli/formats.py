@@ -15,7 +15,7 @@ from stream_asr.events import Event, Final
 if TYPE_CHECKING:
     import soundfile
 
-    from stream_asr.audio.ring_buffer import FloatArray
+    from stream_asr.arrays import FloatArray
     from stream_asr.recognizer import Transcript
 
 SUFFIXES = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}

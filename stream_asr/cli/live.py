@@ -16,10 +16,10 @@ from rich.table import Table
 from stream_asr.audio.files import AudioFile
 from stream_asr.audio.microphone import Microphone
 from stream_asr.audio.pcm import AudioConverter
+from stream_asr.audio.sources import paced, raw_pcm
 from stream_asr.cli.captioning import Run, caption
 from stream_asr.cli.formats import Recording
 from stream_asr.cli.interrupt import Interrupt, interruptible
-from stream_asr.cli.sources import paced, raw_pcm
 from stream_asr.cli.views import JsonLinesView, PlainView, TerminalView, View
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.events import Final
@@ -40,6 +40,8 @@ def listen_to_microphone(recognizer: Recognizer, microphone: Microphone, form: s
     if microphone.dropped:
         lost_s = microphone.dropped / microphone.sample_rate
         print(f"stream-asr: {lost_s:.1f} s from the microphone were lost before they could be read", file=sys.stderr)
+    if microphone.overflows:
+        print(f"stream-asr: the sound card lost samples {microphone.overflows} time(s)", file=sys.stderr)
     _conclude(run, stream, interrupt)
 
 

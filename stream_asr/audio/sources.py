@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from stream_asr.arrays import FloatArray
 from stream_asr.audio.pcm import AudioConverter
-from stream_asr.audio.ring_buffer import FloatArray
 from stream_asr.errors import InputError
 
 BLOCK_S = 0.02
