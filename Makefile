@@ -24,6 +24,7 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (once; a few minutes, most of them for PyTorch)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

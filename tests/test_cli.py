@@ -166,6 +166,23 @@ def test_a_place_that_cannot_be_written_is_found_out_before_the_work(run: Run, c
     assert clip.stat().st_size > 100_000, "the recording is still there"
 
 
+def test_the_ending_of_the_output_says_the_format(run: Run, clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "clip.srt"
+    assert run("transcribe", clip, "-o", target).status == 0
+    assert target.read_text().startswith("1\n00:00:00,")
+    assert run("transcribe", clip, "-o", target, "-f", "text").status == 0
+    assert target.read_text().startswith("good morning")
+
+
+def test_a_disk_that_is_full(clip: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("only Linux has a disk that is always full")
+    with open("/dev/full", "wb") as full, start("stream", clip, "--pace", "max", stdout=full) as streaming:
+        _, err = streaming.communicate()
+    assert streaming.returncode == 1
+    assert err.decode().strip() == "stream-asr: cannot write: No space left on device"
+
+
 def test_a_model_that_is_not_there(run: Run, clip: Path) -> None:
     result = run("transcribe", clip, "--model", "./no-such-folder", model=False)
     assert result.status == 2
@@ -280,6 +297,20 @@ def test_listen_with_wrong_arguments(run: Run, arguments: tuple[str, ...], messa
     assert message in " ".join(result.err.split())
 
 
+def test_what_was_saved_before_is_not_replaced(run: Run, speech: FloatArray, tmp_path: Path) -> None:
+    before = tmp_path / "yesterday.srt"
+    before.write_text("precious")
+    result = run("listen", "-", "--save", before, stdin=pcm(speech[: 3 * 16_000]))
+    assert result.status == 2
+    assert "is there already" in result.err
+    assert before.read_text() == "precious"
+
+
+def test_nothing_heard_leaves_no_file(run: Run, tmp_path: Path) -> None:
+    run("listen", "-", "--save", tmp_path / "a.wav", "--save", tmp_path / "a.srt")
+    assert list(tmp_path.iterdir()) == []
+
+
 def without_portaudio(monkeypatch: pytest.MonkeyPatch) -> None:
     class Missing:
         def find_spec(self, name: str, path: object = None, target: object = None) -> None:
@@ -325,7 +356,8 @@ def test_version(run: Run) -> None:
 
 def start(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "stream_asr", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload, no-any-return]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen(command, **pipes)  # type: ignore[call-overload, no-any-return]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")
@@ -359,6 +391,7 @@ def test_ctrl_c_while_transcribing_writes_what_was_recognised(tmp_path: Path, sp
         _, err = transcribing.communicate(timeout=60)
     assert transcribing.returncode == 130
     assert b"Traceback" not in err
+    assert f"stopped; {target} ends".encode() in err
     assert target.read_text().startswith("good morning")
 
 

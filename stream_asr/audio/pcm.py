@@ -22,7 +22,7 @@ AudioBlock: TypeAlias = "bytes | bytearray | memoryview | npt.NDArray[Any]"
 MIN_RATE, MAX_RATE = 4_000, 384_000
 MAX_CHANNELS = 64
 
-LOUDEST = 64.0
+LOUDEST = 4.0
 """Decoders overshoot full scale a little; far beyond it, somebody forgot to divide by 32768."""
 
 

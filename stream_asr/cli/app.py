@@ -77,9 +77,17 @@ Aggressiveness = Annotated[
     ),
 ]
 EndpointMs = Annotated[
-    int, typer.Option("--endpoint-ms", help="Silence that ends an utterance.", rich_help_panel=_SPEECH)
+    int,
+    typer.Option(
+        "--endpoint-ms",
+        min=_SPEECH_DEFAULTS.min_pause_ms,
+        help="Silence that ends an utterance.",
+        rich_help_panel=_SPEECH,
+    ),
 ]
-MaxUtteranceMs = Annotated[int, typer.Option("--max-utterance-ms", help="Longest utterance.", rich_help_panel=_SPEECH)]
+MaxUtteranceMs = Annotated[
+    int, typer.Option("--max-utterance-ms", min=2000, help="Longest utterance.", rich_help_panel=_SPEECH)
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -138,8 +146,13 @@ def demo(
 def transcribe(
     files: Annotated[list[Path], typer.Argument(help="Recordings of any length, format and rate.", show_default=False)],
     form: Annotated[
-        TranscriptFormat, typer.Option("--format", "-f", help="json has words with times and confidences.")
-    ] = TranscriptFormat.text,
+        Optional[TranscriptFormat],
+        typer.Option(
+            "--format",
+            "-f",
+            help="json has words with times and confidences. [dim]default: the ending of --output, else text[/dim]",
+        ),
+    ] = None,
     output: Annotated[
         Optional[Path],
         typer.Option("--output", "-o", help="A file, or a folder for several. [dim]default: stdout[/dim]"),
@@ -164,13 +177,14 @@ def transcribe(
     """
     from stream_asr.audio.files import AudioFile
     from stream_asr.cli import batch
-    from stream_asr.cli.formats import output_paths
+    from stream_asr.cli.formats import form_of, output_paths
 
-    targets = output_paths(files, output, form.value)
     for path in files:
         AudioFile(path).close()  # a wrong name should not be found out after an hour of other files
+    written = form.value if form is not None else form_of(output)
+    targets = output_paths(files, output, written)
     with _recognizer(model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms) as recognizer:
-        batch.transcribe(recognizer, files, targets, form.value)
+        batch.transcribe(recognizer, files, targets, written)
 
 
 @app.command()

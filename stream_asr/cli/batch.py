@@ -54,6 +54,9 @@ def transcribe(recognizer: Recognizer, files: Sequence[Path], targets: Sequence[
                     print(f"==> {path} <==")
                 sys.stdout.write(render(transcript, form))
                 sys.stdout.flush()
+            if interrupt:
+                where = "the text" if target is None else str(target)
+                print(f"stream-asr: stopped; {where} ends {transcript.duration_s:.0f} s into {path}", file=sys.stderr)
             if failure is not None or interrupt:
                 break
     if collected:
@@ -95,6 +98,7 @@ class _StoppedError(Exception):
 
 
 def _progress() -> Progress:
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -103,6 +107,7 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
         TextColumn("eta"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
+        disable=not console.is_terminal,
         transient=True,
     )

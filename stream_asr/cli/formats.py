@@ -67,10 +67,15 @@ class Recording:
     """One file that a live session is saved to: its sound (.wav, .flac) or its captions (.txt, .jsonl, .srt, .vtt).
 
     Raises:
-        InputError: another ending, or a path that cannot be written.
+        InputError: another ending, a path that cannot be written, or a file that is there already: the
+            recording of yesterday's meeting is not replaced without a word.
     """
 
     def __init__(self, path: Path, sample_rate: int) -> None:
+        if path.exists():
+            raise InputError(f"{path} is there already; name another file for --save, or move that one away")
+        self._path = path
+        self._empty = True
         self._finals: list[Final] = []
         self._sound: soundfile.SoundFile | None = None
         self._text: TextIO | None = None
@@ -86,10 +91,12 @@ class Recording:
     def hear(self, block: FloatArray) -> None:
         if self._sound is not None:
             self._sound.write(block)
+            self._empty = False
 
     def note(self, event: Event) -> None:
         if self._text is None or not isinstance(event, Final) or not event.text:
             return
+        self._empty = False
         if self._form == "text":
             print(event.text, file=self._text, flush=True)
         elif self._form == "jsonl":
@@ -98,7 +105,10 @@ class Recording:
             self._finals.append(event)
 
     def close(self) -> None:
-        """Subtitles are written here, all at once: the end of a cue depends on the one after it."""
+        """Subtitles are written here, all at once: the end of a cue depends on the one after it.
+
+        A file that got nothing to hold is removed.
+        """
         from stream_asr import subtitles
 
         if self._sound is not None:
@@ -108,6 +118,8 @@ class Recording:
                 write = subtitles.srt if self._form == "srt" else subtitles.vtt
                 self._text.write(write(self._finals))
             self._text.close()
+        if self._empty:
+            self._path.unlink()
 
 
 def _open_sound(path: Path, sample_rate: int) -> soundfile.SoundFile:
@@ -117,6 +129,12 @@ def _open_sound(path: Path, sample_rate: int) -> soundfile.SoundFile:
         return soundfile.SoundFile(path, "w", samplerate=sample_rate, channels=1, subtype="PCM_16")
     except (soundfile.SoundFileError, OSError) as error:
         raise InputError(f"cannot write {path}: {error}") from error
+
+
+def form_of(output: Path | None) -> str:
+    """The format that the ending of an output asks for; text for none or another one."""
+    suffix = None if output is None else output.suffix.lower()
+    return next((form for form, ending in SUFFIXES.items() if ending == suffix), "text")
 
 
 def output_paths(inputs: Sequence[Path], output: Path | None, form: str) -> list[Path | None]:
@@ -132,7 +150,7 @@ def output_paths(inputs: Sequence[Path], output: Path | None, form: str) -> list
         return [None] * len(inputs)
     if len(inputs) == 1 and not output.is_dir():
         paths = [output]
-    elif output.exists() and not output.is_dir():
+    elif not output.is_dir() and (output.exists() or output.suffix in SUFFIXES.values()):
         raise InputError(f"{output} is a file; for several inputs --output must be a folder")
     else:
         try:

@@ -22,7 +22,7 @@ def main() -> None:
         sys.exit(error.exit_status)
     except OSError as error:
         # A full disk, say, in the middle of the work.
-        print(f"stream-asr: {error}", file=sys.stderr)
+        print(f"stream-asr: cannot write: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("stream-asr: interrupted", file=sys.stderr)

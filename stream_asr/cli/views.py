@@ -7,8 +7,9 @@ import sys
 from types import TracebackType
 from typing import Protocol, TextIO
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from stream_asr.events import AudioDropped, Event, Final, Overload, Partial
@@ -57,8 +58,8 @@ class TerminalView:
         self._console = console or Console(highlight=False)
         self._title = title
         self._live = Live(console=self._console, refresh_per_second=_REFRESH_PER_S, transient=True, auto_refresh=True)
-        self._caption = Text()
-        self._status = Text()
+        self._caption: RenderableType = Text()
+        self._status: RenderableType = Text()
 
     def show(self, event: Event) -> None:
         if isinstance(event, Partial):
@@ -128,15 +129,23 @@ class JsonLinesView(PlainView):
         print(json.dumps(event.to_json(), ensure_ascii=False), file=self._output, flush=True)
 
 
-def partial_text(partial: Partial) -> Text:
-    text = Text().append(f"{clock(partial.start):>7}  ", style="dim")
-    text.append(partial.stable, style="bold")
-    text.append(partial.text[len(partial.stable) :], style="dim")
-    return text
+def partial_text(partial: Partial) -> Table:
+    """Stable words bright, the others dim."""
+    text = Text().append(partial.stable, style="bold")
+    return _timed(partial.start, "dim", text.append(partial.text[len(partial.stable) :], style="dim"))
 
 
-def final_text(final: Final) -> Text:
-    return Text().append(f"{clock(final.start):>7}  ", style="cyan").append(final.text)
+def final_text(final: Final) -> Table:
+    return _timed(final.start, "cyan", Text(final.text))
+
+
+def _timed(start: float, style: str, text: Text) -> Table:
+    """The time, and beside it the text, which wraps under itself."""
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.add_column(width=7, justify="right", no_wrap=True)
+    row.add_column()
+    row.add_row(Text(clock(start), style=style), text)
+    return row
 
 
 def meter(level_db: float) -> str:
