@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import sys
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from stream_asr.config import SegmenterConfig
+from stream_asr.cli.options import (
+    SPEECH_DEFAULTS,
+    Aggressiveness,
+    Device,
+    DeviceOption,
+    Encoding,
+    EndpointMs,
+    LiveFormat,
+    MaxUtteranceMs,
+    ModelName,
+    Pace,
+    Precision,
+    PrecisionOption,
+    Threads,
+    TranscriptFormat,
+)
 from stream_asr.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,70 +38,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Live captions from a microphone, a file or a pipe.\n\nStart with [bold]stream-asr demo[/bold].",
 )
-
-
-class Device(str, Enum):
-    auto, cpu, cuda, mps = "auto", "cpu", "cuda", "mps"
-
-
-class Precision(str, Enum):
-    auto, float32, float16, int8 = "auto", "float32", "float16", "int8"
-
-
-class TranscriptFormat(str, Enum):
-    text, json, srt, vtt = "text", "json", "srt", "vtt"
-
-
-class LiveFormat(str, Enum):
-    text, jsonl = "text", "jsonl"
-
-
-class Pace(str, Enum):
-    realtime, max = "realtime", "max"
-
-
-class Encoding(str, Enum):
-    pcm_s16le, pcm_s24le, pcm_s32le = "pcm_s16le", "pcm_s24le", "pcm_s32le"
-    pcm_f32le, mulaw, alaw = "pcm_f32le", "mulaw", "alaw"
-
-
-_MODEL, _SPEECH = "Model", "Speech detection"
-_SPEECH_DEFAULTS = SegmenterConfig()
-
-ModelName = Annotated[
-    Optional[str],
-    typer.Option(
-        "--model",
-        "-m",
-        help="Hub name or folder of a CTC model. [dim]default: embedded-en[/dim]",
-        rich_help_panel=_MODEL,
-    ),
-]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where the model runs.", rich_help_panel=_MODEL)]
-PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="auto is float16 on CUDA, else float32.", rich_help_panel=_MODEL)
-]
-Threads = Annotated[
-    Optional[int], typer.Option("--threads", min=1, help="Processor threads for the model.", rich_help_panel=_MODEL)
-]
-Aggressiveness = Annotated[
-    int,
-    typer.Option(
-        "--aggressiveness", min=0, max=3, help="webrtcvad's mode; 3 is the strictest.", rich_help_panel=_SPEECH
-    ),
-]
-EndpointMs = Annotated[
-    int,
-    typer.Option(
-        "--endpoint-ms",
-        min=_SPEECH_DEFAULTS.min_pause_ms,
-        help="Silence that ends an utterance.",
-        rich_help_panel=_SPEECH,
-    ),
-]
-MaxUtteranceMs = Annotated[
-    int, typer.Option("--max-utterance-ms", min=2000, help="Longest utterance.", rich_help_panel=_SPEECH)
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -106,11 +56,11 @@ def _recognizer(
     device: Device,
     precision: Precision,
     threads: int | None,
-    aggressiveness: int = _SPEECH_DEFAULTS.aggressiveness,
-    endpoint_ms: int = _SPEECH_DEFAULTS.endpoint_ms,
-    max_utterance_ms: int = _SPEECH_DEFAULTS.max_utterance_ms,
+    aggressiveness: int = SPEECH_DEFAULTS.aggressiveness,
+    endpoint_ms: int = SPEECH_DEFAULTS.endpoint_ms,
+    max_utterance_ms: int = SPEECH_DEFAULTS.max_utterance_ms,
 ) -> Recognizer:
-    from stream_asr.config import RecognizerConfig
+    from stream_asr.config import RecognizerConfig, SegmenterConfig
 
     # Settings first: a wrong one should not cost the seconds that loading takes.
     config = RecognizerConfig(
@@ -161,9 +111,9 @@ def transcribe(
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
     threads: Threads = None,
-    aggressiveness: Aggressiveness = _SPEECH_DEFAULTS.aggressiveness,
-    endpoint_ms: EndpointMs = _SPEECH_DEFAULTS.endpoint_ms,
-    max_utterance_ms: MaxUtteranceMs = _SPEECH_DEFAULTS.max_utterance_ms,
+    aggressiveness: Aggressiveness = SPEECH_DEFAULTS.aggressiveness,
+    endpoint_ms: EndpointMs = SPEECH_DEFAULTS.endpoint_ms,
+    max_utterance_ms: MaxUtteranceMs = SPEECH_DEFAULTS.max_utterance_ms,
 ) -> None:
     """Write down recordings.
 
@@ -210,9 +160,9 @@ def listen(
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
     threads: Threads = None,
-    aggressiveness: Aggressiveness = _SPEECH_DEFAULTS.aggressiveness,
-    endpoint_ms: EndpointMs = _SPEECH_DEFAULTS.endpoint_ms,
-    max_utterance_ms: MaxUtteranceMs = _SPEECH_DEFAULTS.max_utterance_ms,
+    aggressiveness: Aggressiveness = SPEECH_DEFAULTS.aggressiveness,
+    endpoint_ms: EndpointMs = SPEECH_DEFAULTS.endpoint_ms,
+    max_utterance_ms: MaxUtteranceMs = SPEECH_DEFAULTS.max_utterance_ms,
 ) -> None:
     """Caption the microphone until Ctrl-C.
 
@@ -261,9 +211,9 @@ def stream(
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
     threads: Threads = None,
-    aggressiveness: Aggressiveness = _SPEECH_DEFAULTS.aggressiveness,
-    endpoint_ms: EndpointMs = _SPEECH_DEFAULTS.endpoint_ms,
-    max_utterance_ms: MaxUtteranceMs = _SPEECH_DEFAULTS.max_utterance_ms,
+    aggressiveness: Aggressiveness = SPEECH_DEFAULTS.aggressiveness,
+    endpoint_ms: EndpointMs = SPEECH_DEFAULTS.endpoint_ms,
+    max_utterance_ms: MaxUtteranceMs = SPEECH_DEFAULTS.max_utterance_ms,
 ) -> None:
     """Send a recording through the live path, partial captions and all; one event a line."""
     from stream_asr.audio.files import AudioFile

@@ -6,7 +6,9 @@ the work short. A user's mistake never shows a traceback.
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 
 from stream_asr.errors import StreamASRError
 
@@ -23,6 +25,9 @@ def main() -> None:
     except OSError as error:
         # A full disk, say, in the middle of the work.
         print(f"stream-asr: cannot write: {error.strerror or error}", file=sys.stderr)
+        # Python would try once more to write what is left when it ends, and complain in its own way.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
         print("stream-asr: interrupted", file=sys.stderr)

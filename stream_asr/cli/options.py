@@ -1,0 +1,74 @@
+"""The options that commands share, and the values they take."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Optional
+
+import typer
+
+from stream_asr.config import SegmenterConfig
+
+
+class Device(str, Enum):
+    auto, cpu, cuda, mps = "auto", "cpu", "cuda", "mps"
+
+
+class Precision(str, Enum):
+    auto, float32, float16, int8 = "auto", "float32", "float16", "int8"
+
+
+class TranscriptFormat(str, Enum):
+    text, json, srt, vtt = "text", "json", "srt", "vtt"
+
+
+class LiveFormat(str, Enum):
+    text, jsonl = "text", "jsonl"
+
+
+class Pace(str, Enum):
+    realtime, max = "realtime", "max"
+
+
+class Encoding(str, Enum):
+    pcm_s16le, pcm_s24le, pcm_s32le = "pcm_s16le", "pcm_s24le", "pcm_s32le"
+    pcm_f32le, mulaw, alaw = "pcm_f32le", "mulaw", "alaw"
+
+
+_MODEL, _SPEECH = "Model", "Speech detection"
+SPEECH_DEFAULTS = SegmenterConfig()
+
+ModelName = Annotated[
+    Optional[str],
+    typer.Option(
+        "--model",
+        "-m",
+        help="Hub name or folder of a CTC model. [dim]default: embedded-en[/dim]",
+        rich_help_panel=_MODEL,
+    ),
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where the model runs.", rich_help_panel=_MODEL)]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="auto is float16 on CUDA, else float32.", rich_help_panel=_MODEL)
+]
+Threads = Annotated[
+    Optional[int], typer.Option("--threads", min=1, help="Processor threads for the model.", rich_help_panel=_MODEL)
+]
+Aggressiveness = Annotated[
+    int,
+    typer.Option(
+        "--aggressiveness", min=0, max=3, help="webrtcvad's mode; 3 is the strictest.", rich_help_panel=_SPEECH
+    ),
+]
+EndpointMs = Annotated[
+    int,
+    typer.Option(
+        "--endpoint-ms",
+        min=SPEECH_DEFAULTS.min_pause_ms,
+        help="Silence that ends an utterance.",
+        rich_help_panel=_SPEECH,
+    ),
+]
+MaxUtteranceMs = Annotated[
+    int, typer.Option("--max-utterance-ms", min=2000, help="Longest utterance.", rich_help_panel=_SPEECH)
+]
