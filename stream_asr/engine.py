@@ -6,16 +6,12 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from stream_asr.acoustic.base import AcousticModel
 from stream_asr.arrays import FloatArray
 from stream_asr.errors import StreamASRError
 from stream_asr.jobs import Job
 from stream_asr.session import Session
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _log = logging.getLogger(__name__)
 
@@ -87,15 +83,6 @@ class Engine:
             left, self._sessions = self._sessions, ()
         for session in left:
             session.fail(StreamASRError(reason))
-
-    def __enter__(self) -> Engine:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _run(self) -> None:
         try:

@@ -70,11 +70,6 @@ class WindowPlan:
         self._committed = start
 
     @property
-    def committed(self) -> int:
-        """Samples before this are covered by commit windows already handed out."""
-        return self._committed
-
-    @property
     def needed_from(self) -> int:
         """Samples before this appear in no window to come."""
         return max(self._start, self._committed - self._geometry.left)
