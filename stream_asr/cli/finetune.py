@@ -220,7 +220,7 @@ def finetune(
         checkpoint_minutes=checkpoint_minutes,
         resume=resume,
     )
-    with FineTuneView() as view, interruptible() as interrupt:
+    with interruptible() as interrupt, FineTuneView(interrupt) as view:
         outcome = finetune(settings, view, lambda: bool(interrupt))
     if not outcome.finished:
         print(

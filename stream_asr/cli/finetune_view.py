@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from stream_asr.cli.interrupt import Interrupt
 from stream_asr.training.progress import Report
 from stream_asr.training.scoring import Score
 
@@ -16,9 +17,16 @@ _LINE_S = 30.0
 
 
 class FineTuneView:
-    """See `stream_asr.training.run.Display`."""
+    """See `stream_asr.training.run.Display`.
 
-    def __init__(self) -> None:
+    Args:
+        interrupt: true once the user wants to stop. Before the training there is nothing to store, so it raises
+            KeyboardInterrupt here.
+    """
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
+        self._training = False
         self._console = Console(stderr=True, highlight=False)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -36,9 +44,12 @@ class FineTuneView:
         self._console.print(text, markup=False, soft_wrap=True)
 
     def working(self, what: str, done: int, total: int) -> None:
+        if self._interrupt and not self._training:
+            raise KeyboardInterrupt
         self._bar.update(self._task, description=what, completed=done / max(1, total), state="")
 
     def report(self, report: Report) -> None:
+        self._training = True
         left = "" if report.remaining_s is None else f"  {_clock(report.remaining_s)} to go"
         state = (
             f"step {report.step}  epoch {report.epochs:.1f}  loss {report.loss:.3f}  rate {report.learning_rate:.1e}  "

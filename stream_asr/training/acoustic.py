@@ -74,13 +74,16 @@ class TrainableCTC:
         config = runner.model.config
         self._is_whisper = config.model_type == "whisper_ctc"
         self._pads = runner.pads or self._is_whisper
-        self._holes = None if hasattr(config, "apply_spec_augment") else holes
+        self._holes: Holes | None = holes
         self._shortest = runner.shortest_samples
-        if hasattr(config, "apply_spec_augment"):
-            config.apply_spec_augment = holes.time > 0 or holes.frequency > 0
-            config.mask_time_prob, config.mask_feature_prob = holes.time, holes.frequency
-            # Transformers refuses clips shorter than a hole.
-            self._shortest = max(self._shortest, (config.mask_time_length + 2) * runner.frame_samples)
+        for module in self.model.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.register_forward_pre_hook(_keep_statistics)
+            if hasattr(module, "_mask_hidden_states"):
+                _mask_inside(module, config, holes)
+                self._holes = None
+                # Transformers refuses clips shorter than a hole.
+                self._shortest = max(self._shortest, (config.mask_time_length + 2) * runner.frame_samples)
 
     def frames(self, samples: int) -> int:
         """Output frames of a clip of so many samples."""
@@ -166,6 +169,23 @@ class TrainableCTC:
     def _filled(self, samples: int) -> int:
         stride = self._runner.frame_samples
         return max(-(-samples // stride) * stride, self._shortest)
+
+
+def _keep_statistics(module: nn.Module, _: Any) -> None:
+    """Batch normalisation goes on with the statistics it came with: batches with padding would spoil them."""
+    module.eval()
+
+
+def _mask_inside(module: Any, config: Any, holes: Holes) -> None:
+    """Let a model of Transformers that carries SpecAugment inside itself make the holes."""
+    config.apply_spec_augment = holes.time > 0 or holes.frequency > 0
+    config.mask_time_prob, config.mask_feature_prob = holes.time, holes.frequency
+    if not hasattr(config, "mask_feature_min_masks"):  # WavLM asks for it and does not have it
+        config.mask_feature_min_masks = 0
+    if config.apply_spec_augment and not hasattr(module, "masked_spec_embed"):
+        # Models whose configuration has no holes are made without it.
+        weight = next(module.parameters())
+        module.masked_spec_embed = nn.Parameter(torch.empty(config.hidden_size).uniform_().to(weight))
 
 
 def _padded(values: Any, length: int, filler: float) -> Any:

@@ -55,7 +55,7 @@ class Alphabet:
         self._ids = {piece: index for index, piece in enumerate(labels.pieces) if len(piece) == 1}
         self._pieces = pieces
         self._writable = frozenset("".join(labels.pieces) if pieces else self._ids) - {" "}
-        self._folds = not any(character.isupper() for character in self._writable)
+        self._folds = all(character == character.lower() for character in self._writable)
         self._labels = labels
 
     @property
@@ -113,7 +113,7 @@ def collected(texts: Iterable[str]) -> str:
     Returns:
         Each once, sorted, without the space.
     """
-    used = set(unicodedata.normalize("NFC", "".join(texts).lower()))
+    used = set(unicodedata.normalize("NFC", " ".join(texts).lower()))
     letters = {character for character in used if unicodedata.category(character)[0] in "LMN"}
     return "".join(sorted(letters | ({"'"} if used & set(_APOSTROPHES) else set())))
 

@@ -45,6 +45,12 @@ def load_checkpoint(path: Path) -> State:
     return state
 
 
+def seed_all(seed: int) -> None:
+    """Start the generators of `random_state` from a number."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+
+
 def random_state() -> State:
     """Of the generators that models draw from: PyTorch's, on every device, and NumPy's (Transformers' SpecAugment)."""
     numpy = np.random.get_state(legacy=False)

@@ -11,10 +11,10 @@ import torch
 
 from stream_asr.acoustic.loading import Pretrained, load_pretrained, pick_device, use_threads
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
-from stream_asr.errors import InputError
+from stream_asr.errors import InputError, StreamASRError
 from stream_asr.training.acoustic import TrainableCTC, checkpoint_activations, freeze
 from stream_asr.training.augment import Augmentation, Holes, NoiseSource, RecordedNoise, synthetic_noise
-from stream_asr.training.checkpoint import State, load_checkpoint
+from stream_asr.training.checkpoint import State, load_checkpoint, seed_all
 from stream_asr.training.dataset import Dataset, Utterance
 from stream_asr.training.loop import LoopConfig, Trainer
 from stream_asr.training.manifest import BadRow, Row, read_manifest
@@ -60,7 +60,7 @@ def finetune(settings: FineTuneSettings, display: Display, stop: Callable[[], bo
     autocast = _autocast(settings.precision, device)
     noise = _noise(settings.augment_noise)
 
-    torch.manual_seed(settings.seed)
+    seed_all(settings.seed)
     pretrained = _load(settings, manifests)
     model = pretrained.model.to(device).eval()
     runner = TransformersCTC(pretrained.name, model, pretrained.feature_extractor, pretrained.labels, device=device)
@@ -102,7 +102,13 @@ def finetune(settings: FineTuneSettings, display: Display, stop: Callable[[], bo
         run.resume(saved)
         trainer.load_state_dict(saved["trainer"])
         display.note(f"resumed at step {trainer.position.step}")
-    finished = trainer.run()
+    try:
+        finished = trainer.run()
+    except torch.OutOfMemoryError as error:
+        raise StreamASRError(
+            f"the memory of {device.type} is full: fewer --batch-seconds (with --accumulate the batches add up to the "
+            "same), or --gradient-checkpointing"
+        ) from error
     return Outcome(finished, trainer.position.step, run.before, run.best)
 
 

@@ -131,7 +131,7 @@ def _seconds(fields: Mapping[str, Any], name: str) -> float | None:
     if value is None or value == "":
         return None
     try:
-        seconds = float(value)
+        seconds = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:

@@ -92,8 +92,8 @@ class Run:
 
     def evaluate(self, position: Position) -> float:
         self._score = self._measure()
-        values = {"step": position.step, "epoch": position.epoch, "elapsed_s": position.elapsed_s}
-        self._log("evaluation", **values, wer=self._score.wer, cer=self._score.cer)
+        place = {"step": position.step, "elapsed_s": position.elapsed_s}
+        self._log("evaluation", **place, wer=self._score.wer, cer=self._score.cer)
         self._display.evaluated(f"step {position.step}", self._score)
         # Where a new output layer writes no word right for a while, its characters tell which model is better.
         return self._score.wer + self._score.cer / 1000
