@@ -117,6 +117,8 @@ def _prepared(settings: FineTuneSettings) -> State | None:
     checkpoint = settings.output / CHECKPOINT
     if settings.resume:
         saved = load_checkpoint(checkpoint)
+        if "settings" not in saved:
+            raise InputError(f"{checkpoint} was not written by a fine-tuning run")
         now = settings.binding()
         changed = [name for name, value in saved["settings"].items() if now.get(name) != value]
         if changed:
