@@ -31,7 +31,10 @@ from transformers import (
     Wav2Vec2ForCTC,
     WavLMConfig,
     WavLMForCTC,
+    WhisperFeatureExtractor,
 )
+
+from stream_asr.acoustic.whisper_ctc import WhisperCTCConfig, WhisperForCTC
 
 LETTERS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
 """The outputs of facebook/wav2vec2-base-960h, in order."""
@@ -103,6 +106,14 @@ def save_parakeet(folder: Path) -> None:
         vocab_size=len(PIECES), pad_token_id=PIECES.index("<pad>"), encoder_config=encoder.to_dict()
     )
     _save(folder, ParakeetForCTC, config, ParakeetFeatureExtractor(), PIECES)
+
+
+def save_whisper_ctc(folder: Path) -> None:
+    """Like the embedded model."""
+    config = WhisperCTCConfig(
+        vocab_size=len(LETTERS), d_model=64, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=128
+    )
+    _save(folder, WhisperForCTC, config, WhisperFeatureExtractor())
 
 
 def save_letters(folder: Path) -> None:

@@ -269,7 +269,7 @@ def test_padding_would_change_the_output_of_the_others(
     model = load_model(checkpoint(name), device="cpu")
     window, longer = (speech[8_000 : 8_000 + frames * model.frame_samples] for frames in (20, 40))
     (alone,) = model.log_probs([window])
-    monkeypatch.setattr(model, "_masks", True)
+    monkeypatch.setattr(model, "masks", True)
     together, _ = model.log_probs([window, longer])
     assert np.abs(together - alone).max() > 0.1
 

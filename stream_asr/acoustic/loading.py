@@ -9,6 +9,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from stream_asr.errors import DeviceError, InputError, ModelError
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "float16", "int8")
 
+HEADS = ("lm_head", "ctc_head")
+"""What Transformers calls the output layer of a CTC model."""
+
 _HUB_TIMEOUT_S = 5.0
 _MODEL = "model (config.json, model.safetensors)"
 
@@ -36,6 +40,23 @@ _WAYS_ON = (
     f"what always works is the embedded model ({EMBEDDED!r}, the default) "
     f"or a local folder that holds a Transformers CTC checkpoint"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Pretrained:
+    """A checkpoint, loaded: everything that ``save_pretrained`` writes again.
+
+    Attributes:
+        name: how the user called it.
+        model: of ``AutoModelForCTC``.
+        labels: what its outputs spell.
+    """
+
+    name: str
+    model: Any
+    feature_extractor: Any
+    tokenizer: Any
+    labels: Labels
 
 
 def load_model(
@@ -55,31 +76,59 @@ def load_model(
         DeviceError: the device is not available.
         InputError: an unknown device or precision, or a pair that does not go together.
     """
-    if threads is not None:
-        if threads < 1:
-            raise InputError(f"{threads} threads; at least 1 is needed")
-        torch.set_num_threads(threads)
-    target = _device(device)
-    dtype = _precision(precision, target)
-    whisper_ctc.register()
-    wanted = EMBEDDED if name is None else str(name)
-    source = _locate(wanted)
-    with _quiet():
-        model, feature_extractor, tokenizer = _load(source, wanted, dtype)
-    labels = _labels(model.config, tokenizer, wanted)
+    use_threads(threads)
+    target = pick_device(device)
+    loaded = load_pretrained(name, dtype=_precision(precision, target))
     try:
-        if precision == "int8":
-            model = _quantized(model)
-        return TransformersCTC(wanted, model.to(target).eval(), feature_extractor, labels, device=target)
+        model = _quantized(loaded.model) if precision == "int8" else loaded.model
+        return TransformersCTC(
+            loaded.name, model.to(target).eval(), loaded.feature_extractor, loaded.labels, device=target
+        )
     except (ModelError, RuntimeError) as error:
         if precision != "int8":
             raise
         # WavLM, for one, hands the weights of its linear layers to a function that knows no int8. And some builds
         # of PyTorch have no int8 at all.
-        raise ModelError(f"{wanted!r} does not run in int8; use precision float32") from error
+        raise ModelError(f"{loaded.name!r} does not run in int8; use precision float32") from error
 
 
-def _device(wanted: str) -> torch.device:
+def load_pretrained(
+    name: str | Path | None = None, *, dtype: torch.dtype = torch.float32, tokenizer: Any = None
+) -> Pretrained:
+    """Load a checkpoint into memory, without running it.
+
+    Args:
+        name: as for `load_model`.
+        dtype: of the weights.
+        tokenizer: in place of the checkpoint's own: the model gets a new head with random weights for it, and the
+            checkpoint needs neither head nor tokenizer.
+
+    Raises:
+        ModelError: not found, not fetched, not a CTC model, or without what decoding needs.
+    """
+    whisper_ctc.register()
+    wanted = EMBEDDED if name is None else str(name)
+    source = _locate(wanted)
+    with quiet():
+        model, feature_extractor, tokenizer = _load(source, wanted, dtype, tokenizer)
+    return Pretrained(wanted, model, feature_extractor, tokenizer, _labels(model.config, tokenizer, wanted))
+
+
+def use_threads(threads: int | None) -> None:
+    """Let PyTorch use so many threads of the processor; None leaves it at its own choice."""
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"{threads} threads; at least 1 is needed")
+        torch.set_num_threads(threads)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device of that name; for auto the best there is.
+
+    Raises:
+        InputError: an unknown name.
+        DeviceError: it is not available.
+    """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
@@ -118,7 +167,7 @@ def _locate(name: str) -> str | Path:
     return name
 
 
-def _load(source: str | Path, name: str, dtype: torch.dtype) -> tuple[Any, Any, Any]:
+def _load(source: str | Path, name: str, dtype: torch.dtype, tokenizer: Any) -> tuple[Any, Any, Any]:
     offline = isinstance(source, Path) or not _hub_answers(source)
 
     def part(what: str, load: Callable[..., Any], **options: Any) -> Any:
@@ -127,16 +176,28 @@ def _load(source: str | Path, name: str, dtype: torch.dtype) -> tuple[Any, Any, 
         except Exception as error:  # a broken checkpoint can raise anything
             raise ModelError(_why_not(source, name, what, error)) from error
 
-    model, report = part(_MODEL, AutoModelForCTC.from_pretrained, dtype=dtype, output_loading_info=True)
+    head: dict[str, Any] = {}
+    if tokenizer is not None:
+        head = {
+            "vocab_size": len(tokenizer),
+            "pad_token_id": tokenizer.pad_token_id,
+            "ignore_mismatched_sizes": True,
+        }
+    model, report = part(_MODEL, AutoModelForCTC.from_pretrained, dtype=dtype, output_loading_info=True, **head)
     # Transformers fills missing weights with random numbers and a warning. The exception is used in training only.
-    missing = sorted(key for key in report["missing_keys"] if not key.endswith("masked_spec_embed"))
+    replaced = ("masked_spec_embed", *(HEADS if head else ()))
+    missing = sorted(key for key in report["missing_keys"] if not any(part in replaced for part in key.split(".")))
     if missing:
         some = ", ".join(missing[:3])
         raise ModelError(f"{name!r} is no trained CTC model: {some} missing among its weights; {_WAYS_ON}")
     feature_extractor = part("feature extractor (preprocessor_config.json)", AutoFeatureExtractor.from_pretrained)
     if feature_extractor.sampling_rate != SAMPLE_RATE:
         raise ModelError(f"{name!r} takes audio at {feature_extractor.sampling_rate} Hz; {SAMPLE_RATE} Hz is needed")
-    tokenizer = part("tokenizer (vocab.json or tokenizer.json)", AutoTokenizer.from_pretrained)
+    if tokenizer is None:
+        tokenizer = part("tokenizer (vocab.json or tokenizer.json)", AutoTokenizer.from_pretrained)
+    else:
+        # A new vocabulary may have the size of the old one.
+        next(getattr(model, layer) for layer in HEADS if hasattr(model, layer)).reset_parameters()
     return model, feature_extractor, tokenizer
 
 
@@ -197,7 +258,7 @@ def _labels(config: Any, tokenizer: Any, name: str) -> Labels:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the libraries' progress bars and hints, which are about files that our users never see."""
     bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     hub_verbosity = hub_logging.get_verbosity()

@@ -39,6 +39,10 @@ class TransformersCTC:
         feature_extractor: the checkpoint's.
         labels: what the outputs spell.
 
+    Attributes:
+        masks: the model gets an attention mask with its inputs.
+        shortest_samples: the shortest window that gives a frame.
+
     Raises:
         ModelError: the model does not run, or its frames are not evenly spaced.
     """
@@ -46,10 +50,10 @@ class TransformersCTC:
     def __init__(self, name: str, model: Any, feature_extractor: Any, labels: Labels, *, device: torch.device) -> None:
         self.name = name
         self.labels = labels
-        self._model = model
-        self._feature_extractor = feature_extractor
-        self._device = device
-        self._shortest = 0
+        self.model = model
+        self.feature_extractor = feature_extractor
+        self.device = device
+        self.shortest_samples = 0
         config = model.config
         self._adapter = bool(getattr(config, "add_adapter", False))
         features_masked = (
@@ -63,9 +67,9 @@ class TransformersCTC:
             and (features_masked or bool(getattr(feature_extractor, "return_attention_mask", False)))
         )
         # Features may be longer than the audio they were made of; the mask tells.
-        self._masks = self.pads or features_masked
+        self.masks = self.pads or features_masked
         self.frame_samples, self._short_frames = self._probe()
-        self._shortest = self._find_shortest()
+        self.shortest_samples = self._find_shortest()
         positions = getattr(config, "max_source_positions", None)
         absolute = config.model_type == "whisper_ctc"
         self.longest_samples: int | None = positions * self.frame_samples if absolute and positions else None
@@ -73,34 +77,33 @@ class TransformersCTC:
     @property
     def batches_kept_windows(self) -> bool:
         """On a processor, the shape of a matrix product decides how its sums are rounded."""
-        return self._device.type != "cpu"
+        return self.device.type != "cpu"
 
     def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
         """See `AcousticModel.log_probs`. Windows too short for the model's receptive field are filled up with zeros."""
         lengths = [len(window) for window in windows]
-        outputs = self._run([_at_least(window, self._shortest) for window in windows])
-        return [
-            output[: max(0, length // self.frame_samples - self._short_frames)]
-            for output, length in zip(outputs, lengths, strict=True)
-        ]
+        outputs = self._run([_at_least(window, self.shortest_samples) for window in windows])
+        return [output[: self.frames(length)] for output, length in zip(outputs, lengths, strict=True)]
+
+    def frames(self, samples: int) -> int:
+        """Output frames of a window of so many samples, whole strides."""
+        return max(0, samples // self.frame_samples - self._short_frames)
 
     @torch.inference_mode()
     def _run(self, windows: Sequence[FloatArray]) -> FloatArray:
         """float32 of shape (windows, frames, vocabulary), frames of padding included."""
-        features = self._feature_extractor(
+        features = self.feature_extractor(
             list(windows),
             sampling_rate=SAMPLE_RATE,
             padding="longest",
             truncation=False,
-            return_attention_mask=self._masks,
+            return_attention_mask=self.masks,
             return_tensors="pt",
         )
-        inputs = {
-            self._model.main_input_name: features[self._model.main_input_name].to(self._device, self._model.dtype)
-        }
-        if self._masks:
-            inputs["attention_mask"] = features["attention_mask"].to(self._device)
-        logits: Tensor = self._model(**inputs).logits
+        inputs = {self.model.main_input_name: features[self.model.main_input_name].to(self.device, self.model.dtype)}
+        if self.masks:
+            inputs["attention_mask"] = features["attention_mask"].to(self.device)
+        logits: Tensor = self.model(**inputs).logits
         return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
 
     def _probe(self) -> tuple[int, int]:
@@ -114,7 +117,7 @@ class TransformersCTC:
         if frames_long <= frames_short or _PROBE_STEP_SAMPLES % (frames_long - frames_short):
             raise ModelError(f"{self.name!r} gives {frames_long} frames for {len(noise)} samples: no even stride")
         stride = _PROBE_STEP_SAMPLES // (frames_long - frames_short)
-        stated = getattr(self._model.config, "inputs_to_logits_ratio", stride)
+        stated = getattr(self.model.config, "inputs_to_logits_ratio", stride)
         # Wav2Vec2Config leaves out the adapter, whose strides come on top.
         if stride % stated if self._adapter else stride != stated:
             raise ModelError(f"{self.name!r} states a stride of {stated} samples and has one of {stride}")

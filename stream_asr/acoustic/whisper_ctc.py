@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutput
 
 
@@ -52,18 +53,18 @@ class _SelfAttention(nn.Module):
         self.v_proj = nn.Linear(config.d_model, config.d_model)
         self.out_proj = nn.Linear(config.d_model, config.d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, attended_to: Tensor | None) -> Tensor:
         batch, frames, width = x.shape
         query, key, value = (
             projection(x).view(batch, frames, self.heads, -1).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        attended = F.scaled_dot_product_attention(query, key, value)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=attended_to)
         joined: Tensor = self.out_proj(attended.transpose(1, 2).reshape(batch, frames, width))
         return joined
 
 
-class _Layer(nn.Module):
+class _Layer(GradientCheckpointingLayer):
     def __init__(self, config: WhisperCTCConfig) -> None:
         super().__init__()
         self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
@@ -73,8 +74,9 @@ class _Layer(nn.Module):
         self.fc2 = nn.Linear(config.encoder_ffn_dim, config.d_model)
         self.dropout = config.dropout
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + F.dropout(self.self_attn(self.self_attn_layer_norm(x)), self.dropout, self.training)
+    def forward(self, x: Tensor, attended_to: Tensor | None) -> Tensor:
+        attended = self.self_attn(self.self_attn_layer_norm(x), attended_to)
+        x = x + F.dropout(attended, self.dropout, self.training)
         hidden = F.gelu(self.fc1(self.final_layer_norm(x)))
         return x + F.dropout(self.fc2(hidden), self.dropout, self.training)
 
@@ -88,14 +90,22 @@ class _Encoder(nn.Module):
         self.layers = nn.ModuleList([_Layer(config) for _ in range(config.encoder_layers)])
         self.layer_norm = nn.LayerNorm(config.d_model)
 
-    def forward(self, input_features: Tensor) -> Tensor:
-        x = F.gelu(self.conv2(F.gelu(self.conv1(input_features)))).transpose(1, 2)
+    def forward(self, input_features: Tensor, attention_mask: Tensor | None) -> Tensor:
+        x, attended_to = input_features, None
+        if attention_mask is not None:
+            # Each convolution fills up with zeros behind its input: that is what must stand in the padding.
+            audio = attention_mask.bool()[:, None]
+            x = F.gelu(self.conv1(x * audio)) * audio
+            attended_to = audio[:, None, :, ::2]
+        else:
+            x = F.gelu(self.conv1(x))
+        x = F.gelu(self.conv2(x)).transpose(1, 2)
         frames, longest = x.shape[1], self.embed_positions.num_embeddings
         if frames > longest:
             raise ValueError(f"{frames} frames of input; this model takes at most {longest}")
         x = x + self.embed_positions.weight[:frames]
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, attended_to)
         normed: Tensor = self.layer_norm(x)
         return normed
 
@@ -103,8 +113,9 @@ class _Encoder(nn.Module):
 class WhisperForCTC(PreTrainedModel):
     """Log-mel features ``(batch, mel bins, 2 * frames)`` float32 in, ``logits`` ``(batch, frames, vocabulary)`` out.
 
-    Features are those of ``WhisperFeatureExtractor`` without its padding to thirty seconds. There is no
-    attention mask: inputs of one batch must have one length.
+    Features are those of ``WhisperFeatureExtractor`` without its padding to thirty seconds, each utterance's made on
+    its own. An ``attention_mask`` ``(batch, 2 * frames)``, 1 for audio and 0 for what only fills up a batch behind
+    it, keeps the logits of every utterance what they are alone; those of the padding mean nothing.
 
     Raises:
         ValueError: more frames than ``config.max_source_positions``.
@@ -112,6 +123,7 @@ class WhisperForCTC(PreTrainedModel):
 
     config_class = WhisperCTCConfig
     main_input_name = "input_features"
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: WhisperCTCConfig) -> None:
         super().__init__(config)
@@ -128,17 +140,27 @@ class WhisperForCTC(PreTrainedModel):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
 
-    def forward(self, input_features: Tensor, labels: Tensor | None = None, **_: Any) -> CausalLMOutput:
+    def forward(
+        self,
+        input_features: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **_: Any,
+    ) -> CausalLMOutput:
         """Labels ``(batch, longest text)`` int64, padded with negative numbers, add the CTC ``loss``."""
-        logits = self.ctc_head(self.encoder(input_features))
+        logits = self.ctc_head(self.encoder(input_features, attention_mask))
         loss = None
         if labels is not None:
+            if attention_mask is None:
+                frames = torch.full((len(logits),), logits.shape[1], dtype=torch.long)
+            else:
+                frames = attention_mask[:, ::2].sum(-1)
             spoken = labels >= 0
             log_probs = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)
             loss = F.ctc_loss(
                 log_probs,
                 labels.clamp(min=0),
-                input_lengths=torch.full((len(logits),), logits.shape[1], dtype=torch.long),
+                input_lengths=frames,
                 target_lengths=spoken.sum(-1),
                 blank=self.config.pad_token_id,
                 reduction=self.config.ctc_loss_reduction,

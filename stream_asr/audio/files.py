@@ -37,6 +37,7 @@ class _Reader(Protocol):
     channels: int
     frames: int | None
 
+    def seek(self, frame: int) -> int: ...
     def blocks(self) -> Iterator[FloatArray]: ...
     def close(self) -> None: ...
 
@@ -76,6 +77,24 @@ class AudioFile:
 
     def __iter__(self) -> Iterator[FloatArray]:
         return self._reader.blocks()
+
+    def span(self, start_s: float, end_s: float | None = None) -> Iterator[FloatArray]:
+        """Blocks of a part of a file just opened, without decoding what comes before it where the format allows that.
+
+        Args:
+            start_s: where it begins, in seconds.
+            end_s: where it ends; None for the end of the file.
+        """
+        start = round(start_s * self.sample_rate)
+        stop = None if end_s is None else round(end_s * self.sample_rate)
+        at = self._reader.seek(start) if start else 0
+        for block in self._reader.blocks():
+            part = block[max(0, start - at) : None if stop is None else max(0, stop - at)]
+            if len(part):
+                yield part
+            at += len(block)
+            if stop is not None and at >= stop:
+                return
 
     def close(self) -> None:
         self._opened.close()
@@ -139,9 +158,16 @@ class _SoundFileReader:
         self.channels: int = self._file.channels
         self.frames: int | None = self._file.frames if self._file.frames < _UNKNOWN_FRAMES else None
 
+    def seek(self, frame: int) -> int:
+        """The frame that the next block begins with: ``frame``, or 0 where the file does not let itself be searched."""
+        try:
+            return int(self._file.seek(frame))
+        except soundfile.SoundFileError:
+            return 0
+
     def blocks(self) -> Iterator[FloatArray]:
         size = max(1, round(BLOCK_S * self.sample_rate))
-        done = 0
+        done = self._file.tell()
         while True:
             block = np.empty((size, self.channels), dtype=np.float32)
             try:
@@ -186,6 +212,9 @@ class _PyAVReader:
         self._layout: str = context.layout.name
         duration = container.duration  # microseconds
         self.frames: int | None = round(duration / 1e6 * self.sample_rate) if duration else None
+
+    def seek(self, frame: int) -> int:
+        return 0  # FFmpeg finds the nearest key frame only, and not where that is in samples
 
     def blocks(self) -> Iterator[FloatArray]:
         done = 0

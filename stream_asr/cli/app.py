@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from stream_asr.cli.finetune import finetune
 from stream_asr.cli.options import (
     SPEECH_DEFAULTS,
     Aggressiveness,
@@ -224,6 +225,9 @@ def stream(
         _recognizer(model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms) as recognizer,
     ):
         live.stream_file(recognizer, audio, form.value, realtime=pace is Pace.realtime)
+
+
+app.command()(finetune)
 
 
 @app.command()

@@ -1,0 +1,44 @@
+"""The audio of an utterance, whatever file it lies in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stream_asr.arrays import FloatArray
+from stream_asr.audio.files import AudioFile
+from stream_asr.audio.pcm import AudioConverter
+from stream_asr.config import SAMPLE_RATE
+from stream_asr.errors import InputError
+
+
+def read_clip(path: Path, start_s: float = 0.0, end_s: float | None = None) -> FloatArray:
+    """A recording, or a part of it: float32 of shape (samples,), 16 kHz, mono.
+
+    Raises:
+        InputError: the file cannot be read or decoded that far; the message names it.
+    """
+    return np.concatenate([np.zeros(0, dtype=np.float32), *_blocks(path, start_s, end_s)])
+
+
+def measure(path: Path) -> float:
+    """The length of a recording in seconds, found by decoding all of it: headers promise what files do not hold.
+
+    Raises:
+        InputError: it cannot be read or decoded to its end; the message names it.
+    """
+    return sum(map(len, _blocks(path, 0.0, None))) / SAMPLE_RATE
+
+
+def _blocks(path: Path, start_s: float, end_s: float | None) -> Iterator[FloatArray]:
+    with AudioFile(path) as file:
+        try:
+            converter = AudioConverter(file.sample_rate, file.channels)
+            for block in file.span(start_s, end_s):
+                yield converter.push(block)
+            yield converter.finish()
+        except InputError as error:
+            # What is wrong with the samples themselves does not say whose they are.
+            raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
