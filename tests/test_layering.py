@@ -28,7 +28,11 @@ PURE = (
     "pipeline",
     "latency",
     "ledger",
+    "marks",
     "jobs",
+    "server.outbox",
+    "server.limits",
+    "server.protocols.native",
 )
 IMPURE = {"torch", "transformers", "asyncio", "threading", "time", "datetime", "socket", "sounddevice", "fastapi"}
 
