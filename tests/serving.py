@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import httpx
 import numpy as np
 from fakes import FakeModel, loud
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from stream_asr import Recognizer, RecognizerConfig
@@ -27,8 +29,11 @@ TIMEOUT_S = 60.0
 class Served:
     """A running server."""
 
-    def __init__(self, port: int, service: Any, thread: threading.Thread, stop: Any) -> None:
+    def __init__(
+        self, port: int, service: Any, thread: threading.Thread, stop: Callable[[], None], connections: ExitStack
+    ) -> None:
         self.port, self.service, self._thread, self._stop = port, service, thread, stop
+        self._connections = connections
 
     @property
     def address(self) -> str:
@@ -38,6 +43,10 @@ class Served:
         # The client's own tests of the connection would only add noise, and its limit hides the server's.
         settings = {"compression": None, "ping_interval": None, "max_size": None, "proxy": None, **settings}
         return connect(f"ws://{self.address}{path}", **settings)
+
+    def open(self, path: str = "/v1/stream", **settings: Any) -> ClientConnection:
+        """A connection that is closed with the server at the latest."""
+        return self._connections.enter_context(self.connect(path, **settings))
 
     def get(self, path: str, **settings: Any) -> httpx.Response:
         with httpx.Client(trust_env=False) as client:
@@ -78,12 +87,14 @@ def serving(
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     assert ready.wait(TIMEOUT_S)
-    served = Served(listener.getsockname()[1], server.config.app.state.service, thread, stop)
+    connections = ExitStack()
     try:
-        yield served
+        with connections:
+            yield Served(listener.getsockname()[1], server.config.app.state.service, thread, stop, connections)
     finally:
         stop()
-        served.join()
+        thread.join(TIMEOUT_S)
+        assert not thread.is_alive()
         if recognizer is None:
             made.close()
 
@@ -91,6 +102,22 @@ def serving(
 def pcm(audio: FloatArray) -> bytes:
     """As ``pcm_f32le``: the fake model's amplitudes survive any encoding, but let us not think about it."""
     return np.asarray(audio, dtype="<f4").tobytes()
+
+
+def waiting_for(event: threading.Event) -> FakeModel:
+    """A model that does not answer before ``event``."""
+
+    def wait(windows: object) -> None:
+        assert event.wait(TIMEOUT_S)
+
+    return FakeModel(wait)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 class Client:
@@ -122,6 +149,14 @@ class Client:
     def send(self, audio: FloatArray, block: int = 16_000) -> None:
         for at in range(0, len(audio), block):
             self.connection.send(pcm(audio[at : at + block]))
+
+    def ending(self) -> tuple[dict[str, Any], int, str]:
+        """Hear all that is left: the last message, and the code and reason of the close that follows."""
+        with suppress(ConnectionClosed):
+            while True:
+                self.hear()
+        assert self.connection.close_code is not None
+        return self.seen[-1] if self.seen else {}, self.connection.close_code, self.connection.close_reason or ""
 
     @property
     def events(self) -> list[dict[str, Any]]:
