@@ -146,8 +146,8 @@ class Session:
         return self.received / self.audio.sample_rate
 
     async def _slow_down(self, audio_s: float) -> None:
-        if wait_s := self._pace.wait_s(max(audio_s, _LEAST_COST_S), time.monotonic()):
-            await asyncio.sleep(wait_s)
+        # Even if there is no need to wait, the others get their turn between two pieces of a long message.
+        await asyncio.sleep(self._pace.wait_s(max(audio_s, _LEAST_COST_S), time.monotonic()))
 
     async def _require_open(self) -> None:
         if self._last_word is not None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import anyio
 from starlette.websockets import WebSocketDisconnect
 
 from stream_asr.errors import InputError, StreamASRError
@@ -223,8 +224,8 @@ class Sessions:
             self._all_closed.clear()
             if not self.open_count:
                 return
-            try:
-                await asyncio.wait_for(self._all_closed.wait(), time_s)
-            except asyncio.TimeoutError:
-                for session in self._sessions.values():
-                    session.interrupt(reason)
+            with anyio.move_on_after(time_s):
+                await self._all_closed.wait()
+                return
+            for session in self._sessions.values():
+                session.interrupt(reason)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from stream_asr.server.errors import CloseCode, IdleError, SessionError
@@ -38,8 +39,10 @@ class Socket:
             WebSocketDisconnect: the client has left.
         """
         try:
-            message = await asyncio.wait_for(self._websocket.receive(), timeout_s)
-        except asyncio.TimeoutError:
+            # Not asyncio.wait_for: before Python 3.12 it forgets to be cancelled when a message comes just then.
+            with anyio.fail_after(timeout_s):
+                message = await self._websocket.receive()
+        except TimeoutError:
             raise IdleError(timeout_s or 0) from None
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1006), message.get("reason"))
@@ -88,15 +91,11 @@ class Socket:
     async def _tell(self, error: SessionError, text: str | None) -> None:
         self._metrics.errors.labels(error.code).inc()
         reason = f"{error.code}: {error.message}".encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
-
-        async def tell() -> None:
+        # A client that does not read does not hear the reason, either; RuntimeError: it was closed before.
+        with suppress(WebSocketDisconnect, RuntimeError), anyio.move_on_after(self._settings.close_timeout_s):
             if text is not None:
                 await self._websocket.send_text(text)
             await self._websocket.close(error.close_code, reason)
-
-        # A client that does not read does not hear the reason, either; RuntimeError: it was closed before.
-        with suppress(asyncio.TimeoutError, WebSocketDisconnect, RuntimeError):
-            await asyncio.wait_for(tell(), self._settings.close_timeout_s)
 
 
 async def converse(session: Session, hear: Coroutine[Any, Any, None], tell: Coroutine[Any, Any, None]) -> None:
@@ -110,8 +109,9 @@ async def converse(session: Session, hear: Coroutine[Any, Any, None], tell: Coro
         SessionError, WebSocketDisconnect: from either half, or from `Session.interrupt`; the other half is stopped.
     """
     telling = asyncio.ensure_future(tell)
-    running = {telling, asyncio.ensure_future(hear), asyncio.ensure_future(session.interruption())}
+    tasks = {telling, asyncio.ensure_future(hear), asyncio.ensure_future(session.interruption())}
     try:
+        running = tasks
         while not telling.done():
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             if telling not in done:
@@ -119,6 +119,6 @@ async def converse(session: Session, hear: Coroutine[Any, Any, None], tell: Coro
                     task.result()
         telling.result()
     finally:
-        for task in running:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
