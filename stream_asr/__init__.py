@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
     from stream_asr.errors import DeviceError, InputError, ModelError, StreamASRError
-    from stream_asr.events import AudioDropped, Event, Final, Overload, Partial, SpeechStarted, Word
+    from stream_asr.events import AudioDropped, Event, Final, Marked, Overload, Partial, SpeechStarted, Word
     from stream_asr.recognizer import Recognizer, Transcript
     from stream_asr.stream import Stream
 
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "config": ("EngineConfig", "RecognizerConfig", "SegmenterConfig", "WindowConfig"),
     "errors": ("DeviceError", "InputError", "ModelError", "StreamASRError"),
-    "events": ("AudioDropped", "Event", "Final", "Overload", "Partial", "SpeechStarted", "Word"),
+    "events": ("AudioDropped", "Event", "Final", "Marked", "Overload", "Partial", "SpeechStarted", "Word"),
     "recognizer": ("Recognizer", "Transcript"),
     "stream": ("Stream",),
 }
@@ -36,6 +36,7 @@ __all__ = [
     "Event",
     "Final",
     "InputError",
+    "Marked",
     "ModelError",
     "Overload",
     "Partial",

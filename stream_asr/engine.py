@@ -25,6 +25,23 @@ class _Task:
     job: Job
 
 
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """What the engine does; a snapshot.
+
+    Attributes:
+        running: False once it was closed or has failed.
+        streams: that are open.
+        waiting_windows: of all streams; previews do not queue and are not counted.
+        batches: model passes so far; ``batches[n]`` of them had n windows.
+    """
+
+    running: bool
+    streams: int
+    waiting_windows: int
+    batches: tuple[int, ...]
+
+
 class Engine:
     """Takes windows from its sessions, finals first, then commits, then previews, and runs them in batches.
 
@@ -43,6 +60,7 @@ class Engine:
         self._lock = threading.Lock()
         self._work = threading.Event()
         self._closing = False
+        self._batches = [0] * (max_batch_size + 1)
         self._thread: threading.Thread | None = None
 
     def add(self, session: Session) -> None:
@@ -64,6 +82,12 @@ class Engine:
     def wake(self) -> None:
         """There is new audio, or new room for events."""
         self._work.set()
+
+    @property
+    def stats(self) -> EngineStats:
+        sessions = self._sessions
+        waiting = sum(session.pipeline.waiting for session in sessions)
+        return EngineStats(not self._closing, len(sessions), waiting, tuple(self._batches))
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="stream_asr-engine", daemon=True)
@@ -105,6 +129,7 @@ class Engine:
                 self._guarded(session, session.pipeline.advance)
         batch = self._kept_batch(sessions) or self._preview_batch(sessions)
         if batch:
+            self._batches[len(batch)] += 1
             self._execute(batch)
             # Whoever had the previews first comes last next time.
             first = batch[0].session

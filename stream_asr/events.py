@@ -128,4 +128,18 @@ class AudioDropped:
         return {"type": self.type, "start": _ms_digits(self.start), "end": _ms_digits(self.end)}
 
 
-Event: TypeAlias = SpeechStarted | Partial | Final | Overload | AudioDropped
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """All audio that was fed before `Stream.mark` returned this number is recognised, as far as it goes without more.
+
+    The events before this one tell what came of it; unless the utterance was over, a final is still to come.
+    """
+
+    type: ClassVar[str] = "marked"
+    mark: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"type": self.type, "mark": self.mark}
+
+
+Event: TypeAlias = SpeechStarted | Partial | Final | Overload | AudioDropped | Marked

@@ -18,6 +18,7 @@ from stream_asr.ctc import Labels
 from stream_asr.events import AudioDropped, Event, Overload, SpeechStarted
 from stream_asr.jobs import Job, Utterance
 from stream_asr.ledger import Counts, Ledger
+from stream_asr.marks import Marks
 from stream_asr.segmenter import Boundary, Segmenter, UtteranceEnd, UtteranceStart, VoiceDetector
 from stream_asr.windows import Window, WindowGeometry, WindowPlan
 
@@ -72,7 +73,9 @@ class Pipeline:
         self._preview_out = False
         self._previews_skipped = 0
         self._overload_at = 0
-        self._flushes: deque[int] = deque()  # appended by the writer, popped by the engine
+        # Positions of flushes (None) and marks; appended by the writer, popped by the engine.
+        self._requests: deque[tuple[int, int | None]] = deque()
+        self._marks = Marks()
         self._reflected = 0
         self._ended = self._closed = False
         self.source_waits = False
@@ -83,7 +86,11 @@ class Pipeline:
 
     def flush(self) -> None:
         """End the utterance with the newest audio written so far."""
-        self._flushes.append(self.buffer.written)
+        self._requests.append((self.buffer.written, None))
+
+    def mark(self, number: int) -> None:
+        """Make a `Marked` event once all audio written so far has been recognised."""
+        self._requests.append((self.buffer.written, number))
 
     def end_of_audio(self) -> None:
         """Nothing will be written any more."""
@@ -135,6 +142,7 @@ class Pipeline:
             utterance.caption.preview(job.window, log_probs)
         else:
             utterance.pending -= 1
+            self._marks.delivered()
             utterance.caption.commit(job.window, log_probs)
             # The right context of a commit window is as good as a preview up to there.
             self._previewed = max(self._previewed, job.window.stop)
@@ -156,6 +164,11 @@ class Pipeline:
         return self._closed and not self._open
 
     @property
+    def waiting(self) -> int:
+        """Windows to be kept that wait for the model."""
+        return len(self._jobs)
+
+    @property
     def lag_samples(self) -> int:
         """Newest captured sample minus newest sample reflected in the captions."""
         return max(0, self.buffer.captured - self._reflected)
@@ -175,12 +188,12 @@ class Pipeline:
     def _hear_next(self) -> bool:
         """One step further into the buffer; False when there is nothing to do."""
         # Asked before the buffer is: what was written before the end was announced must be heard first.
-        ended, flush_at = self._ended, self._flushes[0] if self._flushes else None
+        ended, request = self._ended, self._requests[0] if self._requests else None
         # The writer has left then, so its side of the buffer may be called from here.
         settled = ended and self.buffer.settle()
         stop = min(self.buffer.written, self._read + ms_to_samples(_STEP_MS))
-        if flush_at is not None:
-            stop = min(stop, flush_at)
+        if request is not None:
+            stop = min(stop, request[0])
         if stop > self._read:
             self._apply(self._segmenter.push(self.buffer.read(self._read, stop)))
             self._read = stop
@@ -188,15 +201,21 @@ class Pipeline:
             if self._hushed:  # previews that are left out on purpose are not overdue
                 self._previewed = max(self._previewed, self._segmenter.position - self._geometry.preview_interval)
             self.buffer.release(self._needed_from())
-        elif flush_at is not None:
-            self._flushes.popleft()
-            self._apply(self._segmenter.flush())
+        elif request is not None:
+            self._grant(*self._requests.popleft())
         elif settled and not self._closed:
             self._closed = True
             self._apply(self._segmenter.finish())
         else:
             return False
         return True
+
+    def _grant(self, position: int, mark: int | None) -> None:
+        """A flush or a mark whose position has been reached."""
+        if mark is None:
+            self._apply(self._segmenter.flush())
+        else:
+            self._marks.reach(mark, position)
 
     def _apply(self, boundaries: list[Boundary]) -> None:
         for boundary in boundaries:
@@ -232,6 +251,7 @@ class Pipeline:
 
     def _enqueue(self, utterance: Utterance, window: Window) -> None:
         utterance.pending += 1
+        self._marks.planned()
         self._jobs.append(Job(window, self._samples(window), utterance, is_preview=False))
 
     def _samples(self, window: Window) -> FloatArray:
@@ -274,3 +294,5 @@ class Pipeline:
         if self._live and not (self._ended or self.source_waits) and overdue and lag_ms > self._config.overload_lag_ms:
             self._overload_at = captured
             self._events.append(Overload(lag_ms))
+        idle = not self._preview_out and self.next_preview is None
+        self._events += self._marks.passed(self._reflected, idle)

@@ -15,7 +15,7 @@ from stream_asr.acoustic.base import AcousticModel
 from stream_asr.audio.files import BLOCK_S, AudioFile
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
 from stream_asr.config import SAMPLE_RATE, RecognizerConfig
-from stream_asr.engine import Engine
+from stream_asr.engine import Engine, EngineStats
 from stream_asr.errors import InputError
 from stream_asr.events import Event, Final, Word
 from stream_asr.pipeline import Pipeline
@@ -213,6 +213,11 @@ class Recognizer:
                 raise failure
             if progress is not None:
                 progress(stream.received_s, stream.received_s)
+
+    @property
+    def stats(self) -> EngineStats:
+        """What the engine is doing now, for monitoring."""
+        return self._engine.stats
 
     def close(self) -> None:
         """Stop the engine. Streams that are still open fail with an error that says so."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from stream_asr.arrays import FloatArray
@@ -33,6 +33,7 @@ class Stream:
         self._wake = wake
         self._close = close
         self._finished = False
+        self._marks = 0
 
     def feed(self, block: AudioBlock) -> int:
         """Add audio, without ever waiting for the model.
@@ -64,6 +65,13 @@ class Stream:
         self._session.pipeline.flush()
         self._wake()
 
+    def mark(self) -> int:
+        """Ask for a `Marked` event once all audio fed so far has been recognised; returns the number it will carry."""
+        self._marks += 1
+        self._session.pipeline.mark(self._marks)
+        self._wake()
+        return self._marks
+
     def finish(self) -> None:
         """There is no more audio. The events that are left end with the last final. Calling it again does nothing."""
         if not self._finished:
@@ -82,7 +90,7 @@ class Stream:
             nobody reads stands still after a while.
         """
         buffer = self._session.pipeline.buffer
-        self._session.pipeline.source_waits = True
+        self.source_waits = True
         return self._session.wait(lambda: buffer.free >= buffer.capacity // 2, timeout_s)
 
     def poll(self) -> list[Event]:
@@ -117,14 +125,7 @@ class Stream:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """The same for ``async for``; waits without blocking the event loop."""
-        loop, changed = asyncio.get_running_loop(), asyncio.Event()
-
-        def notify() -> None:
-            with suppress(RuntimeError):  # the loop was closed meanwhile: nobody is waiting any more
-                loop.call_soon_threadsafe(changed.set)
-
-        unsubscribe = self._session.subscribe(notify)
-        try:
+        with self._changes() as changed:
             while True:
                 changed.clear()
                 ended = self._session.ended
@@ -134,8 +135,43 @@ class Stream:
                     return
                 else:
                     await changed.wait()
+
+    async def wait_for_room(self) -> None:
+        """`drain` for coroutines: wait until at least half of the buffer is free, or the stream has ended.
+
+        Unlike `drain` it leaves `source_waits` alone.
+        """
+        buffer = self._session.pipeline.buffer
+        if buffer.free >= buffer.capacity // 2:
+            return
+        with self._changes() as changed:
+            while buffer.free < buffer.capacity // 2 and not self._session.ended:
+                await changed.wait()
+                changed.clear()
+
+    @contextmanager
+    def _changes(self) -> Iterator[asyncio.Event]:
+        """An event of the running loop that is set whenever the stream has moved on."""
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def notify() -> None:
+            with suppress(RuntimeError):  # the loop was closed meanwhile: nobody is waiting any more
+                loop.call_soon_threadsafe(changed.set)
+
+        unsubscribe = self._session.subscribe(notify)
+        try:
+            yield changed
         finally:
             unsubscribe()
+
+    @property
+    def source_waits(self) -> bool:
+        """Whether the source is faster than real time and waits for us, so that `Overload` would say nothing."""
+        return self._session.pipeline.source_waits
+
+    @source_waits.setter
+    def source_waits(self, waits: bool) -> None:
+        self._session.pipeline.source_waits = waits
 
     @property
     def received_s(self) -> float:

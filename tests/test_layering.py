@@ -28,12 +28,16 @@ PURE = (
     "pipeline",
     "latency",
     "ledger",
+    "marks",
     "jobs",
     "training.alphabet",
     "training.batches",
     "training.manifest",
     "training.schedule",
     "training.scoring",
+    "server.outbox",
+    "server.limits",
+    "server.protocols.native",
 )
 IMPURE = {"torch", "transformers", "asyncio", "threading", "time", "datetime", "socket", "sounddevice", "fastapi"}
 

@@ -16,6 +16,7 @@ from stream_asr import (
     EngineConfig,
     Final,
     InputError,
+    Marked,
     Overload,
     Partial,
     Recognizer,
@@ -23,6 +24,7 @@ from stream_asr import (
     StreamASRError,
     WindowConfig,
 )
+from stream_asr.events import Event
 
 SAID = ["hello world", "how are you", "fine thanks"]
 
@@ -313,3 +315,71 @@ def test_contradictory_settings_are_refused() -> None:
         EngineConfig(max_batch_size=0)
     with pytest.raises(InputError, match="negative"):
         WindowConfig(left_context_ms=-1)
+
+
+def marks(events: list[Event]) -> list[int]:
+    return [event.mark for event in events if isinstance(event, Marked)]
+
+
+def test_a_mark_comes_after_all_that_the_audio_before_it_says(fake_recognizer: Recognizer) -> None:
+    with fake_recognizer.stream() as stream:
+        stream.feed(conversation(*SAID[:1]))
+        first = stream.mark()
+        stream.feed(conversation(*SAID[1:]))
+        second = stream.mark()
+        events: list[Event] = []
+        while second not in marks(events):
+            stream._session.wait_for_events()
+            events += stream.poll()
+        assert marks(events) == [first, second]
+        told = [
+            event.text if isinstance(event, Final) else event.mark
+            for event in events
+            if isinstance(event, Final | Marked)
+        ]
+        assert told == [SAID[0], first, *SAID[1:], second]
+
+
+def test_a_mark_inside_an_utterance_waits_for_a_caption_but_not_for_the_final(fake_recognizer: Recognizer) -> None:
+    with fake_recognizer.stream() as stream:
+        stream.feed(np.concatenate([silence(0.5), sound("hello world and")]))
+        stream.mark()
+        captions = []
+        for event in stream:
+            if isinstance(event, Marked):
+                break
+            captions.append(event)
+        assert isinstance(captions[-1], Partial)
+        assert captions[-1].text.startswith("hello world")
+
+
+def test_room_can_be_awaited() -> None:
+    config = RecognizerConfig(engine=EngineConfig(buffer_ms=16_000))
+    audio = conversation(*SAID * 10)
+
+    async def caption() -> list[str]:
+        with Recognizer(FakeModel(), config, detector=lambda: loud) as recognizer, recognizer.stream() as stream:
+
+            async def feed() -> None:
+                for at in range(0, len(audio), 16_000):
+                    await stream.wait_for_room()
+                    assert stream.feed(audio[at : at + 16_000]) == 0
+                stream.finish()
+
+            feeding = asyncio.create_task(feed())
+            heard = [event.text async for event in stream if isinstance(event, Final)]
+            await feeding
+            return heard
+
+    assert asyncio.run(asyncio.wait_for(caption(), 60)) == SAID * 10
+
+
+def test_the_engine_tells_what_it_does() -> None:
+    model = FakeModel()
+    with Recognizer(model, detector=lambda: loud) as recognizer:
+        recognizer.transcribe(conversation(*SAID))
+        stats = recognizer.stats
+        assert stats.running
+        assert sum(size * count for size, count in enumerate(stats.batches)) == sum(map(len, model.batches))
+        assert stats.waiting_windows == 0
+    assert not recognizer.stats.running

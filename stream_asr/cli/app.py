@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from stream_asr.cli.finetune import finetune
+from stream_asr.cli.loading import load_recognizer
 from stream_asr.cli.options import (
     SPEECH_DEFAULTS,
     Aggressiveness,
@@ -25,10 +26,8 @@ from stream_asr.cli.options import (
     Threads,
     TranscriptFormat,
 )
+from stream_asr.cli.serve import serve
 from stream_asr.errors import InputError
-
-if TYPE_CHECKING:
-    from stream_asr.recognizer import Recognizer
 
 app = typer.Typer(
     name="stream-asr",
@@ -37,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Live captions from a microphone, a file or a pipe.\n\nStart with [bold]stream-asr demo[/bold].",
+    help="Live captions from a microphone, a file, a pipe or a websocket.\n\nStart with [bold]stream-asr demo[/bold].",
 )
 
 
@@ -52,33 +51,6 @@ def _top(
         raise typer.Exit
 
 
-def _recognizer(
-    model: str | None,
-    device: Device,
-    precision: Precision,
-    threads: int | None,
-    aggressiveness: int = SPEECH_DEFAULTS.aggressiveness,
-    endpoint_ms: int = SPEECH_DEFAULTS.endpoint_ms,
-    max_utterance_ms: int = SPEECH_DEFAULTS.max_utterance_ms,
-) -> Recognizer:
-    from stream_asr.config import RecognizerConfig, SegmenterConfig
-
-    # Settings first: a wrong one should not cost the seconds that loading takes.
-    config = RecognizerConfig(
-        segmenter=SegmenterConfig(
-            aggressiveness=aggressiveness, endpoint_ms=endpoint_ms, max_utterance_ms=max_utterance_ms
-        )
-    )
-    from rich.console import Console
-
-    from stream_asr.recognizer import Recognizer
-
-    with Console(stderr=True).status("loading the model ..."):
-        return Recognizer.from_pretrained(
-            model, device=device.value, precision=precision.value, threads=threads, config=config
-        )
-
-
 @app.command()
 def demo(
     model: ModelName = None,
@@ -89,7 +61,7 @@ def demo(
     """Caption the bundled recording as if it were spoken now, then show latencies and speed."""
     from stream_asr.cli import live
 
-    with _recognizer(model, device, precision, threads) as recognizer:
+    with load_recognizer(model, device, precision, threads) as recognizer:
         live.demo(recognizer)
 
 
@@ -134,7 +106,9 @@ def transcribe(
         AudioFile(path).close()  # a wrong name should not be found out after an hour of other files
     written = form.value if form is not None else form_of(output)
     targets = output_paths(files, output, written)
-    with _recognizer(model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms) as recognizer:
+    with load_recognizer(
+        model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms
+    ) as recognizer:
         batch.transcribe(recognizer, files, targets, written)
 
 
@@ -191,11 +165,11 @@ def listen(
         if sys.stdin is None:
             raise InputError("stdin is closed; `listen -` reads raw PCM from it")
         converter = AudioConverter(sample_rate, channels, encoding.value)
-        with _recognizer(*settings) as recognizer:
+        with load_recognizer(*settings) as recognizer:
             live.listen_to_pipe(recognizer, sys.stdin.buffer, converter, form.value, save or [])
     else:
         microphone = Microphone(input_device)
-        with _recognizer(*settings) as recognizer:
+        with load_recognizer(*settings) as recognizer:
             live.listen_to_microphone(recognizer, microphone, form.value, save or [])
 
 
@@ -222,12 +196,13 @@ def stream(
 
     with (
         AudioFile(file) as audio,
-        _recognizer(model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms) as recognizer,
+        load_recognizer(model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms) as recognizer,
     ):
         live.stream_file(recognizer, audio, form.value, realtime=pace is Pace.realtime)
 
 
 app.command()(finetune)
+app.command()(serve)
 
 
 @app.command()

@@ -1,0 +1,77 @@
+"""Captions of this machine's microphone from a caption server somewhere else, until Ctrl-C.
+
+    python microphone.py --url wss://captions.example.org --token ...
+
+Needs `websockets` and `sounddevice`, and `captions.py` beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import signal
+import sys
+from contextlib import suppress
+from typing import Any
+
+from captions import Captions, ServerError
+
+try:
+    import sounddevice
+except OSError as error:  # the package is there, the library is not
+    sys.exit(f"microphone: {error}; on Debian and Ubuntu: apt install libportaudio2")
+
+BLOCK_S = 0.05
+
+
+def show(event: dict[str, Any]) -> None:
+    """Finals stay; the caption in progress is written over the line below them."""
+    width = shutil.get_terminal_size().columns - 1
+    if event["type"] == "partial":
+        print("\r" + event["text"][-width:].ljust(width), end="", flush=True)
+    elif event["type"] == "final":
+        print("\r" + event["text"].ljust(width), flush=True)
+    elif event["type"] == "overload":
+        print(f"\nthe server is {event['lag_ms'] / 1000:.1f} s behind", file=sys.stderr)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description="Captions of the local microphone from a remote server.")
+    parser.add_argument("--url", default="ws://127.0.0.1:8765")
+    parser.add_argument("--token")
+    parser.add_argument("--input-device", help="number, or part of a name; python -m sounddevice lists them")
+    options = parser.parse_args()
+
+    device = options.input_device
+    device = int(device) if device is not None and device.isdigit() else device
+    sample_rate = round(sounddevice.query_devices(device, "input")["default_samplerate"])
+    captions = Captions(options.url, sample_rate, token=options.token)
+    loop = asyncio.get_running_loop()
+
+    def heard(block: Any, frames: int, time: Any, status: sounddevice.CallbackFlags) -> None:
+        # Called by the sound card's thread. What it gives is in the machine's byte order: little, but for oddities.
+        loop.call_soon_threadsafe(captions.push, bytes(block))
+
+    microphone = sounddevice.RawInputStream(
+        sample_rate, round(BLOCK_S * sample_rate), device, channels=1, dtype="int16", callback=heard
+    )
+
+    def stop() -> None:
+        microphone.stop()
+        captions.finish()  # the last words are still to come
+
+    with suppress(NotImplementedError):  # on Windows, Ctrl-C ends without the last words
+        loop.add_signal_handler(signal.SIGINT, stop)
+    with microphone:
+        async for event in captions:
+            show(event)
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except (ServerError, OSError, ValueError, sounddevice.PortAudioError) as error:
+        sys.exit(f"microphone: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

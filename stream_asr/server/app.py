@@ -1,0 +1,34 @@
+"""Puts the server together."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from stream_asr.recognizer import Recognizer
+from stream_asr.server.auth import Gate
+from stream_asr.server.metrics import Metrics
+from stream_asr.server.routes import ROUTERS, health
+from stream_asr.server.service import Service
+from stream_asr.server.sessions import Sessions
+from stream_asr.server.settings import ServerSettings
+
+
+def create_app(recognizer: Recognizer, settings: ServerSettings | None = None) -> FastAPI:
+    """An ASGI app that serves ``recognizer``; closing that is up to the caller.
+
+    `serve.run` runs it with limits on the transport and a graceful end. Under another ASGI server, let
+    ``app.state.service.sessions.drain()`` finish before it closes the connections.
+    """
+    settings = settings or ServerSettings()
+    metrics = Metrics(lambda: recognizer.stats)
+    sessions = Sessions(recognizer, settings, metrics)
+    metrics.watch("stream_asr_sessions", "Sessions that are open", lambda: sessions.open_count)
+    metrics.watch("stream_asr_sessions_detached", "Those that wait to be resumed", lambda: sessions.detached_count)
+    app = FastAPI(title="stream_asr", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.service = Service(recognizer, settings, metrics, sessions)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_middleware(
+        Gate, tokens=settings.tokens, origins=settings.allow_origins, open_paths=health.OPEN_PATHS, metrics=metrics
+    )
+    return app

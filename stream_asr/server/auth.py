@@ -1,0 +1,103 @@
+"""Who may come in: tokens, and the web pages from which a browser may connect."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from stream_asr.server.metrics import Metrics
+
+_SCHEMES = ("bearer", "token")
+
+
+class Gate:
+    """ASGI middleware in front of everything.
+
+    A token comes as ``Authorization: Bearer TOKEN``, ``Authorization: Token TOKEN`` or ``?token=TOKEN``. It is
+    taken out of the scope here, so that no log of a request can show it.
+
+    A browser names the page that connects in ``Origin``. Pages of this very server are let in, others if they were
+    allowed; programs that are no browsers send no origin and are let in.
+
+    Args:
+        tokens: any of them is accepted; with none, everybody is.
+        origins: allowed ones; ``*`` is all.
+        open_paths: for plain HTTP without a token: health checks, and pages that hold no secrets.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        tokens: Iterable[str],
+        origins: Iterable[str],
+        open_paths: Iterable[str],
+        metrics: Metrics,
+    ) -> None:
+        self._app = app
+        self._tokens = tuple(token.encode() for token in tokens)
+        self._origins = {origin.rstrip("/").lower() for origin in origins}
+        self._open_paths = frozenset(open_paths)
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        given = _take_tokens(scope)
+        is_open = scope["type"] == "http" and scope["path"] in self._open_paths
+        if not self._from_here(HTTPConnection(scope)):
+            self._metrics.unauthorized.labels("origin").inc()
+            refused = refusal(403, "foreign_origin", "pages from this origin may not connect; see --allow-origin")
+        elif self._tokens and not is_open and not self._knows(given):
+            self._metrics.unauthorized.labels("token").inc()
+            reason = "this token is not accepted" if given else "a token is needed: Authorization: Bearer TOKEN"
+            refused = refusal(401, "unauthorized", reason, {"WWW-Authenticate": "Bearer"})
+        else:
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await deny(WebSocket(scope, receive, send), refused)
+        else:
+            await refused(scope, receive, send)
+
+    def _knows(self, given: list[str]) -> bool:
+        # Every comparison is made, each in constant time, so that the time taken tells nothing.
+        matches = [hmac.compare_digest(token, each.encode()) for token in self._tokens for each in given]
+        return any(matches)
+
+    def _from_here(self, connection: HTTPConnection) -> bool:
+        origin = connection.headers.get("origin")
+        if origin is None or "*" in self._origins or origin.lower() in self._origins:
+            return True
+        return urlsplit(origin).netloc.lower() == connection.headers.get("host", "").lower() != ""
+
+
+def _take_tokens(scope: Scope) -> list[str]:
+    """The tokens of a request; the scope is changed in place, because the server logs from it."""
+    scheme, _, credentials = Headers(scope=scope).get("authorization", "").partition(" ")
+    tokens = [credentials.strip()] if scheme.lower() in _SCHEMES else []
+    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    tokens += [value for name, value in query if name == "token"]
+    if any(name == "token" for name, _ in query):
+        scope["query_string"] = urlencode([pair for pair in query if pair[0] != "token"]).encode()
+    scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() != b"authorization"]
+    return tokens
+
+
+def refusal(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
+    """An HTTP response in the words of the native protocol."""
+    return JSONResponse({"type": "error", "code": code, "message": message}, status, headers)
+
+
+async def deny(websocket: WebSocket, response: Response) -> None:
+    """Answer a websocket request with ``response`` in place of the upgrade."""
+    await websocket.receive()
+    await websocket.send_denial_response(response)

@@ -1,0 +1,1 @@
+"""One pure codec a protocol: its messages to frozen dataclasses and back, without sockets."""

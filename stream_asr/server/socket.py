@@ -1,0 +1,124 @@
+"""A websocket with the server's limits: what every protocol's route does in the same way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import anyio
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from stream_asr.server.errors import CloseCode, IdleError, SessionError
+from stream_asr.server.metrics import Metrics
+from stream_asr.server.session import Session
+from stream_asr.server.settings import ServerSettings
+
+_log = logging.getLogger(__name__)
+
+_MAX_REASON_BYTES = 123
+"""RFC 6455, 5.5.1: a control frame has 125 bytes, and the code takes two."""
+
+
+class Socket:
+    """An accepted websocket."""
+
+    def __init__(self, websocket: WebSocket, settings: ServerSettings, metrics: Metrics) -> None:
+        self._websocket, self._settings, self._metrics = websocket, settings, metrics
+
+    async def receive(self, timeout_s: float | None) -> str | bytes:
+        """The next message.
+
+        Args:
+            timeout_s: None waits for ever.
+
+        Raises:
+            SessionError: it is too long, or (`IdleError`) none came in time.
+            WebSocketDisconnect: the client has left.
+        """
+        try:
+            # Not asyncio.wait_for: before Python 3.12 it forgets to be cancelled when a message comes just then.
+            with anyio.fail_after(timeout_s):
+                message = await self._websocket.receive()
+        except TimeoutError:
+            raise IdleError(timeout_s or 0) from None
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1006), message.get("reason"))
+        received: str | bytes | None = message.get("text")
+        if received is None:
+            received = bytes(message["bytes"])
+        if len(received) > self._settings.max_message_bytes:
+            raise SessionError(
+                "message_too_big",
+                f"a message of {len(received)} bytes; {self._settings.max_message_bytes} are accepted",
+                CloseCode.TOO_BIG,
+            )
+        return received
+
+    async def send(self, text: str) -> None:
+        """Waits while the client does not read.
+
+        Raises:
+            WebSocketDisconnect: the client has left.
+        """
+        await self._websocket.send_text(text)
+
+    async def close(self) -> None:
+        """A normal close."""
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await self._websocket.close(CloseCode.NORMAL)
+
+    @asynccontextmanager
+    async def errors_told(self, encode: Callable[[SessionError], str | None]) -> AsyncIterator[None]:
+        """Around all that is done with a connection: tells the client why it ends early, and closes it.
+
+        Args:
+            encode: the protocol's message for an error; None where it has none.
+        """
+        try:
+            yield
+        except WebSocketDisconnect:
+            pass
+        except SessionError as error:
+            await self._tell(error, encode(error))
+        except Exception:
+            _log.exception("a connection failed")
+            failure = SessionError("internal", "the server failed; its log has the details", CloseCode.INTERNAL_ERROR)
+            await self._tell(failure, encode(failure))
+
+    async def _tell(self, error: SessionError, text: str | None) -> None:
+        self._metrics.errors.labels(error.code).inc()
+        reason = f"{error.code}: {error.message}".encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
+        # A client that does not read does not hear the reason, either; RuntimeError: it was closed before.
+        with suppress(WebSocketDisconnect, RuntimeError), anyio.move_on_after(self._settings.close_timeout_s):
+            if text is not None:
+                await self._websocket.send_text(text)
+            await self._websocket.close(error.close_code, reason)
+
+
+async def converse(session: Session, hear: Coroutine[Any, Any, None], tell: Coroutine[Any, Any, None]) -> None:
+    """Run the two halves of a connection until ``tell`` has sent the last event.
+
+    Args:
+        hear: receives messages and feeds the session; may go on for ever.
+        tell: sends what `Session.events` yields.
+
+    Raises:
+        SessionError, WebSocketDisconnect: from either half, or from `Session.interrupt`; the other half is stopped.
+    """
+    telling = asyncio.ensure_future(tell)
+    tasks = {telling, asyncio.ensure_future(hear), asyncio.ensure_future(session.interruption())}
+    try:
+        running = tasks
+        while not telling.done():
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            if telling not in done:
+                for task in done:
+                    task.result()
+        telling.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
