@@ -1,0 +1,61 @@
+"""Words and phrases that are more likely here than elsewhere: names, products, terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import accumulate
+
+from stream_asr.lm.text import words_of
+
+
+class Hotwords:
+    """What a text is worth for spelling hotwords.
+
+    A phrase is worth its weight for each letter, from its first letter on; what was paid for one that breaks off
+    is charged back. The words before it are ``phrase``: words of a hotword phrase, each with a space after it.
+
+    Args:
+        weights: nats a letter of each phrase.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._begun: dict[str, float] = {}
+        self._whole: dict[str, float] = {}
+        for phrase, weight in weights.items():
+            text = " ".join(words_of(phrase))
+            worth = weight * (len(text) - text.count(" "))
+            if not text or worth < self._whole.get(text, 0.0):
+                continue
+            self._whole[text] = worth
+            for beginning in accumulate(text):
+                letters = len(beginning) - beginning.count(" ")
+                self._begun[beginning] = max(self._begun.get(beginning, 0.0), weight * letters)
+
+    def still(self, phrase: str, letters: str) -> str:
+        """The phrase that ``letters`` go on with, or none."""
+        return phrase if not letters or phrase + letters in self._begun else ""
+
+    def spells(self, phrase: str, letters: str) -> bool:
+        """Do the letters begin or go on with a hotword?"""
+        return phrase + letters in self._begun
+
+    def pending(self, phrase: str, letters: str) -> float:
+        """What an unfinished phrase was paid so far, beyond those that were finished on its way."""
+        return max(0.0, self._begun.get(phrase + letters, 0.0) - self._finished(phrase))
+
+    def said(self, phrase: str, word: str) -> tuple[str, float]:
+        """After a whole word: the phrase that may go on, and what is paid for good."""
+        text = phrase + word
+        paid = max(0.0, self._whole[text] - self._finished(phrase)) if text in self._whole else 0.0
+        words = text.split(" ")
+        endings = (" ".join(words[first:]) + " " for first in range(len(words)))
+        return next((ending for ending in endings if ending in self._begun), ""), paid
+
+    def _finished(self, phrase: str) -> float:
+        """What was paid for good for a phrase that ``phrase`` begins with."""
+        words = phrase.split()
+        beginnings = (" ".join(words[:count]) for count in range(len(words), 0, -1))
+        return next((self._whole[text] for text in beginnings if text in self._whole), 0.0)
+
+
+NO_HOTWORDS = Hotwords({})
