@@ -13,7 +13,6 @@ DNNs", 2014, for the sums over alignments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest
 from math import exp, inf, log1p
@@ -27,6 +26,7 @@ from stream_asr.config import SAMPLE_RATE, BeamConfig, ms_to_samples
 from stream_asr.ctc import Hypothesis, Labels
 from stream_asr.events import Word
 from stream_asr.lm.spelling import Node, Spelling
+from stream_asr.said import Said, beginning, common, ended_by, extended, in_order, text_after
 
 _LEAST_LOG_PROB = -5.0
 """Outputs less likely than this in a frame are not followed."""
@@ -34,21 +34,11 @@ _LEAST_LOG_PROB = -5.0
 _WORST = 12.0
 """Nats behind the best at which a hypothesis is given up."""
 
+_REMEMBERED = 100_000
+"""Nodes of the graph kept from one utterance to the next."""
+
 _GENEROUS = 8.0
 """The most that an output may add to a text's worth; less likely ones are not looked up."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Said:
-    """A whole word, and all before it. ``count`` of them, whose texts hash to ``text``."""
-
-    before: _Said | None
-    word: str
-    first_frame: int
-    stop_frame: int
-    confidence: float
-    count: int
-    text: int
 
 
 @dataclass(slots=True, eq=False)
@@ -71,17 +61,13 @@ class _Beam:
     blank: float
     sounding: float
     worth: float
-    said: _Said | None
+    said: Said | None
     first_frame: int
     stop_frame: int
     peaks: float
     peak: float
     outputs: int
     score: float
-
-    @property
-    def text(self) -> int:
-        return self.said.text if self.said is not None else 0
 
 
 _Offer: TypeAlias = "list[Any]"
@@ -107,67 +93,77 @@ class BeamDecoder:
 
     def start(self, frame: int) -> BeamDecoding:
         """Nothing heard yet; the first frame to come is ``frame`` of the absolute grid."""
+        # Between utterances, never within one: what is one node to a search must remain one.
+        if len(self._spelling) > _REMEMBERED:
+            self._spelling = self._spelling.fresh()
         nothing = _Beam(self._spelling.root, -1, 0.0, -inf, 0.0, None, frame, frame, 0.0, 0.0, 0, 0.0)
-        return BeamDecoding(self, (nothing,), frame)
+        return BeamDecoding(self, self._spelling, (nothing,), frame)
 
-    def ending(self, beam: _Beam) -> float:
-        """The score of a text that ends here."""
-        return beam.score + self._spelling.ending(beam.node)
+    def padded(self, log_probs: FloatArray, frames: int) -> FloatArray:
+        """With blank frames after it, up to that many."""
+        blanks = np.full((max(0, frames - len(log_probs)), log_probs.shape[1]), -inf, dtype=np.float32)
+        blanks[:, self._blank] = 0
+        return np.concatenate([log_probs, blanks]) if len(blanks) else log_probs
 
-    def search(self, beams: Sequence[_Beam], log_probs: FloatArray, start_frame: int, width: int) -> tuple[_Beam, ...]:
+    def search(
+        self, spelling: Spelling, beams: tuple[_Beam, ...], log_probs: FloatArray, start_frame: int, width: int
+    ) -> tuple[_Beam, ...]:
         """The best texts, best first, that go on from ``beams``.
 
         Args:
+            spelling: that their nodes are of.
             log_probs: natural logarithms, float32, shape (frames, vocabulary).
             start_frame: place of the first of them on the absolute grid.
             width: hypotheses kept after each frame.
         """
+        if not len(log_probs):
+            return beams
         likely = log_probs > _LEAST_LOG_PROB
-        if len(likely):
-            likely[np.arange(len(likely)), log_probs.argmax(axis=1)] = True
+        likely[np.arange(len(likely)), log_probs.argmax(axis=1)] = True
         likely[:, self._blank] = False
-        beams = tuple(beams)
         for at, blank in enumerate(log_probs[:, self._blank].tolist()):
             outputs = np.flatnonzero(likely[at]).tolist()
             if outputs:
                 options = list(zip(outputs, log_probs[at, outputs].tolist(), strict=True))
-                beams = self._frame(beams, blank, options, start_frame + at, width)
+                beams = _frame(spelling, beams, blank, options, start_frame + at, width)
             elif any(beam.sounding > -inf for beam in beams):
                 # Nothing but the blank: no hypothesis gains on another, only their last letters fall silent.
                 beams = tuple(replace(beam, blank=_added(beam.blank, beam.sounding), sounding=-inf) for beam in beams)
         return beams
 
-    def _frame(
-        self, beams: tuple[_Beam, ...], blank: float, options: list[tuple[int, float]], frame: int, width: int
-    ) -> tuple[_Beam, ...]:
-        offers: dict[tuple[Node, int], _Offer] = {}
-        likeliest = max(blank, *(log_prob for _, log_prob in options))
-        floor = beams[0].score + likeliest - _WORST
-        edge_of = self._spelling.edge
-        for beam in beams:
-            total, said, sounding = _added(beam.blank, beam.sounding), beam.text, -inf
-            for output, log_prob in options:
-                if output == beam.output:
-                    sounding = beam.sounding + log_prob
-                    reached = beam.blank + log_prob  # once more, after a blank
-                else:
-                    reached = total + log_prob
-                if reached + beam.worth < floor - _GENEROUS:
-                    continue
-                edge = beam.node.edges.get(output) or edge_of(beam.node, output)
-                worth = beam.worth + edge.gain
-                if reached + worth >= floor:
-                    text = hash((said, edge.words)) if edge.words else said
-                    _offer(offers, (edge.node, output), [-inf, reached, worth, text, beam, edge])
-            _offer(offers, (beam.node, beam.output), [total + blank, sounding, beam.worth, said, beam, None])
-        scored = [(_added(offer[0], offer[1]) + offer[2], key, offer) for key, offer in offers.items()]
-        best = nlargest(width, scored, key=itemgetter(0))
-        log_prob_of = dict(options)
-        return tuple(
-            _grown(score, key[0], key[1], offer, frame, log_prob_of.get(key[1], -inf))
-            for score, key, offer in best
-            if score >= best[0][0] - _WORST
-        )
+
+def _frame(
+    spelling: Spelling, beams: tuple[_Beam, ...], blank: float, options: list[tuple[int, float]], frame: int, width: int
+) -> tuple[_Beam, ...]:
+    """One frame further: the blank's log-probability, and those of the other outputs worth a look."""
+    offers: dict[tuple[Node, int], _Offer] = {}
+    likeliest = max(blank, *(log_prob for _, log_prob in options))
+    floor = beams[0].score + likeliest - _WORST
+    edge_of = spelling.edge
+    for beam in beams:
+        total, text, sounding = _added(beam.blank, beam.sounding), text_after(beam.said), -inf
+        for output, log_prob in options:
+            if output == beam.output:
+                sounding = beam.sounding + log_prob
+                reached = beam.blank + log_prob  # once more, after a blank
+            else:
+                reached = total + log_prob
+            if reached + beam.worth < floor - _GENEROUS:
+                continue
+            edge = beam.node.edges.get(output) or edge_of(beam.node, output)
+            worth = beam.worth + edge.gain
+            if reached + worth >= floor:
+                longer = text_after(beam.said, edge.words) if edge.words else text
+                _offer(offers, (edge.node, output), [-inf, reached, worth, longer, beam, edge])
+        _offer(offers, (beam.node, beam.output), [total + blank, sounding, beam.worth, text, beam, None])
+    scored = [(_added(offer[0], offer[1]) + offer[2], key, offer) for key, offer in offers.items()]
+    best = nlargest(width, scored, key=itemgetter(0))
+    log_prob_of = dict(options)
+    return tuple(
+        _grown(score, key[0], key[1], offer, frame, log_prob_of.get(key[1], -inf))
+        for score, key, offer in best
+        if score >= best[0][0] - _WORST
+    )
 
 
 def _offer(offers: dict[tuple[Node, int], _Offer], key: tuple[Node, int], new: _Offer) -> None:
@@ -175,7 +171,7 @@ def _offer(offers: dict[tuple[Node, int], _Offer], key: tuple[Node, int], new: _
     old = offers.setdefault(key, new)
     if old is new:
         return
-    better, other = (new, old) if max(new[:2]) + new[2] > max(old[:2]) + old[2] else (old, new)
+    better = new if max(new[:2]) + new[2] > max(old[:2]) + old[2] else old
     if new[3] == old[3]:
         better[0], better[1] = _added(new[0], old[0]), _added(new[1], old[1])
     offers[key] = better
@@ -188,23 +184,16 @@ def _grown(score: float, node: Node, output: int, offer: _Offer, frame: int, log
     peaks, peak, outputs = beam.peaks, beam.peak, beam.outputs
     if edge is None:
         if sounding > blank:
-            stop, peak = frame + 1, max(peak, exp(log_prob))
+            stop, peak = frame + 1, max(peak, min(1.0, exp(log_prob)))
     else:
         for word in edge.words:
-            said = _with(said, word, first, stop, (peaks + peak) / max(1, outputs))
+            said = extended(said, word, first, stop, (peaks + peak) / max(1, outputs))
             peaks, peak, outputs, first, stop = 0.0, 0.0, 0, frame, frame + 1
         if node.letters:
             if not outputs:
                 first = frame
-            peaks, peak, outputs, stop = peaks + peak, exp(log_prob), outputs + 1, frame + 1
-        elif not edge.words:
-            peaks = peak = 0.0
+            peaks, peak, outputs, stop = peaks + peak, min(1.0, exp(log_prob)), outputs + 1, frame + 1
     return _Beam(node, output, blank, sounding, worth, said, first, stop, peaks, peak, outputs, score)
-
-
-def _with(said: _Said | None, word: str, first_frame: int, stop_frame: int, confidence: float) -> _Said:
-    count, text = (said.count, said.text) if said is not None else (0, 0)
-    return _Said(said, word, first_frame, stop_frame, min(1.0, confidence), count + 1, hash((text, word)))
 
 
 def _added(first: float, second: float) -> float:
@@ -219,71 +208,40 @@ class BeamDecoding:
     """See `stream_asr.decoding.Decoding`. ``beams`` are never empty, the best comes first."""
 
     decoder: BeamDecoder
+    spelling: Spelling
     beams: tuple[_Beam, ...]
     stop_frame: int
 
-    def keep(self, log_probs: FloatArray) -> BeamDecoding:
-        decoder, stop = self.decoder, self.stop_frame + len(log_probs)
-        beams = decoder.search(self.beams, log_probs, self.stop_frame, decoder.width)
-        settled = _until(beams[0].said, stop - decoder.settle_frames)
+    def keep(self, log_probs: FloatArray, stop_frame: int) -> BeamDecoding:
+        decoder = self.decoder
+        log_probs = decoder.padded(log_probs, stop_frame - self.stop_frame)
+        beams = decoder.search(self.spelling, self.beams, log_probs, self.stop_frame, decoder.width)
+        settled = ended_by(beams[0].said, stop_frame - decoder.settle_frames)
         if settled is not None:
             # A question left open for that long is decided, so that stable text does not wait for its answer.
-            beams = tuple(beam for beam in beams if _agrees(beam.said, settled))
-        return BeamDecoding(decoder, beams, stop)
+            beams = tuple(beam for beam in beams if text_after(beginning(beam.said, settled.count)) == settled.text)
+        return BeamDecoding(decoder, self.spelling, beams, stop_frame)
 
     @property
     def stable(self) -> str:
-        said = [beam.said for beam in self.beams]
-        fewest = min(words.count if words is not None else 0 for words in said)
-        said = [_first(words, fewest) for words in said]
-        while len({words.text if words is not None else 0 for words in said}) > 1:
-            said = [words.before if words is not None else None for words in said]
-        return " ".join(words.word for words in _chain(said[0]))
+        return " ".join(said.word for said in in_order(common(beam.said for beam in self.beams)))
 
     def glimpse(self, log_probs: FloatArray) -> Hypothesis:
         width = self.decoder.preview_width
-        return self._hypothesis(self.decoder.search(self.beams[:width], log_probs, self.stop_frame, width)[0])
+        beams = self.decoder.search(self.spelling, self.beams[:width], log_probs, self.stop_frame, width)
+        return self._hypothesis(beams[0])
 
     def finish(self) -> Hypothesis:
-        return self._hypothesis(max(self.beams, key=self.decoder.ending))
+        return self._hypothesis(max(self.beams, key=lambda beam: beam.score + self.spelling.ending(beam.node)))
 
     def _hypothesis(self, beam: _Beam) -> Hypothesis:
         said, complete = beam.said, beam.said.count if beam.said is not None else 0
         if beam.node.letters:
             confidence = (beam.peaks + beam.peak) / beam.outputs
-            said = _with(said, beam.node.letters, beam.first_frame, beam.stop_frame, confidence)
+            said = extended(said, beam.node.letters, beam.first_frame, beam.stop_frame, confidence)
         frame_s = self.decoder.frame_samples / SAMPLE_RATE
         words = (
             Word(word.word, word.first_frame * frame_s, word.stop_frame * frame_s, word.confidence)
-            for word in _chain(said)
+            for word in in_order(said)
         )
         return Hypothesis(tuple(words), complete)
-
-
-def _chain(said: _Said | None) -> list[_Said]:
-    """The words of a text in order."""
-    words = []
-    while said is not None:
-        words.append(said)
-        said = said.before
-    return words[::-1]
-
-
-def _first(said: _Said | None, count: int) -> _Said | None:
-    """The text's first ``count`` words."""
-    while said is not None and said.count > count:
-        said = said.before
-    return said
-
-
-def _until(said: _Said | None, frame: int) -> _Said | None:
-    """The text's words that ended by ``frame``."""
-    while said is not None and said.stop_frame > frame:
-        said = said.before
-    return said
-
-
-def _agrees(said: _Said | None, beginning: _Said) -> bool:
-    """Does a text begin with these words?"""
-    said = _first(said, beginning.count)
-    return said is not None and said.text == beginning.text

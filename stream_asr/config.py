@@ -155,6 +155,9 @@ class BeamConfig:
     unknown_penalty: float = 6.0
     """Nats that a word must make up for, besides, that is in no vocabulary."""
 
+    hotword_bonus: float = 1.0
+    """Nats for each letter of a hotword whose weight is 1."""
+
     width: int = 32
     """Texts followed at once."""
 

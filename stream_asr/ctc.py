@@ -30,6 +30,33 @@ class Labels:
     blank: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Frames:
+    """What a model said of a run of frames.
+
+    Attributes:
+        start_frame: place of the first of them on the stream's absolute grid.
+        log_probs: natural logarithms, float32, shape (frames, vocabulary).
+    """
+
+    start_frame: int
+    log_probs: FloatArray
+
+    @classmethod
+    def empty(cls, start_frame: int) -> Frames:
+        return cls(start_frame, np.zeros((0, 0), dtype=np.float32))
+
+    def between(self, start: int, stop: int) -> Frames:
+        """The part of it that lies in [start, stop) of the absolute grid."""
+        first = max(start, self.start_frame)
+        return Frames(first, self.log_probs[first - self.start_frame : max(first, stop) - self.start_frame])
+
+    def since(self, start: int) -> Frames:
+        """The part of it from ``start`` on, as a copy: a slice would keep a whole batch of windows alive."""
+        part = self.between(start, self.start_frame + len(self.log_probs))
+        return Frames(part.start_frame, part.log_probs.copy())
+
+
 @dataclass(frozen=True, slots=True)
 class Path:
     """The most probable output of each of a run of frames: all that greedy decoding needs of log-probabilities.
@@ -57,12 +84,6 @@ class Path:
     @classmethod
     def empty(cls, start_frame: int) -> Path:
         return cls(start_frame, np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
-
-    def frames(self, start: int, stop: int) -> Path:
-        """The part of it that lies in [start, stop) of the absolute grid."""
-        first = min(max(start, self.start_frame), self.stop_frame)
-        part = slice(first - self.start_frame, max(first, min(stop, self.stop_frame)) - self.start_frame)
-        return Path(first, self.ids[part], self.probabilities[part])
 
     def padded(self, stop_frame: int, blank: int) -> Path:
         """The same path with blanks up to ``stop_frame``, if it does not reach that far."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from stream_asr.cli import lm as language_models
 from stream_asr.cli.options import (
     SPEECH_DEFAULTS,
     Aggressiveness,
@@ -15,9 +16,13 @@ from stream_asr.cli.options import (
     DeviceOption,
     Encoding,
     EndpointMs,
+    HotwordsFile,
+    LanguageModel,
     LiveFormat,
+    LmWeight,
     MaxUtteranceMs,
     ModelName,
+    NoLanguageModel,
     Pace,
     Precision,
     PrecisionOption,
@@ -38,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Live captions from a microphone, a file or a pipe.\n\nStart with [bold]stream-asr demo[/bold].",
 )
+app.add_typer(language_models.app, name="lm")
 
 
 @app.callback(invoke_without_command=True)
@@ -56,17 +62,24 @@ def _recognizer(
     device: Device,
     precision: Precision,
     threads: int | None,
+    lm: Path | None,
+    no_lm: bool,
+    lm_weight: float | None,
+    hotwords: Path | None,
     aggressiveness: int = SPEECH_DEFAULTS.aggressiveness,
     endpoint_ms: int = SPEECH_DEFAULTS.endpoint_ms,
     max_utterance_ms: int = SPEECH_DEFAULTS.max_utterance_ms,
 ) -> Recognizer:
-    from stream_asr.config import RecognizerConfig, SegmenterConfig
+    from stream_asr.config import BeamConfig, RecognizerConfig, SegmenterConfig
 
     # Settings first: a wrong one should not cost the seconds that loading takes.
+    if lm is not None and no_lm:
+        raise InputError("--lm and --no-lm exclude each other")
     config = RecognizerConfig(
+        beam=BeamConfig() if lm_weight is None else BeamConfig(lm_weight=lm_weight),
         segmenter=SegmenterConfig(
             aggressiveness=aggressiveness, endpoint_ms=endpoint_ms, max_utterance_ms=max_utterance_ms
-        )
+        ),
     )
     from rich.console import Console
 
@@ -74,7 +87,13 @@ def _recognizer(
 
     with Console(stderr=True).status("loading the model ..."):
         return Recognizer.from_pretrained(
-            model, device=device.value, precision=precision.value, threads=threads, config=config
+            model,
+            device=device.value,
+            precision=precision.value,
+            threads=threads,
+            lm=None if no_lm else lm or "auto",
+            hotwords=hotwords or (),
+            config=config,
         )
 
 
@@ -84,11 +103,15 @@ def demo(
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
     threads: Threads = None,
+    lm: LanguageModel = None,
+    no_lm: NoLanguageModel = False,
+    lm_weight: LmWeight = None,
+    hotwords: HotwordsFile = None,
 ) -> None:
     """Caption the bundled recording as if it were spoken now, then show latencies and speed."""
     from stream_asr.cli import live
 
-    with _recognizer(model, device, precision, threads) as recognizer:
+    with _recognizer(model, device, precision, threads, lm, no_lm, lm_weight, hotwords) as recognizer:
         live.demo(recognizer)
 
 
@@ -111,6 +134,10 @@ def transcribe(
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
     threads: Threads = None,
+    lm: LanguageModel = None,
+    no_lm: NoLanguageModel = False,
+    lm_weight: LmWeight = None,
+    hotwords: HotwordsFile = None,
     aggressiveness: Aggressiveness = SPEECH_DEFAULTS.aggressiveness,
     endpoint_ms: EndpointMs = SPEECH_DEFAULTS.endpoint_ms,
     max_utterance_ms: MaxUtteranceMs = SPEECH_DEFAULTS.max_utterance_ms,
@@ -133,7 +160,9 @@ def transcribe(
         AudioFile(path).close()  # a wrong name should not be found out after an hour of other files
     written = form.value if form is not None else form_of(output)
     targets = output_paths(files, output, written)
-    with _recognizer(model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms) as recognizer:
+    words = (lm, no_lm, lm_weight, hotwords)
+    speech = (aggressiveness, endpoint_ms, max_utterance_ms)
+    with _recognizer(model, device, precision, threads, *words, *speech) as recognizer:
         batch.transcribe(recognizer, files, targets, written)
 
 
@@ -160,6 +189,10 @@ def listen(
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
     threads: Threads = None,
+    lm: LanguageModel = None,
+    no_lm: NoLanguageModel = False,
+    lm_weight: LmWeight = None,
+    hotwords: HotwordsFile = None,
     aggressiveness: Aggressiveness = SPEECH_DEFAULTS.aggressiveness,
     endpoint_ms: EndpointMs = SPEECH_DEFAULTS.endpoint_ms,
     max_utterance_ms: MaxUtteranceMs = SPEECH_DEFAULTS.max_utterance_ms,
@@ -185,7 +218,8 @@ def listen(
         raise InputError("--sample-rate, --channels and --encoding are for raw PCM: stream-asr listen - ...")
     if input_device is not None and source == "-":
         raise InputError("--input-device is for the microphone; `listen -` reads stdin")
-    settings = (model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms)
+    words = (lm, no_lm, lm_weight, hotwords)
+    settings = (model, device, precision, threads, *words, aggressiveness, endpoint_ms, max_utterance_ms)
     if source == "-":
         if sys.stdin is None:
             raise InputError("stdin is closed; `listen -` reads raw PCM from it")
@@ -211,6 +245,10 @@ def stream(
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.auto,
     threads: Threads = None,
+    lm: LanguageModel = None,
+    no_lm: NoLanguageModel = False,
+    lm_weight: LmWeight = None,
+    hotwords: HotwordsFile = None,
     aggressiveness: Aggressiveness = SPEECH_DEFAULTS.aggressiveness,
     endpoint_ms: EndpointMs = SPEECH_DEFAULTS.endpoint_ms,
     max_utterance_ms: MaxUtteranceMs = SPEECH_DEFAULTS.max_utterance_ms,
@@ -219,10 +257,9 @@ def stream(
     from stream_asr.audio.files import AudioFile
     from stream_asr.cli import live
 
-    with (
-        AudioFile(file) as audio,
-        _recognizer(model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms) as recognizer,
-    ):
+    words = (lm, no_lm, lm_weight, hotwords)
+    speech = (aggressiveness, endpoint_ms, max_utterance_ms)
+    with AudioFile(file) as audio, _recognizer(model, device, precision, threads, *words, *speech) as recognizer:
         live.stream_file(recognizer, audio, form.value, realtime=pace is Pace.realtime)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from stream_asr.config import SegmenterConfig
+from stream_asr.config import BeamConfig, SegmenterConfig
 
 
 class Device(str, Enum):
@@ -35,7 +36,7 @@ class Encoding(str, Enum):
     pcm_f32le, mulaw, alaw = "pcm_f32le", "mulaw", "alaw"
 
 
-_MODEL, _SPEECH = "Model", "Speech detection"
+_MODEL, _WORDS, _SPEECH = "Model", "Words", "Speech detection"
 SPEECH_DEFAULTS = SegmenterConfig()
 
 ModelName = Annotated[
@@ -53,6 +54,38 @@ PrecisionOption = Annotated[
 ]
 Threads = Annotated[
     Optional[int], typer.Option("--threads", min=1, help="Processor threads for the model.", rich_help_panel=_MODEL)
+]
+LanguageModel = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--lm",
+        help="Language model that helps to find the words; `stream-asr lm build` makes one of your text. "
+        "[dim]default: the bundled English one for embedded-en, none for other models[/dim]",
+        rich_help_panel=_WORDS,
+        show_default=False,
+    ),
+]
+NoLanguageModel = Annotated[
+    bool, typer.Option("--no-lm", help="Spell by ear, without a language model.", rich_help_panel=_WORDS)
+]
+LmWeight = Annotated[
+    Optional[float],
+    typer.Option(
+        "--lm-weight",
+        min=0,
+        help=f"How much the language model has to say. [dim]default: {BeamConfig().lm_weight:g}[/dim]",
+        rich_help_panel=_WORDS,
+    ),
+]
+HotwordsFile = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--hotwords",
+        help="Names and terms to listen for: one word or phrase a line, `Anneke Visser`, or with a weight, "
+        "`Anneke Visser : 1.5`.",
+        rich_help_panel=_WORDS,
+        show_default=False,
+    ),
 ]
 Aggressiveness = Annotated[
     int,

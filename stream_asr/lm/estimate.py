@@ -1,4 +1,4 @@
-"""Estimate an n-gram model from sentences: interpolated modified Kneser-Ney, with count cut-offs.
+"""Estimate an n-gram model from text: interpolated modified Kneser-Ney, with count cut-offs.
 
 What is cut off gives its probability to the back-off weight of its context, so every context still sums to one.
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +34,8 @@ class _Grams:
     Attributes:
         keys: their ids, 16 bits each, the last in the lowest; ascending.
         seen: how often each occurs.
-        counts: what its probability is estimated from: how often it occurs on the longest level and after a
-            sentence start, elsewhere how many different words come before it.
+        counts: what its probability is estimated from: how often it occurs on the longest level and after the
+            start of a paragraph, elsewhere how many different words come before it.
     """
 
     keys: _Keys
@@ -44,7 +44,7 @@ class _Grams:
 
 
 def estimate(
-    sentences: Iterable[Sequence[str]],
+    paragraphs: Iterable[Sequence[str]],
     *,
     order: int = 3,
     cutoffs: Sequence[int] = (),
@@ -52,7 +52,7 @@ def estimate(
     most_words: int = MOST_WORDS,
     about: str = "",
 ) -> NgramModel:
-    """A model of the sentences.
+    """A model of some paragraphs, each a list of words.
 
     Args:
         order: words of its longest n-grams, 1 to 4.
@@ -69,9 +69,9 @@ def estimate(
     if not 1 <= most_words <= MOST_WORDS:
         raise InputError(f"a vocabulary of {most_words} words; it takes 1 to {MOST_WORDS}")
     least = [*cutoffs, *[cutoffs[-1] if cutoffs else 1] * order][:order]
-    if any(first > second for first, second in zip(least, least[1:], strict=False)) or least[0] < 1:
+    if any(first > second for first, second in pairwise(least)) or least[0] < 1:
         raise InputError(f"cut-offs are {least}; each must be at least 1 and no smaller than the one before it")
-    said = [list(sentence) for sentence in sentences]
+    said = [list(paragraph) for paragraph in paragraphs]
     frequency = Counter(chain.from_iterable(said))
     known = [word for word, count in frequency.most_common(most_words) if count >= least[0]]
     if not known:
@@ -84,9 +84,9 @@ def estimate(
 
 
 def _ids(said: list[list[str]], vocabulary: tuple[str, ...]) -> npt.NDArray[np.uint64]:
-    """All sentences one after the other, each between `START` and `END`."""
+    """All paragraphs one after the other, each between `START` and `END`."""
     ids = {word: at for at, word in enumerate(vocabulary, SPECIAL)}
-    spelt = (chain((START,), (ids.get(word, UNKNOWN) for word in sentence), (END,)) for sentence in said)
+    spelt = (chain((START,), (ids.get(word, UNKNOWN) for word in paragraph), (END,)) for paragraph in said)
     return np.fromiter(chain.from_iterable(spelt), dtype=np.uint64)
 
 
@@ -95,7 +95,7 @@ def _count(ids: npt.NDArray[np.uint64], order: int) -> list[_Grams]:
     keys, inside = ids, np.ones(len(ids), dtype=bool)
     for length in range(1, order + 1):
         if length > 1:
-            # An n-gram may begin with a sentence start and end with a sentence end, and crosses neither.
+            # An n-gram may begin with the start of a paragraph and end with its end, and crosses neither.
             keys = (keys[:-1] << _BITS) | ids[length - 1 :]
             inside = inside[:-1] & (ids[length - 1 :] != START) & (ids[length - 2 : -1] != END)
         all_keys.append(keys[inside])
@@ -121,7 +121,9 @@ def _discounts(counts: npt.NDArray[np.int64]) -> _Real:
     if not (n1 and n2 and n3):  # too little text for the formula
         return np.array([0.0, 0.5, 0.75, 0.75])
     base = n1 / (n1 + 2 * n2)
-    by_count = [times - (times + 1) * base * more / some for times, some, more in ((1, n1, n2), (2, n2, n3), (3, n3, n4))]
+    by_count = [
+        times - (times + 1) * base * more / some for times, some, more in ((1, n1, n2), (2, n2, n3), (3, n3, n4))
+    ]
     return np.array([0.0, *(min(max(value, 0.1), times - 0.05) for times, value in enumerate(by_count, 1))])
 
 
@@ -141,7 +143,7 @@ def _levels(grams: Sequence[_Grams], least: Sequence[int], ids: int) -> tuple[Le
         # Cut-offs do not fall with length, so what is kept has its beginning and its end among the shorter ones.
         ending = np.searchsorted(keys, longer_keys & np.uint64((1 << 16 * length) - 1))
         longer_probabilities = share[keep] + left[context[keep]] * probabilities[ending]
-        # Nothing follows some n-grams, such as those with a sentence end: they are no context at all.
+        # Nothing follows some n-grams, such as those with the end of a paragraph: they are no context at all.
         place_of = np.minimum(np.searchsorted(contexts, keys), len(contexts) - 1)
         backoffs = np.where(contexts[place_of] == keys, left[place_of], 1.0)
         children = np.append(np.searchsorted(longer_keys >> _BITS, keys), len(longer_keys))
@@ -164,10 +166,10 @@ def _unigrams(grams: _Grams, ids: int) -> _Real:
 
 
 def _last_words(keys: _Keys) -> npt.NDArray[np.uint16]:
-    return (keys & np.uint64(0xFFFF)).astype(np.uint16)
+    return np.asarray(keys & np.uint64(0xFFFF), dtype=np.uint16)
 
 
 def _steps(probabilities: _Real) -> npt.NDArray[np.uint8]:
     """Minus the logarithms in steps, at most 255, which is a probability of one in eight million."""
     costs = -np.log(np.maximum(probabilities, 1e-9)) * STEPS_PER_NAT
-    return np.clip(np.rint(costs), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(costs), 0, 255), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Language models in files: an archive of arrays (NumPy's .npz), so that loading is reading."""
+"""Language models and hotwords in files. A model is an archive of arrays (NumPy's .npz): loading is reading."""
 
 from __future__ import annotations
 
@@ -58,6 +58,32 @@ def load(path: str | Path) -> NgramModel:
     if len(levels[0].words) != SPECIAL + len(vocabulary):
         raise InputError(f"{path} is damaged: its words and its numbers do not match")
     return NgramModel(vocabulary, levels, about)
+
+
+def read_hotwords(path: str | Path) -> dict[str, float]:
+    """Words or phrases, one a line, with a weight after a colon where it is not 1: ``Anneke Visser : 1.5``.
+
+    Empty lines and lines that begin with # are left out.
+
+    Raises:
+        InputError: the file cannot be read as text, or a weight is no number.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"cannot read the hotwords in {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8; hotwords are one word or phrase a line") from error
+    weights = {}
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        phrase, _colon, weight = line.rpartition(":") if ":" in line else (line, "", "1")
+        try:
+            weights[phrase.strip()] = float(weight)
+        except ValueError:
+            raise InputError(f"{path}, line {number}: {weight.strip()!r} is no weight, such as 1.5") from None
+    return weights
 
 
 def _bytes(text: str) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:

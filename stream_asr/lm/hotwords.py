@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
+from typing import TypeAlias
 
-from stream_asr.lm.text import words_of
+from stream_asr.errors import InputError
+from stream_asr.lm.text import unaccented, words_of
+
+HotwordList: TypeAlias = "Mapping[str, float] | Iterable[str]"
+"""Words and phrases, with their weights where it is a mapping; 1.0 is usual, 0 does nothing."""
+
+MOST_WEIGHT = 10.0
 
 
 class Hotwords:
@@ -30,6 +37,9 @@ class Hotwords:
             for beginning in accumulate(text):
                 letters = len(beginning) - beginning.count(" ")
                 self._begun[beginning] = max(self._begun.get(beginning, 0.0), weight * letters)
+
+    def __bool__(self) -> bool:
+        return bool(self._whole)
 
     def still(self, phrase: str, letters: str) -> str:
         """The phrase that ``letters`` go on with, or none."""
@@ -59,3 +69,27 @@ class Hotwords:
 
 
 NO_HOTWORDS = Hotwords({})
+
+
+def compiled(listed: HotwordList, letters: frozenset[str], letter_bonus: float) -> Hotwords:
+    """Hotwords for a model that writes ``letters``, at ``letter_bonus`` nats a letter for weight 1.
+
+    Accents that it does not write are taken off.
+
+    Raises:
+        InputError: a phrase that it cannot write; the message names it.
+    """
+    weights = listed if isinstance(listed, Mapping) else dict.fromkeys(listed, 1.0)
+    found = {}
+    for phrase, weight in weights.items():
+        text = " ".join(words_of(phrase))
+        if not letters.issuperset(text.replace(" ", "")):
+            text = unaccented(text)
+        strange = sorted({*text} - letters - {" "}) or [letter for letter in phrase if letter.isdigit()]
+        if not text or strange:
+            what = f"the model does not write {' '.join(strange)}" if strange else "it has no letters"
+            raise InputError(f"hotword {phrase!r}: {what}; spell it as it is spoken")
+        if not 0 <= weight <= MOST_WEIGHT:
+            raise InputError(f"hotword {phrase!r} has weight {weight}; it takes 0 to {MOST_WEIGHT:g}")
+        found[text] = weight * letter_bonus
+    return Hotwords(found)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -146,6 +146,6 @@ class NgramModel:
         return place if place < stop and words[place] == word else None
 
 
-def _make_room(memory: dict[object, object] | dict[str, float | None] | dict[Context, Context]) -> None:
+def _make_room(memory: dict[Any, Any]) -> None:
     if len(memory) >= _MEMORY:
         memory.clear()

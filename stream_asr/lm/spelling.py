@@ -18,9 +18,6 @@ from stream_asr.ctc import Labels
 from stream_asr.lm.hotwords import NO_HOTWORDS, Hotwords
 from stream_asr.lm.ngram import START, UNKNOWN, Context, NgramModel
 
-_MEMORY = 100_000
-"""Nodes remembered; then all are forgotten at once, and made again when they are needed."""
-
 
 @dataclass(slots=True, eq=False)
 class Node:
@@ -67,7 +64,7 @@ class Spelling:
         language_model: NgramModel | None = None,
         hotwords: Hotwords = NO_HOTWORDS,
     ) -> None:
-        self._pieces = labels.pieces
+        self._labels = labels
         self._config = config
         self._model = language_model
         self._hotwords = hotwords
@@ -75,10 +72,18 @@ class Spelling:
         context = language_model.after((), START) if language_model is not None else ()
         self.root = self._node(context, "", "")
 
+    def __len__(self) -> int:
+        """The nodes made so far."""
+        return len(self._nodes)
+
+    def fresh(self) -> Spelling:
+        """The same graph with nothing made of it yet."""
+        return Spelling(self._labels, self._config, self._model, self._hotwords)
+
     def edge(self, node: Node, output: int) -> Edge:
         """What comes of writing ``output``, which is not the blank, after the texts of ``node``."""
         if (known := node.edges.get(output)) is None:
-            known = node.edges[output] = self._write(node, self._pieces[output])
+            known = node.edges[output] = self._write(node, self._labels.pieces[output])
         return known
 
     def ending(self, node: Node) -> float:
@@ -115,8 +120,6 @@ class Spelling:
 
     def _node(self, context: Context, phrase: str, letters: str) -> Node:
         if (known := self._nodes.get((context, phrase, letters))) is None:
-            if len(self._nodes) >= _MEMORY:
-                self._nodes.clear()
             spelt = plain(letters)
             kept_phrase = self._hotwords.still(phrase, spelt)
             known = Node(context, kept_phrase, letters, self._pending(kept_phrase, spelt))
@@ -137,6 +140,10 @@ class Spelling:
 
 def plain(letters: str) -> str:
     """A word as language models and hotwords have it, whatever capitals and punctuation the model writes."""
-    return letters if letters.isalpha() and letters.islower() else "".join(
-        letter for letter in letters.lower().replace("’", "'") if letter.isalpha() or letter == "'"
-    ).strip("'")
+    return (
+        letters
+        if letters.isalpha() and letters.islower()
+        else "".join(letter for letter in letters.lower().replace("’", "'") if letter.isalpha() or letter == "'").strip(
+            "'"
+        )
+    )

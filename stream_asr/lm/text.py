@@ -1,4 +1,4 @@
-"""From running text to sentences of words as a recognizer without capitals and digits spells them."""
+"""From running text to words as a recognizer without capitals, digits and punctuation spells them."""
 
 from __future__ import annotations
 
@@ -9,40 +9,64 @@ from collections.abc import Iterator
 _TITLES = {"mr": "mister", "mrs": "missus", "messrs": "messieurs", "dr": "doctor", "st": "saint"}
 _TITLE = re.compile(rf"\b({'|'.join(_TITLES)})\b\.?", re.IGNORECASE)
 _NUMBER = re.compile(r"\d[\d,]*")
-_SENTENCE_END = re.compile(r"[.!?]+[\"')\]]*\s+|\n\s*\n")
+_PARAGRAPH_END = re.compile(r"\n\s*\n")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 
-_SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_SMALL = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
 _SCALES = ((1_000_000_000, "billion"), (1_000_000, "million"), (1_000, "thousand"), (100, "hundred"))
 
 
-def sentences(text: str, *, english: bool = True) -> Iterator[list[str]]:
-    """The sentences of a text, words in lower case without punctuation.
+def paragraphs(text: str, *, english: bool = True) -> Iterator[list[str]]:
+    """The paragraphs of a text, words in lower case without punctuation.
+
+    Not its sentences: a recognizer hears where speakers pause, and that is not where sentences end.
 
     Args:
         english: numbers and titles are spelt out and accents taken off; in other languages accents stay, and
-            a number parts the text like the end of a sentence.
+            a number parts the text like the end of a paragraph.
     """
     text = text.replace("’", "'").replace("\r\n", "\n")
     if english:
-        # A letter followed by its accent is a letter once the accent is dropped.
-        text = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+        text = unaccented(text)
         text = _TITLE.sub(lambda title: _TITLES[title[1].lower()], text)
         text = _NUMBER.sub(lambda number: f" {spelt(number[0])} ", text)
     else:
         text = _NUMBER.sub("\n\n", text)
-    for sentence in _SENTENCE_END.split(text):
-        if words := words_of(sentence):
+    for paragraph in _PARAGRAPH_END.split(text):
+        if words := words_of(paragraph):
             yield words
 
 
 def words_of(text: str) -> list[str]:
     """The words of a text: runs of letters, with apostrophes inside them, in lower case."""
     return _WORD.findall(text.replace("’", "'").lower())
+
+
+def unaccented(text: str) -> str:
+    """The text without accents; letters that are no accented ones stay."""
+    return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
 
 
 def spelt(digits: str) -> str:
