@@ -78,6 +78,8 @@ class Path:
     @classmethod
     def best(cls, log_probs: FloatArray, start_frame: int) -> Path:
         """The best path through ``log_probs``, natural logarithms, float32, shape (frames, vocabulary)."""
+        if not len(log_probs):
+            return cls.empty(start_frame)
         ids = log_probs.argmax(axis=1).astype(np.int32)
         return cls(start_frame, ids, np.exp(log_probs.max(axis=1)))
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from stream_asr.arrays import FloatArray
 from stream_asr.audio.ring_buffer import RingBuffer
 from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
+from stream_asr.decoding import GreedyDecoder
 from stream_asr.events import AudioDropped, Event, Final, Overload, Partial, SpeechStarted
 from stream_asr.jobs import Priority
 from stream_asr.pipeline import Pipeline
@@ -30,7 +31,7 @@ SECOND = 16_000
 
 
 def pipeline(config: RecognizerConfig = CONFIG, **settings_: bool) -> Pipeline:
-    return Pipeline(config, LABELS, FRAME, detector=loud, **settings_)
+    return Pipeline(config, GreedyDecoder(LABELS, FRAME), FRAME, detector=loud, **settings_)
 
 
 def work(made: Pipeline, model: FakeModel, passes: int = 10**9, kept: list[Window] | None = None) -> list[Event]:

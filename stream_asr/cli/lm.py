@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -53,4 +54,7 @@ def build(
     """
     from stream_asr.lm import building
 
-    building.build(texts, output, order=order, cutoffs=cutoffs, words=words or [], english=english, about=about)
+    model = building.build(texts, output, order=order, cutoffs=cutoffs, words=words or [], english=english, about=about)
+    grams = ", ".join(f"{len(level.words):,} of {length}" for length, level in enumerate(model.levels[1:], 2))
+    size_mb = output.stat().st_size / 1e6
+    print(f"{output}: {len(model.vocabulary):,} words; n-grams: {grams or 'none'}; {size_mb:.1f} MB", file=sys.stderr)

@@ -8,6 +8,7 @@ from pathlib import Path
 from stream_asr.errors import InputError
 from stream_asr.lm.estimate import estimate
 from stream_asr.lm.files import save
+from stream_asr.lm.ngram import NgramModel
 from stream_asr.lm.text import paragraphs, words_of
 
 
@@ -20,8 +21,8 @@ def build(
     words: Sequence[Path],
     english: bool,
     about: str = "",
-) -> None:
-    """Write the model of some texts; says on stderr what it holds.
+) -> NgramModel:
+    """Make a model of some texts and write it.
 
     Args:
         texts: files, and folders of ``*.txt``.
@@ -49,8 +50,7 @@ def build(
             part.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror or error}") from error
-    ", ".join(f"{len(level.words):,} of {length}" for length, level in enumerate(model.levels[1:], 2))
-    output.stat().st_size / 1e6
+    return model
 
 
 def _files(texts: Iterable[Path]) -> Iterator[Path]:
