@@ -164,7 +164,7 @@ class BeamConfig:
     preview_width: int = 8
     """The same in previews, whose text is thrown away soon."""
 
-    settle_ms: int = 1000
+    settle_ms: int = 500
     """A word that ended this long before the frames that are kept is no longer open to question."""
 
     def __post_init__(self) -> None:

@@ -51,10 +51,13 @@ class Hotwords:
 
     def pending(self, phrase: str, letters: str) -> float:
         """What an unfinished phrase was paid so far, beyond those that were finished on its way."""
-        return max(0.0, self._begun.get(phrase + letters, 0.0) - self._finished(phrase))
+        begun = self._begun.get(phrase + letters, 0.0)
+        return max(0.0, begun - self._finished(phrase)) if phrase else begun
 
     def said(self, phrase: str, word: str) -> tuple[str, float]:
         """After a whole word: the phrase that may go on, and what is paid for good."""
+        if not self._whole:
+            return "", 0.0
         text = phrase + word
         paid = max(0.0, self._whole[text] - self._finished(phrase)) if text in self._whole else 0.0
         words = text.split(" ")

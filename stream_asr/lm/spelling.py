@@ -91,6 +91,9 @@ class Spelling:
         return self._close(node)[1] if node.letters else 0.0
 
     def _write(self, node: Node, piece: str) -> Edge:
+        if " " not in piece:
+            longer = self._node(node.context, node.phrase, node.letters + piece)
+            return Edge(longer, longer.pending - node.pending, ())
         gain, words = 0.0, []
         head, *further = piece.split(" ")
         for starts_word, part in ((False, head), *((True, part) for part in further)):
