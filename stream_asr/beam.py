@@ -183,7 +183,7 @@ def _grown(score: float, node: Node, output: int, offer: _Offer, frame: int, log
     said, first, stop = beam.said, beam.first_frame, beam.stop_frame
     peaks, peak, outputs = beam.peaks, beam.peak, beam.outputs
     if edge is None:
-        if sounding > blank:
+        if sounding > blank and node.letters:
             stop, peak = frame + 1, max(peak, min(1.0, exp(log_prob)))
     else:
         for word in edge.words:
@@ -239,9 +239,13 @@ class BeamDecoding:
         if beam.node.letters:
             confidence = (beam.peaks + beam.peak) / beam.outputs
             said = extended(said, beam.node.letters, beam.first_frame, beam.stop_frame, confidence)
-        frame_s = self.decoder.frame_samples / SAMPLE_RATE
-        words = (
-            Word(word.word, word.first_frame * frame_s, word.stop_frame * frame_s, word.confidence)
-            for word in in_order(said)
+        return Hypothesis(tuple(map(self._timed, in_order(said))), complete)
+
+    def _timed(self, said: Said) -> Word:
+        samples = self.decoder.frame_samples
+        return Word(
+            said.word,
+            said.first_frame * samples / SAMPLE_RATE,
+            said.stop_frame * samples / SAMPLE_RATE,
+            said.confidence,
         )
-        return Hypothesis(tuple(words), complete)

@@ -91,6 +91,7 @@ class Recognizer:
         self.model = model
         self.config = config or RecognizerConfig()
         self._detector = detector
+        self.lm = lm
         self.decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, lm, hotwords)
         try:
             WindowGeometry.of(self.config.windows, model.frame_samples, model.longest_samples)

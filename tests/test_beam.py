@@ -138,10 +138,10 @@ def test_what_was_heard_before_changes_nothing(utterances: list[FloatArray]) -> 
 
 
 def test_the_graph_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beam_module, "_REMEMBERED", 50)
+    monkeypatch.setattr(beam_module, "_REMEMBERED", 20)
     decoder = BeamDecoder(LABELS, FRAME, Spelling(LABELS, CONFIG, MODEL), CONFIG)
     first = decoder.start(0).keep(frames("the dog sat on the mat and all that there is"), 132)
-    assert len(first.spelling) > 50
+    assert len(first.spelling) > 20
     assert len(decoder.start(0).spelling) < 5
     assert first.finish().text == "the dog sat on the mat and all that there is", "who is at it still has it"
 
@@ -169,11 +169,15 @@ def test_hotwords_with_and_without_a_language_model() -> None:
 
 
 def test_a_question_that_stays_open_is_decided() -> None:
-    """Nothing says whether it was "fat" or "mat": the words after it need not wait."""
-    log_probs = frames("mat sat on the dog on the cat", {0: ("f", 0.499)})
-    waits = BeamConfig(width=16, preview_width=6, settle_ms=60_000)
-    assert BeamDecoder(LABELS, FRAME, Spelling(LABELS, waits), waits).start(0).keep(log_probs, 87).stable == ""
-    assert BY_EAR.start(0).keep(log_probs, len(log_probs)).stable.startswith("mat sat on the dog")
+    """Nothing says whether it is the dog that sits or the cat; the words after it need not wait for ever."""
+    log_probs = frames("the cat sat", {4: ("d", 0.5), 5: ("o", 0.5), 6: ("g", 0.5)})
+
+    def stable(settle_ms: int) -> str:
+        config = replace(CONFIG, settle_ms=settle_ms)
+        return make_decoder(LABELS, FRAME, config, MODEL).start(0).keep(log_probs, len(log_probs)).stable
+
+    assert stable(60_000) == "the"
+    assert stable(100) in ("the cat", "the dog")
 
 
 def test_frames_that_a_model_leaves_out_are_blank() -> None:
@@ -183,16 +187,14 @@ def test_frames_that_a_model_leaves_out_are_blank() -> None:
 
 
 def test_word_pieces_capitals_and_punctuation() -> None:
-    labels = Labels(("", " The", " ca", "t", "d", "."), blank=0)
+    labels = Labels(("", " The", " ca", "t", "d", ".", *"mnogs"), blank=0)
     decoder = make_decoder(labels, FRAME, replace(CONFIG, lm_weight=1.0), MODEL)
-    probabilities = np.full((6, 6), 1e-3, dtype=np.float32)
+    probabilities = np.full((6, len(labels.pieces)), 1e-3, dtype=np.float32)
     for frame, output in enumerate((1, 0, 2, 3, 0, 5)):
         probabilities[frame, output] = 0.9
     probabilities[3, [3, 4]] = 0.4, 0.55
     assert heard(GreedyDecoder(labels, FRAME), np.log(probabilities)) == "The cad."
-    decoding = decoder.start(0).keep(np.log(probabilities), 6)
-    assert decoding.finish().text == "The cat.", "known words are known however they are written"
-    assert decoding.stable == "The"
+    assert heard(decoder, np.log(probabilities)) == "The cat.", "known words are known however they are written"
 
 
 def test_models_that_words_cannot_help() -> None:

@@ -26,10 +26,10 @@ LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz'")
 
 def test_text_becomes_words_as_they_are_spoken() -> None:
     text = "“Well,” said Mr. O’Neill--the ‘old’ man, _really_;\nin 1945 I paid 1,500 pounds (or 21).\n\nCafé, naïve!"
-    assert list(paragraphs(text)) == [
+    assert [" ".join(words) for words in paragraphs(text)] == [
         "well said mister o'neill the old man really in nineteen forty five i paid one thousand five hundred pounds "
-        "or twenty one".replace("pounds or", "pounds or").split(),
-        ["cafe", "naive"],
+        "or twenty one",
+        "cafe naive",
     ]
     assert list(paragraphs("Café à 3 Euro", english=False)) == [["café", "à"], ["euro"]]
 
@@ -65,7 +65,7 @@ some_text = st.lists(st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=1
 @settings(max_examples=60)
 @given(some_text, st.integers(1, 4), st.integers(1, 3))
 def test_what_may_follow_adds_up_to_one(text: list[list[str]], order: int, last_cutoff: int) -> None:
-    model = estimate(text, order=order, cutoffs=[1] * (order - 1) + [last_cutoff])
+    model = estimate(text, order=order, cutoffs=[1] * (order - 1) + [last_cutoff if order > 1 else 1])
     everything = [UNKNOWN, END, *range(SPECIAL, SPECIAL + len(model.vocabulary))]
     for paragraph in text:
         context = model.after((), START)
@@ -81,7 +81,8 @@ def test_what_was_seen_is_likelier_than_what_was_not() -> None:
     on = model.id("on")
     after_sat = model.after((), model.id("sat"))
     assert model.score(after_sat, on) > model.score(after_sat, model.id("dog")) > -12
-    assert model.score((), model.id("the")) > model.score((), model.id("mat")) > model.score((), UNKNOWN)
+    alone = estimate(TEXT, order=1)
+    assert alone.score((), alone.id("the")) > alone.score((), alone.id("mat")) > alone.score((), UNKNOWN)
     assert model.after(model.after((), on), model.id("the")) == (on, model.id("the"))
     assert model.after((), UNKNOWN) == (), "an unknown word tells nothing about the next"
 

@@ -38,7 +38,7 @@ def load(path: str | Path) -> NgramModel:
         InputError: the file is not there, or is no language model of ours; the message says what would be.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             header = json.loads(archive["header"].tobytes())
             if header["format"] != _FORMAT:
                 raise ValueError(f"its format is {header['format']!r}, not {_FORMAT!r}")

@@ -61,7 +61,8 @@ def paragraphs(text: str, *, english: bool = True) -> Iterator[list[str]]:
 
 def words_of(text: str) -> list[str]:
     """The words of a text: runs of letters, with apostrophes inside them, in lower case."""
-    return _WORD.findall(text.replace("’", "'").lower())
+    found = _WORD.findall(text.replace("’", "'").lower())
+    return [word for word in found if word.replace("'", "").isalpha()]  # "½" is neither letter nor digit
 
 
 def unaccented(text: str) -> str:
