@@ -433,3 +433,38 @@ def test_the_demo_in_a_terminal() -> None:
     assert "word emission latency" in text
     assert "the same text" in text
     assert "NOT the same text" not in text
+
+
+def test_a_language_model_of_ones_own_and_hotwords(run: Run, tmp_path: Path, demo_path: Path) -> None:
+    text, model, names = tmp_path / "text.txt", tmp_path / "my.lm", tmp_path / "names.txt"
+    text.write_text("Good morning and welcome to the show. This is a small demonstration of live captions.\n")
+    result = run("lm", "build", text, "--output", model)
+    assert (result.status, result.out) == (0, "")
+    assert ": 15 words;" in result.err
+    names.write_text("wellcome : 9\n")
+
+    def said(*options: object) -> str:
+        result = run("transcribe", demo_path, *options, model=False)
+        assert result.status == 0, result.err
+        return result.out.splitlines()[0]
+
+    assert said("--lm", model) == "good morning and welcome to the show"
+    assert said("--hotwords", names) == "good morning and wellcome to the show"
+    assert said("--hotwords", names, "--no-lm") == "good morning and wellcome to the show"
+    assert "welcome" not in said("--no-lm"), "it spells by ear"
+
+
+def test_words_that_cannot_be_used(run: Run, tmp_path: Path, demo_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("R2D2\n")
+    for options, message in (
+        (("--lm", tmp_path / "none.lm"), "there is no language model"),
+        (("--lm", demo_path), "no language model that `stream-asr lm build` wrote"),
+        (("--lm", "x.lm", "--no-lm"), "exclude each other"),
+        (("--hotwords", tmp_path / "nobody.txt"), "cannot read the hotwords"),
+        (("--hotwords", names), "spell it as it is spoken"),
+    ):
+        result = run("transcribe", demo_path, *options, model=False)
+        assert (result.status, result.out) == (2, "")
+        assert message in result.err
+    assert run("lm", "build", tmp_path / "no.txt", "--output", tmp_path / "my.lm").status == 2
