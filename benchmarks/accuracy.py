@@ -1,6 +1,7 @@
 """Word error rate of the live path, of file transcription and of whole-utterance passes by the same model.
 
     python benchmarks/accuracy.py --data FOLDER [--model M] [--json out/accuracy.json]
+    python benchmarks/accuracy.py --data FOLDER --no-lm                 greedy, or another --lm
     python benchmarks/accuracy.py --data FOLDER --contexts "4 1.6 0.8, 2 1.6 0.8"
 
 WER is micro-averaged over upper-case A to Z and the apostrophe, everything else being a space. The streaming
@@ -29,8 +30,7 @@ from rich.table import Table
 from stream_asr import EngineConfig, Final, Recognizer, RecognizerConfig, WindowConfig
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
-from stream_asr.ctc import Path as FramePath
-from stream_asr.ctc import decode
+from stream_asr.lm.files import read_hotwords
 
 _CHUNK_S = (0.01, 0.3)
 """Range of the random block lengths that the live path is fed with."""
@@ -62,8 +62,8 @@ def whole(recognizer: Recognizer, samples: FloatArray) -> str:
     longest = (model.longest_samples or len(samples)) // model.frame_samples * model.frame_samples
     pieces = [samples[at : at + longest] for at in range(0, len(samples), longest)]
     padded = [np.pad(piece, (0, -len(piece) % model.frame_samples)) for piece in pieces]
-    paths = (FramePath.best(model.log_probs([piece])[0], 0) for piece in padded)
-    return " ".join(decode(path, model.labels, model.frame_samples).text for path in paths)
+    outputs = (model.log_probs([piece])[0] for piece in padded)
+    return " ".join(recognizer.decoder.start(0).keep(frames, len(frames)).finish().text for frames in outputs)
 
 
 def live(recognizer: Recognizer, samples: FloatArray, rng: np.random.Generator) -> str:
@@ -98,6 +98,10 @@ def main() -> None:
     parser.add_argument("--model", help="hub name or folder (the embedded model)")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--precision", default="auto")
+    words = parser.add_mutually_exclusive_group()
+    words.add_argument("--lm", default="auto", help="language model (the bundled one for the embedded model)")
+    words.add_argument("--no-lm", dest="lm", action="store_const", const=None, help="without one")
+    parser.add_argument("--hotwords", type=Path, help="file of words and phrases to listen for")
     parser.add_argument(
         "--contexts", default="", help='seconds of left context, commit and right context: "4 1.6 0.8, ..."'
     )
@@ -108,8 +112,11 @@ def main() -> None:
     audio = [utterance.samples() for utterance in utterances]
     references = [utterance.text for utterance in utterances]
     audio_s = sum(map(len, audio)) / SAMPLE_RATE
-    base = Recognizer.from_pretrained(arguments.model, threads=arguments.threads, precision=arguments.precision)
-    model = base.model
+    hotwords = read_hotwords(arguments.hotwords) if arguments.hotwords else {}
+    base = Recognizer.from_pretrained(
+        arguments.model, threads=arguments.threads, precision=arguments.precision, lm=arguments.lm
+    )
+    model, lm = base.model, base.lm
     base.close()
 
     def measured(recognizer: Recognizer, path: str) -> tuple[Score, list[str]]:
@@ -131,17 +138,20 @@ def main() -> None:
                 windows=WindowConfig(left_context_ms=left_ms, commit_ms=commit_ms, right_context_ms=right_ms),
                 engine=EngineConfig(overload_lag_ms=commit_ms + right_ms + 2000, buffer_ms=60_000),
             )
-            with Recognizer(model, config) as recognizer:
+            with Recognizer(model, config, lm=lm, hotwords=hotwords) as recognizer:
                 scores[f"transcribe {setting.strip()}"], _ = measured(recognizer, "transcribe")
     else:
-        with Recognizer(model) as recognizer:
+        with Recognizer(model, lm=lm, hotwords=hotwords) as recognizer:
             scores["whole utterance"], _ = measured(recognizer, "whole utterance")
             scores["transcribe"], written = measured(recognizer, "transcribe")
             scores["live"], heard = measured(recognizer, "live")
             identical = sum(a == b for a, b in zip(written, heard, strict=True))
 
     words = next(iter(scores.values())).words
-    table = Table(title=f"{model.name}: {len(utterances)} recordings, {audio_s / 3600:.2f} h, {words} words")
+    words_by = "greedy" if lm is None else f"language model {arguments.lm}"
+    table = Table(
+        title=f"{model.name}, {words_by}: {len(utterances)} recordings, {audio_s / 3600:.2f} h, {words} words"
+    )
     for column in ("", "WER", "S", "I", "D", "RTF"):
         table.add_column(column, justify="right")
     for name, result in scores.items():
@@ -157,6 +167,7 @@ def main() -> None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         report = {
             "model": model.name,
+            "lm": None if lm is None else arguments.lm,
             "data": str(arguments.data),
             "recordings": len(utterances),
             "audio_s": audio_s,

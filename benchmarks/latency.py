@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--model", help="hub name or folder (the embedded model)")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--no-lm", action="store_true", help="without a language model")
     parser.add_argument("--seed", type=int, default=1, help="of order and pauses (%(default)s)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
@@ -124,7 +125,10 @@ def main() -> None:
     seconds = len(audio) / SAMPLE_RATE
     results = [StreamRun() for _ in range(arguments.streams)]
     with Recognizer.from_pretrained(
-        arguments.model, threads=arguments.threads, precision=arguments.precision
+        arguments.model,
+        threads=arguments.threads,
+        precision=arguments.precision,
+        lm=None if arguments.no_lm else "auto",
     ) as recognizer:
         name = recognizer.model.name
         cpu_start = time.process_time()

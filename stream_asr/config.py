@@ -143,6 +143,38 @@ class EngineConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BeamConfig:
+    """How a language model and hotwords have their say; ``benchmarks/tune_lm.py`` finds the weights for a model."""
+
+    lm_weight: float = 0.75
+    """Weight of the language model's log-probabilities against the acoustic model's."""
+
+    word_bonus: float = 1.0
+    """Nats for each word: a language model alone would have as few as possible."""
+
+    unknown_penalty: float = 8.0
+    """Nats that a word must make up for, besides, that is in no vocabulary."""
+
+    hotword_bonus: float = 1.0
+    """Nats for each letter of a hotword whose weight is 1."""
+
+    width: int = 32
+    """Texts followed at once."""
+
+    preview_width: int = 8
+    """The same in previews, whose text is thrown away soon."""
+
+    settle_ms: int = 500
+    """A word that ended this long before the frames that are kept is no longer open to question."""
+
+    def __post_init__(self) -> None:
+        _require(self.lm_weight >= 0, f"lm_weight is {self.lm_weight}; it cannot be negative")
+        _require(self.unknown_penalty >= 0, f"unknown_penalty is {self.unknown_penalty}; it cannot be negative")
+        _require(1 <= self.preview_width <= self.width, "preview_width must be at least 1 and at most width")
+        _require(self.settle_ms >= 0, f"settle_ms is {self.settle_ms}; it cannot be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecognizerConfig:
     """All of the above.
 
@@ -152,6 +184,7 @@ class RecognizerConfig:
 
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     windows: WindowConfig = field(default_factory=WindowConfig)
+    beam: BeamConfig = field(default_factory=BeamConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:

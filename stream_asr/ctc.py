@@ -24,10 +24,39 @@ class Labels:
         pieces: text of each output id. A space begins a new word ("|" of wav2vec 2.0 is " ", "▁the" of a
             SentencePiece is " the"); special tokens are empty.
         blank: the id of the CTC blank.
+        capitals: the model itself has no small letters; the pieces have them in place of its capitals.
     """
 
     pieces: tuple[str, ...]
     blank: int
+    capitals: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frames:
+    """What a model said of a run of frames.
+
+    Attributes:
+        start_frame: place of the first of them on the stream's absolute grid.
+        log_probs: natural logarithms, float32, shape (frames, vocabulary).
+    """
+
+    start_frame: int
+    log_probs: FloatArray
+
+    @classmethod
+    def empty(cls, start_frame: int) -> Frames:
+        return cls(start_frame, np.zeros((0, 0), dtype=np.float32))
+
+    def between(self, start: int, stop: int) -> Frames:
+        """The part of it that lies in [start, stop) of the absolute grid."""
+        first = max(start, self.start_frame)
+        return Frames(first, self.log_probs[first - self.start_frame : max(first, stop) - self.start_frame])
+
+    def since(self, start: int) -> Frames:
+        """The part of it from ``start`` on, as a copy: a slice would keep a whole batch of windows alive."""
+        part = self.between(start, self.start_frame + len(self.log_probs))
+        return Frames(part.start_frame, part.log_probs.copy())
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +80,14 @@ class Path:
     @classmethod
     def best(cls, log_probs: FloatArray, start_frame: int) -> Path:
         """The best path through ``log_probs``, natural logarithms, float32, shape (frames, vocabulary)."""
+        if not len(log_probs):
+            return cls.empty(start_frame)
         ids = log_probs.argmax(axis=1).astype(np.int32)
         return cls(start_frame, ids, np.exp(log_probs.max(axis=1)))
 
     @classmethod
     def empty(cls, start_frame: int) -> Path:
         return cls(start_frame, np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
-
-    def frames(self, start: int, stop: int) -> Path:
-        """The part of it that lies in [start, stop) of the absolute grid."""
-        first = min(max(start, self.start_frame), self.stop_frame)
-        part = slice(first - self.start_frame, max(first, min(stop, self.stop_frame)) - self.start_frame)
-        return Path(first, self.ids[part], self.probabilities[part])
 
     def padded(self, stop_frame: int, blank: int) -> Path:
         """The same path with blanks up to ``stop_frame``, if it does not reach that far."""

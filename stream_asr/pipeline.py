@@ -14,7 +14,7 @@ from stream_asr.arrays import FloatArray
 from stream_asr.audio.ring_buffer import RingBuffer
 from stream_asr.captions import Caption
 from stream_asr.config import RecognizerConfig, ms_to_samples, samples_to_ms, samples_to_s
-from stream_asr.ctc import Labels
+from stream_asr.decoding import Decoder
 from stream_asr.events import AudioDropped, Event, Overload, SpeechStarted
 from stream_asr.jobs import Job, Utterance
 from stream_asr.ledger import Counts, Ledger
@@ -37,7 +37,8 @@ class Pipeline:
 
     Args:
         config: of the recognizer.
-        labels, frame_samples: of the model.
+        decoder: makes words of the model's frames.
+        frame_samples: of the model.
         longest_samples: the longest window that the model takes, or None.
         live: make previews and partials, and report `Overload`; the transcription of a file needs none of them.
         detector: for the segmenter; webrtcvad unless given.
@@ -46,7 +47,7 @@ class Pipeline:
     def __init__(
         self,
         config: RecognizerConfig,
-        labels: Labels,
+        decoder: Decoder,
         frame_samples: int,
         *,
         longest_samples: int | None = None,
@@ -55,7 +56,7 @@ class Pipeline:
     ) -> None:
         self.buffer = RingBuffer(ms_to_samples(config.engine.buffer_ms))
         self._config = config.engine
-        self._labels = labels
+        self._decoder = decoder
         self._frame_samples = frame_samples
         self._hold_back = ms_to_samples(config.windows.hold_back_ms)
         self._hush = self._hold_back + ms_to_samples(_HUSH_MS)
@@ -226,7 +227,7 @@ class Pipeline:
 
     def _begin(self, boundary: UtteranceStart) -> None:
         start = boundary.position
-        caption = Caption(self._started, start, self._labels, self._frame_samples, self._hold_back)
+        caption = Caption(self._started, start, self._decoder, self._frame_samples, self._hold_back)
         self._open.append(Utterance(start, WindowPlan(self._geometry, start), caption))
         self._started += 1
         self._previewed = max(start, boundary.decided_at - self._geometry.preview_interval)

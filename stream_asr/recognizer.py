@@ -12,12 +12,20 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_asr.acoustic.base import AcousticModel
+from stream_asr.acoustic.catalog import EMBEDDED, EMBEDDED_LM
 from stream_asr.audio.files import BLOCK_S, AudioFile
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
+from stream_asr.casing import CasedDecoder, Casing, casing_of
 from stream_asr.config import SAMPLE_RATE, RecognizerConfig
+from stream_asr.decoding import Decoder
 from stream_asr.engine import Engine, EngineStats
 from stream_asr.errors import InputError
 from stream_asr.events import Event, Final, Word
+from stream_asr.lm.decoder import make_decoder
+from stream_asr.lm.files import load as load_lm
+from stream_asr.lm.files import read_hotwords
+from stream_asr.lm.hotwords import HotwordList
+from stream_asr.lm.ngram import NgramModel
 from stream_asr.pipeline import Pipeline
 from stream_asr.segmenter import VoiceDetector
 from stream_asr.session import Session
@@ -66,9 +74,12 @@ class Recognizer:
         model: what `stream_asr.acoustic.load_model` returns, or anything that acts like it.
         config: durations, thresholds and limits.
         detector: makes a voice detector for each stream; webrtcvad unless given.
+        lm: a language model that helps to find the words; without it and hotwords they are spelt by ear alone.
+        hotwords: words and phrases to listen for.
+        casing: how words are written; None for as the model and the language model have them.
 
     Raises:
-        InputError: the windows are longer than the model takes.
+        InputError: the windows are longer than the model takes, or it cannot write the words.
     """
 
     def __init__(
@@ -77,10 +88,16 @@ class Recognizer:
         config: RecognizerConfig | None = None,
         *,
         detector: Callable[[], VoiceDetector] | None = None,
+        lm: NgramModel | None = None,
+        hotwords: HotwordList = (),
+        casing: Casing | None = None,
     ) -> None:
         self.model = model
         self.config = config or RecognizerConfig()
         self._detector = detector
+        self.lm = lm
+        decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, lm, hotwords)
+        self.decoder: Decoder = CasedDecoder(decoder, casing) if casing is not None else decoder
         try:
             WindowGeometry.of(self.config.windows, model.frame_samples, model.longest_samples)
         except ValueError as error:
@@ -96,6 +113,9 @@ class Recognizer:
         device: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
+        lm: str | Path | None = "auto",
+        hotwords: str | Path | HotwordList = (),
+        raw: bool = False,
         config: RecognizerConfig | None = None,
     ) -> Recognizer:
         """Load a CTC model by hub name or from a local folder; without a name, the embedded English one.
@@ -104,14 +124,26 @@ class Recognizer:
             device: auto, cpu, cuda or mps.
             precision: auto, float32, float16 or int8.
             threads: of the processor, for PyTorch in this whole process; its own choice unless given.
+            lm: file of a language model (`stream-asr lm build` makes them), None for none; "auto" is the
+                bundled English one for the embedded model, and none for others.
+            hotwords: words and phrases to listen for, with a weight each (1.0 is usual) if it is a mapping; or
+                the file that has them, one a line, a weight after a colon.
+            raw: write as the model does; otherwise the words of models with one case only get sentence case.
 
         Raises:
             ModelError: it cannot be found, fetched or used; the message says what would work.
             DeviceError: the device is not there.
+            InputError: the language model or the hotwords cannot be read, or do not suit the model.
         """
+        # The small files first: a wrong name should not cost the seconds that loading the model takes.
+        listed = read_hotwords(hotwords) if isinstance(hotwords, str | Path) else hotwords
+        if lm == "auto":
+            lm = EMBEDDED_LM if model in (None, EMBEDDED) else None
+        language_model = load_lm(lm) if lm is not None else None
         from stream_asr.acoustic.loading import load_model
 
-        return cls(load_model(model, device=device, precision=precision, threads=threads), config)
+        loaded = load_model(model, device=device, precision=precision, threads=threads)
+        return cls(loaded, config, lm=language_model, hotwords=listed, casing=casing_of(loaded.labels, raw=raw))
 
     def stream(
         self, sample_rate: int = SAMPLE_RATE, *, channels: int = 1, encoding: str = "pcm_s16le", live: bool = True
@@ -131,7 +163,7 @@ class Recognizer:
         converter = AudioConverter(sample_rate, channels, encoding)
         pipeline = Pipeline(
             self.config,
-            self.model.labels,
+            self.decoder,
             self.model.frame_samples,
             longest_samples=self.model.longest_samples,
             live=live,

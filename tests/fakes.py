@@ -50,7 +50,12 @@ def loud(frame: bytes) -> bool:
 
 
 class FakeModel:
-    """See the module. ``before`` is called with the windows of each batch, and may advance a clock or raise."""
+    """See the module.
+
+    Args:
+        before: is called with the windows of each batch, and may advance a clock or raise.
+        doubtful: every letter might as well be the next one of the alphabet.
+    """
 
     name = "fake"
     frame_samples = FRAME
@@ -64,11 +69,13 @@ class FakeModel:
         context_frames: int = 5,
         pads: bool = False,
         batches_kept_windows: bool = True,
+        doubtful: bool = False,
     ) -> None:
         self.batches: list[list[int]] = []
         self.pads, self.batches_kept_windows = pads, batches_kept_windows
         self._before = before
         self._context = context_frames
+        self._doubtful = doubtful
 
     def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
         assert self.pads or len({len(window) for window in windows}) == 1
@@ -86,5 +93,8 @@ class FakeModel:
         edge[self._context : max(self._context, len(ids) - self._context)] = False
         ids[edge & (ids > 1)] = len(_PIECES) - 1
         log_probs = np.full((len(ids), len(_PIECES)), -10.0, dtype=np.float32)
-        log_probs[np.arange(len(ids)), ids] = -0.1
+        if self._doubtful:
+            letters = np.flatnonzero((ids > 1) & (ids < len(_PIECES) - 1))
+            log_probs[letters, (ids[letters] - 1) % 26 + 2] = -0.9
+        log_probs[np.arange(len(ids)), ids] = -0.6 if self._doubtful else -0.1
         return log_probs

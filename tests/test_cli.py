@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ import soundfile
 from stream_asr import Recognizer, RecognizerConfig
 from stream_asr.arrays import FloatArray
 from stream_asr.cli.main import main
+from stream_asr.lm.files import load
 
 
 @dataclass
@@ -36,12 +38,12 @@ Run = Callable[..., Result]
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], recognizer: Recognizer) -> Run:
     """Runs a command with the embedded model that is loaded already."""
 
-    def load(name: str | None, config: RecognizerConfig, **_: object) -> Recognizer:
+    def loaded(name: str | None, config: RecognizerConfig, **_: object) -> Recognizer:
         return Recognizer(recognizer.model, config)
 
     def run(*arguments: object, stdin: bytes = b"", model: bool = True) -> Result:
         if model:
-            monkeypatch.setattr(Recognizer, "from_pretrained", load)
+            monkeypatch.setattr(Recognizer, "from_pretrained", loaded)
         monkeypatch.setattr(sys, "argv", ["stream-asr", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin))))  # type: ignore[type-var]
         capfd.readouterr()
@@ -433,3 +435,42 @@ def test_the_demo_in_a_terminal() -> None:
     assert "word emission latency" in text
     assert "the same text" in text
     assert "NOT the same text" not in text
+
+
+def test_a_language_model_of_ones_own_and_hotwords(
+    run: Run, tmp_path: Path, demo_path: Path, recognizer: Recognizer
+) -> None:
+    text, model, names = tmp_path / "text.txt", tmp_path / "my.lm", tmp_path / "names.txt"
+    text.write_text("Good morning and welcome to the show. This is a small demonstration of live captions.\n")
+    result = run("lm", "build", text, "--output", model, model=False)
+    assert (result.status, result.out) == (0, "")
+    assert ": 15 words;" in result.err
+    names.write_text("demonstration : 3\n")
+
+    def said(*options: object) -> list[str]:
+        result = run("transcribe", demo_path, *options, model=False)
+        assert result.status == 0, result.err
+        return result.out.splitlines()
+
+    def heard(**words: Any) -> list[str]:
+        with Recognizer(recognizer.model, **words) as made:
+            return [final.text for final in made.transcribe(demo_path).utterances]
+
+    assert said("--lm", model) == heard(lm=load(model)) != said("--no-lm") == heard()
+    assert said("--hotwords", names, "--no-lm") == heard(hotwords={"demonstration": 3.0})
+
+
+def test_words_that_cannot_be_used(run: Run, tmp_path: Path, demo_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("R2D2\n")
+    for options, message in (
+        (("--lm", tmp_path / "none.lm"), "there is no language model"),
+        (("--lm", demo_path), "no language model that `stream-asr lm build` wrote"),
+        (("--lm", "x.lm", "--no-lm"), "exclude each other"),
+        (("--hotwords", tmp_path / "nobody.txt"), "cannot read the hotwords"),
+        (("--hotwords", names), "spell it as it is spoken"),
+    ):
+        result = run("transcribe", demo_path, *options, model=False)
+        assert (result.status, result.out) == (2, "")
+        assert message in result.err
+    assert run("lm", "build", tmp_path / "no.txt", "--output", tmp_path / "my.lm").status == 2

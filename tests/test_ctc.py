@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_asr.ctc import Labels, Path, decode
+from stream_asr.ctc import Frames, Labels, Path, decode
 
 LABELS = Labels(("", " ", "a", "b", " c", "d e"), blank=0)
 FRAME = 320
@@ -71,11 +71,15 @@ def test_best_path_takes_the_likeliest_of_each_frame() -> None:
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 20), st.integers(0, 30))
 def test_frames_are_cut_on_the_absolute_grid(start: int, length: int, first: int, stop: int) -> None:
-    part = path(list(range(length)), start).frames(first, stop)
-    expected = [frame - start for frame in range(max(first, start), min(stop, start + length))]
-    assert part.ids.tolist() == expected
+    frames = Frames(start, np.arange(start, start + length, dtype=np.float32).reshape(-1, 1))
+    part = frames.between(first, stop)
+    expected = [frame for frame in range(start, start + length) if first <= frame < stop]
+    assert part.log_probs[:, 0].tolist() == expected
     if expected:
-        assert part.start_frame == max(first, start)
+        assert part.start_frame == expected[0]
+    rest = frames.since(first)
+    assert rest.log_probs[:, 0].tolist() == [frame for frame in range(start, start + length) if frame >= first]
+    assert not np.shares_memory(rest.log_probs, frames.log_probs), "or a whole batch of windows stays in memory"
 
 
 def test_padding_fills_a_short_path_with_blanks() -> None:

@@ -8,6 +8,7 @@ from fakes import FRAME, LABELS, FakeModel, conversation, loud, silence, sound
 
 from stream_asr.arrays import FloatArray
 from stream_asr.config import EngineConfig, RecognizerConfig, WindowConfig
+from stream_asr.decoding import GreedyDecoder
 from stream_asr.engine import Engine
 from stream_asr.errors import StreamASRError
 from stream_asr.events import Event, Final
@@ -21,7 +22,7 @@ CONFIG = RecognizerConfig(
 
 
 def session(engine: Engine, audio: FloatArray | None = None, *, unread: int = 1000, ended: bool = False) -> Session:
-    made = Session(Pipeline(CONFIG, LABELS, FRAME, detector=loud), unread)
+    made = Session(Pipeline(CONFIG, GreedyDecoder(LABELS, FRAME), FRAME, detector=loud), unread)
     if audio is not None:
         made.pipeline.buffer.write(audio)
     if ended:

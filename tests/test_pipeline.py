@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 
 from stream_asr.arrays import FloatArray
 from stream_asr.audio.ring_buffer import RingBuffer
-from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
+from stream_asr.config import BeamConfig, EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
+from stream_asr.decoding import Decoder, GreedyDecoder
 from stream_asr.events import AudioDropped, Event, Final, Overload, Partial, SpeechStarted
 from stream_asr.jobs import Priority
+from stream_asr.lm.decoder import make_decoder
+from stream_asr.lm.estimate import estimate
 from stream_asr.pipeline import Pipeline
 from stream_asr.windows import Window
 
@@ -29,8 +32,20 @@ CONFIG = RecognizerConfig(
 SECOND = 16_000
 
 
-def pipeline(config: RecognizerConfig = CONFIG, **settings_: bool) -> Pipeline:
-    return Pipeline(config, LABELS, FRAME, detector=loud, **settings_)
+GREEDY = GreedyDecoder(LABELS, FRAME)
+BEAM = make_decoder(
+    LABELS,
+    FRAME,
+    BeamConfig(width=12, preview_width=4, settle_ms=300),
+    estimate([["a", "b", "ab", "hello", "world", "a", "bad", "cab"]] * 3, order=3),
+    ["ivy league", "zoo"],
+)
+DECODERS = {"greedy": (GREEDY, False), "beam": (BEAM, True)}
+"""With what they decode, and whether the model leaves them in doubt."""
+
+
+def pipeline(config: RecognizerConfig = CONFIG, decoder: Decoder = GREEDY, **settings_: bool) -> Pipeline:
+    return Pipeline(config, decoder, FRAME, detector=loud, **settings_)
 
 
 def work(made: Pipeline, model: FakeModel, passes: int = 10**9, kept: list[Window] | None = None) -> list[Event]:
@@ -53,9 +68,10 @@ def work(made: Pipeline, model: FakeModel, passes: int = 10**9, kept: list[Windo
     return events + made.take_events()
 
 
-def transcript(audio: FloatArray, kept: list[Window] | None = None) -> list[Final]:
+def transcript(audio: FloatArray, kept: list[Window] | None = None, decoding: str = "greedy") -> list[Final]:
     """What there is to hear, with no partials and all the time in the world."""
-    made, model, events = pipeline(live=False), FakeModel(), []
+    decoder, doubtful = DECODERS[decoding]
+    made, model, events = pipeline(decoder=decoder, live=False), FakeModel(doubtful=doubtful), []
     for at in range(0, len(audio), SECOND):
         made.buffer.write(audio[at : at + SECOND])
         events += work(made, model, kept=kept)
@@ -88,11 +104,13 @@ def test_what_was_said_is_what_is_written() -> None:
     assert [final.text for final in heard] == said
 
 
-@settings(max_examples=30)
+@pytest.mark.parametrize("decoding", DECODERS)
+@settings(max_examples=20)
 @given(speeches(), st.lists(st.tuples(st.integers(1, 9000), st.integers(0, 4)), min_size=1, max_size=8))
-def test_same_audio_same_text(audio: FloatArray, steps: list[tuple[int, int]]) -> None:
+def test_same_audio_same_text(decoding: str, audio: FloatArray, steps: list[tuple[int, int]]) -> None:
     """Promise 1: whatever the chunk sizes and however much the engine gets done in between."""
-    made, model, events = pipeline(), FakeModel(), []
+    decoder, doubtful = DECODERS[decoding]
+    made, model, events = pipeline(decoder=decoder), FakeModel(doubtful=doubtful), []
     kept: list[Window] = []
     at, turn = 0, 0
     while at < len(audio):
@@ -105,7 +123,7 @@ def test_same_audio_same_text(audio: FloatArray, steps: list[tuple[int, int]]) -
     made.end_of_audio()
     events += work(made, model, kept=kept)
     expected: list[Window] = []
-    assert finals(events) == transcript(audio, expected)
+    assert finals(events) == transcript(audio, expected, decoding)
     assert kept == expected, "a model that minds its context would have written something else"
     assert made.finished
 
@@ -124,11 +142,13 @@ def test_windows_are_planned_by_the_sample_not_by_the_block() -> None:
         assert kept[FRAME] == kept[5 * FRAME] == kept[len(audio)] != []
 
 
-@settings(max_examples=30)
+@pytest.mark.parametrize("decoding", DECODERS)
+@settings(max_examples=20)
 @given(speeches(), st.lists(st.tuples(st.integers(1, 9000), st.integers(0, 4)), min_size=1, max_size=8))
-def test_stable_means_stable(audio: FloatArray, steps: list[tuple[int, int]]) -> None:
+def test_stable_means_stable(decoding: str, audio: FloatArray, steps: list[tuple[int, int]]) -> None:
     """Promise 2: stable text only grows, and the final begins with it."""
-    made, model = pipeline(), FakeModel()
+    decoder, doubtful = DECODERS[decoding]
+    made, model = pipeline(decoder=decoder), FakeModel(doubtful=doubtful)
     stable, open_utterance = "", None
     at, turn = 0, 0
     while not made.finished:

@@ -100,7 +100,7 @@ def test_stable_text_only_grows_and_begins_the_final(recognizer: Recognizer, spe
         elif isinstance(event, Final):
             assert event.text.startswith(stable)
             stable = ""
-    assert partials > 20
+    assert partials > 5, "the rest says nothing without them"
 
 
 def test_silence_and_scraps_of_audio_hold_no_words(recognizer: Recognizer) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 EMBEDDED = "embedded-en"
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "models" / EMBEDDED
+EMBEDDED_LM = EMBEDDED_FOLDER.parent / "lm-en" / "lm.npz"
 RECOMMENDED = "facebook/wav2vec2-base-960h"
 
 

@@ -252,9 +252,8 @@ def _labels(config: Any, tokenizer: Any, name: str) -> Labels:
     if not letters.strip():
         raise ModelError(f"{name!r} has a tokenizer without letters")
     # A model that knows capitals only says nothing by them.
-    if letters == letters.upper():
-        pieces = [piece.lower() for piece in pieces]
-    return Labels(tuple(pieces), blank)
+    capitals = letters == letters.upper() != letters.lower()
+    return Labels(tuple(piece.lower() if capitals else piece for piece in pieces), blank, capitals)
 
 
 @contextmanager

@@ -8,23 +8,18 @@ from typing import Annotated, Optional
 
 import typer
 
+from stream_asr.cli import lm as language_models
 from stream_asr.cli.finetune import finetune
+from stream_asr.cli.grouping import grouped
 from stream_asr.cli.loading import load_recognizer
 from stream_asr.cli.options import (
-    SPEECH_DEFAULTS,
-    Aggressiveness,
-    Device,
-    DeviceOption,
     Encoding,
-    EndpointMs,
     LiveFormat,
-    MaxUtteranceMs,
-    ModelName,
+    ModelOptions,
     Pace,
-    Precision,
-    PrecisionOption,
-    Threads,
+    SpeechOptions,
     TranscriptFormat,
+    WordOptions,
 )
 from stream_asr.cli.serve import serve
 from stream_asr.errors import InputError
@@ -38,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Live captions from a microphone, a file, a pipe or a websocket.\n\nStart with [bold]stream-asr demo[/bold].",
 )
+app.add_typer(language_models.app, name="lm")
 
 
 @app.callback(invoke_without_command=True)
@@ -52,20 +48,21 @@ def _top(
 
 
 @app.command()
+@grouped
 def demo(
-    model: ModelName = None,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
-    threads: Threads = None,
+    *,
+    model: ModelOptions,
+    words: WordOptions,
 ) -> None:
     """Caption the bundled recording as if it were spoken now, then show latencies and speed."""
     from stream_asr.cli import live
 
-    with load_recognizer(model, device, precision, threads) as recognizer:
+    with load_recognizer(model, words) as recognizer:
         live.demo(recognizer)
 
 
 @app.command()
+@grouped
 def transcribe(
     files: Annotated[list[Path], typer.Argument(help="Recordings of any length, format and rate.", show_default=False)],
     form: Annotated[
@@ -80,13 +77,10 @@ def transcribe(
         Optional[Path],
         typer.Option("--output", "-o", help="A file, or a folder for several. [dim]default: stdout[/dim]"),
     ] = None,
-    model: ModelName = None,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
-    threads: Threads = None,
-    aggressiveness: Aggressiveness = SPEECH_DEFAULTS.aggressiveness,
-    endpoint_ms: EndpointMs = SPEECH_DEFAULTS.endpoint_ms,
-    max_utterance_ms: MaxUtteranceMs = SPEECH_DEFAULTS.max_utterance_ms,
+    *,
+    model: ModelOptions,
+    words: WordOptions,
+    speech: SpeechOptions,
 ) -> None:
     """Write down recordings.
 
@@ -106,13 +100,12 @@ def transcribe(
         AudioFile(path).close()  # a wrong name should not be found out after an hour of other files
     written = form.value if form is not None else form_of(output)
     targets = output_paths(files, output, written)
-    with load_recognizer(
-        model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms
-    ) as recognizer:
+    with load_recognizer(model, words, speech) as recognizer:
         batch.transcribe(recognizer, files, targets, written)
 
 
 @app.command()
+@grouped
 def listen(
     source: Annotated[
         Optional[str],
@@ -131,13 +124,10 @@ def listen(
     sample_rate: Annotated[int, typer.Option("--sample-rate", "-r", help="Of raw PCM, in Hz.")] = 16_000,
     channels: Annotated[int, typer.Option("--channels", help="Of raw PCM, interleaved.")] = 1,
     encoding: Annotated[Encoding, typer.Option("--encoding", help="Of raw PCM.")] = Encoding.pcm_s16le,
-    model: ModelName = None,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
-    threads: Threads = None,
-    aggressiveness: Aggressiveness = SPEECH_DEFAULTS.aggressiveness,
-    endpoint_ms: EndpointMs = SPEECH_DEFAULTS.endpoint_ms,
-    max_utterance_ms: MaxUtteranceMs = SPEECH_DEFAULTS.max_utterance_ms,
+    *,
+    model: ModelOptions,
+    words: WordOptions,
+    speech: SpeechOptions,
 ) -> None:
     """Caption the microphone until Ctrl-C.
 
@@ -160,20 +150,20 @@ def listen(
         raise InputError("--sample-rate, --channels and --encoding are for raw PCM: stream-asr listen - ...")
     if input_device is not None and source == "-":
         raise InputError("--input-device is for the microphone; `listen -` reads stdin")
-    settings = (model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms)
     if source == "-":
         if sys.stdin is None:
             raise InputError("stdin is closed; `listen -` reads raw PCM from it")
         converter = AudioConverter(sample_rate, channels, encoding.value)
-        with load_recognizer(*settings) as recognizer:
+        with load_recognizer(model, words, speech) as recognizer:
             live.listen_to_pipe(recognizer, sys.stdin.buffer, converter, form.value, save or [])
     else:
         microphone = Microphone(input_device)
-        with load_recognizer(*settings) as recognizer:
+        with load_recognizer(model, words, speech) as recognizer:
             live.listen_to_microphone(recognizer, microphone, form.value, save or [])
 
 
 @app.command()
+@grouped
 def stream(
     file: Annotated[Path, typer.Argument(help="A recording.", show_default=False)],
     pace: Annotated[
@@ -182,27 +172,21 @@ def stream(
     form: Annotated[
         LiveFormat, typer.Option("--format", "-f", help="jsonl prints every event, text the captions.")
     ] = LiveFormat.jsonl,
-    model: ModelName = None,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
-    threads: Threads = None,
-    aggressiveness: Aggressiveness = SPEECH_DEFAULTS.aggressiveness,
-    endpoint_ms: EndpointMs = SPEECH_DEFAULTS.endpoint_ms,
-    max_utterance_ms: MaxUtteranceMs = SPEECH_DEFAULTS.max_utterance_ms,
+    *,
+    model: ModelOptions,
+    words: WordOptions,
+    speech: SpeechOptions,
 ) -> None:
     """Send a recording through the live path, partial captions and all; one event a line."""
     from stream_asr.audio.files import AudioFile
     from stream_asr.cli import live
 
-    with (
-        AudioFile(file) as audio,
-        load_recognizer(model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms) as recognizer,
-    ):
+    with AudioFile(file) as audio, load_recognizer(model, words, speech) as recognizer:
         live.stream_file(recognizer, audio, form.value, realtime=pace is Pace.realtime)
 
 
 app.command()(finetune)
-app.command()(serve)
+app.command()(grouped(serve))
 
 
 @app.command()

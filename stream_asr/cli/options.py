@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from stream_asr.config import SegmenterConfig
+from stream_asr.config import BeamConfig, SegmenterConfig
 
 
 class Device(str, Enum):
@@ -35,8 +37,8 @@ class Encoding(str, Enum):
     pcm_f32le, mulaw, alaw = "pcm_f32le", "mulaw", "alaw"
 
 
-_MODEL, _SPEECH = "Model", "Speech detection"
-SPEECH_DEFAULTS = SegmenterConfig()
+_MODEL, _WORDS, _SPEECH = "Model", "Words", "Speech detection"
+_SPEECH_DEFAULTS = SegmenterConfig()
 
 ModelName = Annotated[
     Optional[str],
@@ -48,27 +50,86 @@ ModelName = Annotated[
     ),
 ]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where the model runs.", rich_help_panel=_MODEL)]
-PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="auto is float16 on CUDA, else float32.", rich_help_panel=_MODEL)
-]
 Threads = Annotated[
     Optional[int], typer.Option("--threads", min=1, help="Processor threads for the model.", rich_help_panel=_MODEL)
 ]
-Aggressiveness = Annotated[
-    int,
-    typer.Option(
-        "--aggressiveness", min=0, max=3, help="webrtcvad's mode; 3 is the strictest.", rich_help_panel=_SPEECH
-    ),
-]
-EndpointMs = Annotated[
-    int,
-    typer.Option(
-        "--endpoint-ms",
-        min=SPEECH_DEFAULTS.min_pause_ms,
-        help="Silence that ends an utterance.",
-        rich_help_panel=_SPEECH,
-    ),
-]
-MaxUtteranceMs = Annotated[
-    int, typer.Option("--max-utterance-ms", min=2000, help="Longest utterance.", rich_help_panel=_SPEECH)
-]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Which model, and where it runs."""
+
+    model: ModelName = None
+    device: DeviceOption = Device.auto
+    precision: Annotated[
+        Precision, typer.Option("--precision", help="auto is float16 on CUDA, else float32.", rich_help_panel=_MODEL)
+    ] = Precision.auto
+    threads: Threads = None
+
+
+@dataclass(frozen=True, slots=True)
+class WordOptions:
+    """What the model's outputs are made into."""
+
+    lm: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--lm",
+            help="Language model that helps to find the words; `stream-asr lm build` makes one of your text. "
+            "[dim]default: the bundled English one for embedded-en, none for other models[/dim]",
+            rich_help_panel=_WORDS,
+            show_default=False,
+        ),
+    ] = None
+    no_lm: Annotated[
+        bool, typer.Option("--no-lm", help="Spell by ear, without a language model.", rich_help_panel=_WORDS)
+    ] = False
+    lm_weight: Annotated[
+        Optional[float],
+        typer.Option(
+            "--lm-weight",
+            min=0,
+            help=f"How much the language model has to say. [dim]default: {BeamConfig().lm_weight:g}[/dim]",
+            rich_help_panel=_WORDS,
+        ),
+    ] = None
+    hotwords: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--hotwords",
+            help="Names and terms to listen for: one word or phrase a line, `Anneke Visser`, or with a weight, "
+            "`Anneke Visser : 1.5`.",
+            rich_help_panel=_WORDS,
+            show_default=False,
+        ),
+    ] = None
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw", help="Write as the model does, without capitals at the front of sentences.", rich_help_panel=_WORDS
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechOptions:
+    """Where utterances begin and end."""
+
+    aggressiveness: Annotated[
+        int,
+        typer.Option(
+            "--aggressiveness", min=0, max=3, help="webrtcvad's mode; 3 is the strictest.", rich_help_panel=_SPEECH
+        ),
+    ] = _SPEECH_DEFAULTS.aggressiveness
+    endpoint_ms: Annotated[
+        int,
+        typer.Option(
+            "--endpoint-ms",
+            min=_SPEECH_DEFAULTS.min_pause_ms,
+            help="Silence that ends an utterance.",
+            rich_help_panel=_SPEECH,
+        ),
+    ] = _SPEECH_DEFAULTS.endpoint_ms
+    max_utterance_ms: Annotated[
+        int, typer.Option("--max-utterance-ms", min=2000, help="Longest utterance.", rich_help_panel=_SPEECH)
+    ] = _SPEECH_DEFAULTS.max_utterance_ms

@@ -10,18 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 from stream_asr.cli.loading import load_recognizer
-from stream_asr.cli.options import (
-    SPEECH_DEFAULTS,
-    Aggressiveness,
-    Device,
-    DeviceOption,
-    EndpointMs,
-    MaxUtteranceMs,
-    ModelName,
-    Precision,
-    PrecisionOption,
-    Threads,
-)
+from stream_asr.cli.options import ModelOptions, SpeechOptions, WordOptions
 from stream_asr.errors import InputError
 from stream_asr.server.settings import ServerSettings
 
@@ -88,13 +77,10 @@ def serve(
         float,
         typer.Option("--grace", help="Seconds for the last finals after SIGTERM or Ctrl-C.", rich_help_panel=_LIMITS),
     ] = _DEFAULTS.grace_s,
-    model: ModelName = None,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
-    threads: Threads = None,
-    aggressiveness: Aggressiveness = SPEECH_DEFAULTS.aggressiveness,
-    endpoint_ms: EndpointMs = SPEECH_DEFAULTS.endpoint_ms,
-    max_utterance_ms: MaxUtteranceMs = SPEECH_DEFAULTS.max_utterance_ms,
+    *,
+    model: ModelOptions,
+    words: WordOptions,
+    speech: SpeechOptions,
 ) -> None:
     """Serve captions over websockets, to any number of clients at once.
 
@@ -142,9 +128,7 @@ def serve(
             flush=True,
         )
 
-    with load_recognizer(
-        model, device, precision, threads, aggressiveness, endpoint_ms, max_utterance_ms
-    ) as recognizer:
+    with load_recognizer(model, words, speech) as recognizer:
         run(recognizer, settings, listener, tls=tls, on_ready=announce)
 
 

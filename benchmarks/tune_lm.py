@@ -1,0 +1,100 @@
+"""Find the weights of the language model for an acoustic model, on recordings with transcripts.
+
+    python benchmarks/tune_lm.py --data FOLDER --limit 150
+    python benchmarks/tune_lm.py --data FOLDER --lm-weights 0.5,0.75,1 --word-bonuses 0.5,1,2 --unknown-penalties 6,9
+
+The recordings should be none that either model was made of, and none that accuracy is reported on. Each is
+recognised once, in one pass; then its frames are decoded with every combination, kept 1.6 s at a time as in a
+stream. The best goes into `BeamConfig` in stream_asr/config.py, or to `--lm-weight`. The real-time factor is the
+search's alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from accuracy import normalized
+from corpus import read_corpus
+from jiwer import wer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from stream_asr import Recognizer
+from stream_asr.arrays import FloatArray
+from stream_asr.config import SAMPLE_RATE, BeamConfig, WindowConfig, ms_to_samples
+from stream_asr.decoding import Decoder, Decoding
+from stream_asr.lm.decoder import make_decoder
+
+
+def numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]
+
+
+def decoded(decoder: Decoder, log_probs: FloatArray, step: int) -> Decoding:
+    """Kept in pieces of ``step`` frames."""
+    decoding = decoder.start(0)
+    for at in range(0, len(log_probs), step):
+        piece = log_probs[at : at + step]
+        decoding = decoding.keep(piece, at + len(piece))
+    return decoding
+
+
+def main() -> None:
+    defaults = BeamConfig()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of recordings (see corpus.py)")
+    parser.add_argument("--limit", type=int, help="utterances used (all)")
+    parser.add_argument("--model", help="hub name or folder (the embedded model)")
+    parser.add_argument("--lm", default="auto", help="language model (the bundled one for the embedded model)")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--width", type=int, default=defaults.width, help="of the beam (%(default)s)")
+    parser.add_argument("--lm-weights", type=numbers, default=[0.5, 0.75, 1.0], metavar="A,B,...")
+    parser.add_argument("--word-bonuses", type=numbers, default=[0.5, 1.0, 2.0], metavar="A,B,...")
+    parser.add_argument("--unknown-penalties", type=numbers, default=[5.0, 8.0, 11.0], metavar="A,B,...")
+    arguments = parser.parse_args()
+
+    utterances = read_corpus(arguments.data, arguments.limit)
+    references = [normalized(utterance.text) for utterance in utterances]
+    with Recognizer.from_pretrained(arguments.model, threads=arguments.threads, lm=arguments.lm) as recognizer:
+        model, lm = recognizer.model, recognizer.lm
+    if lm is None:
+        raise SystemExit("this model has no language model of its own; name one with --lm")
+    frames, audio_s = [], 0.0
+    for utterance in track(utterances, "the acoustic model", transient=True):
+        samples = utterance.samples()
+        audio_s += len(samples) / SAMPLE_RATE
+        frames.append(model.log_probs([np.pad(samples, (0, -len(samples) % model.frame_samples))])[0])
+    step = ms_to_samples(WindowConfig().commit_ms) // model.frame_samples
+
+    def measured(decoder: Decoder) -> tuple[float, float]:
+        start = time.process_time()
+        texts = [normalized(decoded(decoder, log_probs, step).finish().text) for log_probs in frames]
+        return 100 * wer(references, texts), (time.process_time() - start) / audio_s
+
+    greedy, _ = measured(make_decoder(model.labels, model.frame_samples, defaults))
+    results = []
+    combinations = list(product(arguments.lm_weights, arguments.word_bonuses, arguments.unknown_penalties))
+    for weight, bonus, penalty in track(combinations, "the search", transient=True):
+        config = BeamConfig(
+            lm_weight=weight,
+            word_bonus=bonus,
+            unknown_penalty=penalty,
+            width=arguments.width,
+            preview_width=min(defaults.preview_width, arguments.width),
+        )
+        results.append((*measured(make_decoder(model.labels, model.frame_samples, config, lm)), weight, bonus, penalty))
+    table = Table(title=f"{model.name}: {len(utterances)} recordings, {audio_s / 60:.0f} min; greedy {greedy:.2f} %")
+    for column in ("WER", "RTF", "lm_weight", "word_bonus", "unknown_penalty"):
+        table.add_column(column, justify="right")
+    for error, rtf, *weights in sorted(results):
+        table.add_row(f"{error:.2f} %", f"{rtf:.4f}", *(f"{value:g}" for value in weights))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

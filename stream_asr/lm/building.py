@@ -1,0 +1,72 @@
+"""Texts in files to a language model in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from stream_asr.errors import InputError
+from stream_asr.lm.estimate import estimate
+from stream_asr.lm.files import save
+from stream_asr.lm.ngram import NgramModel
+from stream_asr.lm.text import paragraphs, words_of
+
+
+def build(
+    texts: Sequence[Path],
+    output: Path,
+    *,
+    order: int,
+    cutoffs: str,
+    words: Sequence[Path],
+    english: bool,
+    about: str = "",
+) -> NgramModel:
+    """Make a model of some texts and write it.
+
+    Args:
+        texts: files, and folders of ``*.txt``.
+        cutoffs: see `estimate`, with commas.
+        words: files of more words.
+        english: see `stream_asr.lm.text.paragraphs`.
+
+    Raises:
+        InputError: a file cannot be read or written, or the settings are out of range.
+    """
+    try:
+        least = [int(number) for number in cutoffs.split(",")]
+    except ValueError:
+        raise InputError(f"cut-offs are {cutoffs!r}; they are whole numbers with commas between them: 1,1,2") from None
+    more = [word for path in words for word in words_of(_read(path))]
+    said = (words for path in _files(texts) for words in paragraphs(_read(path), english=english))
+    model = estimate(said, order=order, cutoffs=least, extra_words=more, about=about)
+    part = output.with_name(f".{output.name}.part")
+    try:
+        try:
+            with part.open("wb") as file:
+                save(model, file)
+            part.replace(output)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {output}: {error.strerror or error}") from error
+    return model
+
+
+def _files(texts: Iterable[Path]) -> Iterator[Path]:
+    for path in texts:
+        if not path.is_dir():
+            yield path
+        elif found := sorted(path.glob("*.txt")):
+            yield from found
+        else:
+            raise InputError(f"the folder {path} holds no *.txt")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8 ({error.reason} at byte {error.start})") from error

@@ -1,0 +1,73 @@
+"""The whole words of a hypothesis: a list that hypotheses share the beginnings of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Said:
+    """A whole word and, by way of ``before``, all words before it.
+
+    Attributes:
+        first_frame, stop_frame: in which the word was spelt, on the stream's absolute grid.
+        confidence: 0 to 1.
+        count: words up to here.
+        text: a hash of them; equal texts have equal ones.
+    """
+
+    before: Said | None
+    word: str
+    first_frame: int
+    stop_frame: int
+    confidence: float
+    count: int
+    text: int
+
+
+def text_after(said: Said | None, words: Iterable[str] = ()) -> int:
+    """The hash of the words said and some more."""
+    text = said.text if said is not None else 0
+    for word in words:
+        text = hash((text, word))
+    return text
+
+
+def extended(said: Said | None, word: str, first_frame: int, stop_frame: int, confidence: float) -> Said:
+    """One word more."""
+    count = said.count if said is not None else 0
+    return Said(said, word, first_frame, stop_frame, confidence, count + 1, text_after(said, (word,)))
+
+
+def in_order(said: Said | None) -> list[Said]:
+    """The words, first to last."""
+    words = []
+    while said is not None:
+        words.append(said)
+        said = said.before
+    return words[::-1]
+
+
+def beginning(said: Said | None, count: int) -> Said | None:
+    """The first ``count`` words."""
+    while said is not None and said.count > count:
+        said = said.before
+    return said
+
+
+def ended_by(said: Said | None, frame: int) -> Said | None:
+    """The words that ended by ``frame``."""
+    while said is not None and said.stop_frame > frame:
+        said = said.before
+    return said
+
+
+def common(texts: Iterable[Said | None]) -> Said | None:
+    """The words that all of them begin with."""
+    said = list(texts)
+    fewest = min(words.count if words is not None else 0 for words in said)
+    said = [beginning(words, fewest) for words in said]
+    while len({text_after(words) for words in said}) > 1:
+        said = [words.before if words is not None else None for words in said]
+    return said[0]
