@@ -36,8 +36,8 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
         command(**given)
 
-    # functools has pointed at the command itself, whose annotations typer would take.
-    del gathered.__wrapped__
-    gathered.__signature__ = inspect.Signature(parameters)
-    gathered.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    shown: Any = gathered
+    del shown.__wrapped__  # by which typer would find the command's own parameters
+    shown.__signature__ = inspect.Signature(parameters)
+    shown.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return gathered
