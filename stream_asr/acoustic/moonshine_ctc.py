@@ -189,7 +189,9 @@ class MoonshineForCTC(PreTrainedModel):
         self, input_values: Tensor, attention_mask: Tensor | None = None, visible: Tensor | None = None, **_: Any
     ) -> CausalLMOutput:
         """``visible``, bool of shape (frames, frames), limits which frames (columns) each frame (row) looks at."""
-        lengths = attention_mask.sum(-1) if attention_mask is not None else None
+        # A single window is never padded, and attention without a mask is the faster.
+        padded = attention_mask is not None and not bool(attention_mask.all())
+        lengths = attention_mask.sum(-1) if attention_mask is not None and padded else None
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder.conv1.weight.requires_grad):
             features = self.encoder.features(input_values, lengths)
         if self.training and self.config.apply_spec_augment:

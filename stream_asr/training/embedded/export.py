@@ -19,9 +19,9 @@ def export(weights: Path, folder: Path) -> None:
     model: Any = MoonshineForCTC(MoonshineCTCConfig(vocab_size=len(LABELS.pieces)))
     model.load_state_dict(torch.load(weights, weights_only=True))
     model.half().save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(
-        sampling_rate=SAMPLE_RATE, do_normalize=False, return_attention_mask=False
-    ).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE, do_normalize=False, return_attention_mask=True).save_pretrained(
+        folder
+    )
     symbols = ["<pad>", "|", *LABELS.pieces[2:]]
     vocabulary = folder / "vocab.json"
     vocabulary.write_text(json.dumps({symbol: index for index, symbol in enumerate(symbols)}), encoding="utf-8")

@@ -24,7 +24,8 @@ class TrainingSettings:
         batch_s: seconds of audio in each process's part of a step.
         shortest_s, longest_s: between which the lengths of segments are drawn.
         synthetic: part of the synthetic recordings that an epoch sees, 0 to 1.
-        development_speakers: left out of the training, to measure on.
+        development_speakers: left out of the training, to measure on while it runs.
+        test_speakers: left out as well, to measure on afterwards.
         averaging: of the weights: the part of the average that stays at each step. The average is what is evaluated,
             and shipped.
     """
@@ -49,6 +50,16 @@ class TrainingSettings:
     averaging: float = 0.999
     chunks: ChunkLimits = field(default_factory=lambda: ChunkLimits(0.4, (17, 84), (42, 250)))
     development_speakers: tuple[str, ...] = ("ls-1737", "ls-460")
+    test_speakers: tuple[str, ...] = (
+        "so-0048",
+        "so-0739",
+        "so-1336",
+        "so-2129",
+        "so-2621",
+        "so-3837",
+        "so-6912",
+        "so-9613",
+    )
     seed: int = 0
 
 

@@ -82,7 +82,8 @@ def _process(rank: int, processes: int, stage: Stage, meeting: Path) -> None:
         model.encoder.requires_grad_(False)
     network = Network(model, settings)
     parallel = DistributedDataParallel(network)
-    real, development = held_out(Corpus.load(stage.recordings), settings.development_speakers)
+    rest, _ = held_out(Corpus.load(stage.recordings), settings.test_speakers)
+    real, development = held_out(rest, settings.development_speakers)
     synthetic = Corpus.load(stage.synthetic) if stage.synthetic else None
     data = SegmentData(real, synthetic, Alphabet(LABELS), settings, rank, processes)
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
