@@ -32,7 +32,7 @@ from stream_asr.cli.main import main
 from stream_asr.ctc import Path as FramePath
 from stream_asr.ctc import decode
 from stream_asr.errors import InputError
-from stream_asr.training.checkpoint import load_checkpoint
+from stream_asr.training.checkpoint import load_checkpoint, save_checkpoint
 from stream_asr.training.clips import read_clip
 from stream_asr.training.finetune import finetune
 from stream_asr.training.progress import Report
@@ -243,9 +243,14 @@ def test_what_is_resumed_must_be_the_same_run(manifest: Path, base: Path, tmp_pa
 
 
 def test_there_must_be_something_to_resume(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
     status, _, err = run("--output", tmp_path / "out", "--resume")
     assert status == 2
     assert "checkpoint.pt to resume from" in err
+    save_checkpoint(tmp_path / "out" / "checkpoint.pt", {"weights": torch.zeros(3)})
+    status, _, err = run("--output", tmp_path / "out", "--resume")
+    assert status == 2
+    assert "checkpoint.pt was not written by a fine-tuning run" in err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send to another process")
@@ -291,11 +296,11 @@ def test_bad_rows_can_be_left_out(run: Run, manifest: Path, tmp_path: Path) -> N
     manifest.write_text(manifest.read_text() + "\nnowhere.wav\t\tyes")
     status, _, err = run("--output", tmp_path / "out", "--steps", 1, "--skip-bad-rows")
     assert status == 0
-    assert "talk.tsv: 2 utterances, 0.00 h, 2 speakers; 1 rows left out" in err
+    assert "talk.tsv: 2 utterances, 0.00 h, 2 speakers; 1 row cannot be used" in err
     manifest.write_text("path\ttext\nnowhere.wav\tyes\n")
     status, _, err = run("--output", tmp_path / "other", "--steps", 1, "--skip-bad-rows")
     assert status == 2
-    assert "none of its 1 rows can be used; line 2: cannot read" in err
+    assert "none of its rows can be used; line 2: cannot read" in err
 
 
 @pytest.mark.parametrize(

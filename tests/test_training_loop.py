@@ -172,6 +172,42 @@ def test_a_run_that_died_goes_on_from_its_last_checkpoint() -> None:
         assert torch.equal(expected, got)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_is_resumed_as_well(dtype: torch.dtype) -> None:
+    """On a processor, for want of a GPU: the same calls, scaled gradients for float16 included."""
+    budget = Budget(epochs=2)
+    whole = trainer(Owner(), budget, autocast=dtype)
+    assert whole.run()
+    assert whole.position.skipped <= 1, "the scale that gradients begin with is too large for float16"
+    assert (whole.state_dict()["scaler"] != {}) == (dtype is torch.float16)
+    first = Owner(4)
+    trainer(first, budget, autocast=dtype).run()
+    second = trainer(Owner(), budget, autocast=dtype)
+    second.load_state_dict(first.states[-1])
+    second.run()
+    in_full = trainer(Owner(), budget)
+    in_full.run()
+    for expected, got, other in zip(*(weights(run.state_dict()) for run in (whole, second, in_full)), strict=True):
+        assert torch.equal(expected, got)
+        assert not torch.equal(expected, other)
+
+
+def test_scaled_gradients_that_are_no_numbers_are_left_out() -> None:
+    model = Noisy()
+    count = 0
+
+    def loss(batch: Numbers) -> Tensor:
+        nonlocal count
+        count += 1
+        return model.loss(batch) * (math.inf if count == 3 else 1)
+
+    run = trainer(Owner(), Budget(steps=6), model=model, loss=loss, autocast=torch.float16)
+    assert run.run()
+    assert run.position.skipped == 2, "the first step as well: the scale that it begins with is too large"
+    assert run.state_dict()["scaler"]["scale"] == 2.0**14, "half of half of what it was"
+    assert all(weight.isfinite().all() for weight in weights(run.state_dict()))
+
+
 def test_evaluations_leave_no_trace() -> None:
     def trained(evaluate_minutes: float) -> list[Tensor]:
         run = trainer(Owner(), Budget(steps=12), evaluate_minutes=evaluate_minutes)

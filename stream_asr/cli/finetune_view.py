@@ -37,7 +37,7 @@ class FineTuneView:
             disable=not self._console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=1.0, state="")
+        self._task = self._bar.add_task("loading the model", total=1.0, state="")
         self._line_at = -_LINE_S
 
     def note(self, text: str) -> None:

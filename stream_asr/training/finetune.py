@@ -18,7 +18,7 @@ from stream_asr.training.checkpoint import State, load_checkpoint, seed_all
 from stream_asr.training.dataset import Dataset, Utterance
 from stream_asr.training.loop import LoopConfig, Trainer
 from stream_asr.training.manifest import BadRow, Row, read_manifest
-from stream_asr.training.output import size_of
+from stream_asr.training.output import counted, size_of
 from stream_asr.training.run import CHECKPOINT, Display, Run
 from stream_asr.training.schedule import linear
 from stream_asr.training.scoring import Score
@@ -117,6 +117,8 @@ def _prepared(settings: FineTuneSettings) -> State | None:
     checkpoint = settings.output / CHECKPOINT
     if settings.resume:
         saved = load_checkpoint(checkpoint)
+        if "settings" not in saved:
+            raise InputError(f"{checkpoint} was not written by a fine-tuning run")
         now = settings.binding()
         changed = [name for name, value in saved["settings"].items() if now.get(name) != value]
         if changed:
@@ -184,12 +186,13 @@ def _usable(
         if bad and not settings.skip_bad_rows:
             complaints += [f"{path}, line {row.line}: {row.why}" for row in bad]
         elif not checked.utterances:
-            raise InputError(f"{path}: none of its {len(bad)} rows can be used; line {bad[0].line}: {bad[0].why}")
+            raise InputError(f"{path}: none of its rows can be used; line {bad[0].line}: {bad[0].why}")
         usable.append(checked.utterances)
         _tell(path, checked, len(bad), display)
     if complaints:
         raise InputError(
-            f"{len(complaints)} rows cannot be used (--skip-bad-rows leaves them out):\n  " + "\n  ".join(complaints)
+            f"{counted(len(complaints), 'row')} cannot be used (--skip-bad-rows leaves them out):\n  "
+            + "\n  ".join(complaints)
         )
     known, heard = ({utterance.speaker for utterance in part} - {""} for part in usable)
     if known & heard:
@@ -198,7 +201,9 @@ def _usable(
 
 
 def _tell(path: Path, checked: Checked, bad: int, display: Display) -> None:
-    display.note(f"{path.name}: {size_of(checked.utterances)}" + (f"; {bad} rows left out" if bad else ""))
+    display.note(
+        f"{path.name}: {size_of(checked.utterances)}" + (f"; {counted(bad, 'row')} cannot be used" if bad else "")
+    )
     if checked.dropped:
         marks = " ".join(f"{mark} ({count})" for mark, count in checked.dropped.most_common())
         display.note(f"{path.name}: punctuation that the model cannot write was left out of the texts: {marks}")

@@ -113,6 +113,7 @@ class Trainer(Generic[B]):
         self._unusable = 0
 
     def state_dict(self) -> State:
+        """Everything that `load_state_dict` needs. The tensors are those in use: store or copy them at once."""
         return {
             "position": asdict(self.position),
             "model": self._model.state_dict(),

@@ -43,8 +43,13 @@ def size_of(utterances: Sequence[Utterance]) -> str:
     """How many recordings, how long, by how many people."""
     hours = sum(utterance.seconds for utterance in utterances) / 3600
     speakers = {utterance.speaker for utterance in utterances} - {""}
-    by = f", {len(speakers)} speaker{'s' * (len(speakers) != 1)}" if speakers else ""
-    return f"{len(utterances)} utterances, {hours:.2f} h{by}"
+    by = f", {counted(len(speakers), 'speaker')}" if speakers else ""
+    return f"{counted(len(utterances), 'utterance')}, {hours:.2f} h{by}"
+
+
+def counted(number: int, noun: str) -> str:
+    """With the plural where it belongs: 1 row, 2 rows."""
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def model_card(
