@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutput
 
 
@@ -78,7 +79,7 @@ class _MLP(nn.Module):
         return out
 
 
-class _Layer(nn.Module):
+class _Layer(GradientCheckpointingLayer):
     def __init__(self, config: MoonshineCTCConfig) -> None:
         super().__init__()
         self.self_attn = _SelfAttention(config)
@@ -163,11 +164,14 @@ class MoonshineForCTC(PreTrainedModel):
 
     config_class = MoonshineCTCConfig
     main_input_name = "input_values"
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: MoonshineCTCConfig) -> None:
         super().__init__(config)
         self.encoder = _Encoder(config)
         self.ctc_head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.masked_spec_embed: Tensor
+        self.register_buffer("masked_spec_embed", torch.zeros(config.hidden_size), persistent=False)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -195,26 +199,29 @@ class MoonshineForCTC(PreTrainedModel):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder.conv1.weight.requires_grad):
             features = self.encoder.features(input_values, lengths)
         if self.training and self.config.apply_spec_augment:
-            features = self._with_holes(features)
+            features = self._mask_hidden_states(features)
         if lengths is not None:
             spoken = torch.arange(features.shape[1], device=features.device) < self.encoder.frames(lengths)[:, None]
             heard = spoken[:, None, None]
             visible = heard if visible is None else heard & visible
         return CausalLMOutput(logits=self.ctc_head(self.encoder(features, visible)))
 
-    def _with_holes(self, features: Tensor) -> Tensor:
+    def _mask_hidden_states(self, features: Tensor) -> Tensor:
         """SpecAugment (Park et al., 2019) on what the convolutions give; its chance is NumPy's, as in Transformers."""
         # Not at the top: recognizing needs nothing of it, and importing it takes a second.
         from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
 
         config, (clips, frames, width) = self.config, features.shape
-        for length, part, span, shape in (
-            (frames, config.mask_time_prob, config.mask_time_length, (clips, frames, 1)),
-            (width, config.mask_feature_prob, config.mask_feature_length, (clips, 1, width)),
-        ):
-            if part and length > span:
-                holes = torch.from_numpy(_compute_mask_indices((clips, length), part, span)).to(features.device)
-                features = features.masked_fill(holes.view(shape), 0.0)
+
+        def holes(length: int, part: float, span: int) -> Tensor:
+            return torch.from_numpy(_compute_mask_indices((clips, length), part, span)).to(features.device)
+
+        if config.mask_time_prob and frames > config.mask_time_length:
+            hidden = holes(frames, config.mask_time_prob, config.mask_time_length)
+            features = torch.where(hidden[:, :, None], self.masked_spec_embed, features)
+        if config.mask_feature_prob and width > config.mask_feature_length:
+            hidden = holes(width, config.mask_feature_prob, config.mask_feature_length)
+            features = features.masked_fill(hidden[:, None], 0.0)
         return features
 
 
