@@ -16,10 +16,10 @@ from stream_asr.ctc import Labels
 from stream_asr.errors import ModelError
 
 _PROBE_S = 0.64
-_PROBE_STEP_SAMPLES = 40_960
-"""A multiple of every stride in use (160 · 2^n, 256 · 2^n and 320 · 2^n samples), 2.56 s."""
+_PROBE_STEP_SAMPLES = 30_720
+"""A multiple of every stride in use (160, 256, 320 and 384 samples, times 2, 4 or 8), 1.92 s."""
 
-_PADS = {"hubert", "parakeet_ctc", "unispeech", "unispeech-sat", "wav2vec2", "wav2vec2-bert"}
+_PADS = {"hubert", "moonshine_ctc", "parakeet_ctc", "unispeech", "unispeech-sat", "wav2vec2", "wav2vec2-bert"}
 """Model types whose outputs do not change when a window is padded to the length of a longer one.
 
 Masks do not reach everything: convolutions in Data2VecAudio, SEW, Wav2Vec2-Conformer and adapters carry what they

@@ -1,0 +1,223 @@
+"""The training itself: the loop of `stream_asr.training`, on several processes of one thread each.
+
+On a processor two processes that average their gradients learn faster than one with two threads: most of a small
+model's operations are too short to be divided.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import typer
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
+
+from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, MoonshineForCTC
+from stream_asr.ctc import Path as FramePath
+from stream_asr.ctc import decode
+from stream_asr.training.alphabet import Alphabet
+from stream_asr.training.checkpoint import State, load_checkpoint, save_checkpoint
+from stream_asr.training.embedded.corpus import Corpus, Recording
+from stream_asr.training.embedded.data import Batch, SegmentData, held_out
+from stream_asr.training.embedded.network import Network, ctc_loss
+from stream_asr.training.embedded.settings import LABELS, TrainingSettings
+from stream_asr.training.loop import LoopConfig, Trainer
+from stream_asr.training.output import Log
+from stream_asr.training.progress import Position, Report
+from stream_asr.training.schedule import Budget
+from stream_asr.training.scoring import Score
+
+CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+_REPORTS_A_LINE = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one stage starts and learns from, and where it leaves what it made.
+
+    Attributes:
+        folder: for its checkpoint, its log and its best weights.
+        weights: file of the weights to start from.
+        recordings, synthetic: folders of a `Corpus`.
+    """
+
+    folder: Path
+    settings: TrainingSettings
+    weights: Path
+    recordings: Path
+    synthetic: Path | None
+
+
+def train(stage: Stage, processes: int) -> None:
+    """Run a stage to its end, from its checkpoint if there is one."""
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    meeting = stage.folder / ".processes"
+    meeting.unlink(missing_ok=True)
+    spawn(_process, (processes, stage, meeting), nprocs=processes)
+
+
+def _process(rank: int, processes: int, stage: Stage, meeting: Path) -> None:
+    torch.set_num_threads(1)
+    # The others wait for the first while it evaluates.
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{meeting.absolute()}",
+        rank=rank,
+        world_size=processes,
+        timeout=timedelta(hours=1),
+    )
+    settings = stage.settings
+    torch.manual_seed(settings.seed)
+    model = MoonshineForCTC(MoonshineCTCConfig(vocab_size=len(LABELS.pieces)))
+    model.load_state_dict(torch.load(stage.weights, weights_only=True), strict=False)  # the first have no head
+    if settings.head_only:
+        model.encoder.requires_grad_(False)
+    network = Network(model, settings)
+    parallel = DistributedDataParallel(network)
+    rest, _ = held_out(Corpus.load(stage.recordings), settings.test_speakers)
+    real, development = held_out(rest, settings.development_speakers)
+    synthetic = Corpus.load(stage.synthetic) if stage.synthetic else None
+    data = SegmentData(real, synthetic, Alphabet(LABELS), settings, rank, processes)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(
+        learning, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+    )
+    average = Average(model, settings.averaging)
+    optimizer.register_step_post_hook(lambda *_: average.update())
+    keeper = _Keeper(stage.folder, model, average, development, first=rank == 0)
+    trainer: Trainer[Batch] = Trainer(
+        network,
+        data,
+        lambda batch: ctc_loss(parallel(batch), network.frames(batch), batch, LABELS.blank),
+        optimizer,
+        _schedule(settings),
+        Budget(steps=settings.steps),
+        LoopConfig(evaluate_minutes=keeper.evaluate_minutes, checkpoint_minutes=5),
+        keeper,
+    )
+    if (stage.folder / CHECKPOINT).exists():
+        saved = load_checkpoint(stage.folder / CHECKPOINT)
+        trainer.load_state_dict(saved["trainer"])
+        average.load_state_dict(saved["average"])
+    trainer.run()
+    dist.destroy_process_group()
+
+
+def _schedule(settings: TrainingSettings) -> Callable[[float], float]:
+    warmup = settings.warmup_steps / settings.steps
+
+    def factor(progress: float) -> float:
+        rise = progress / warmup if warmup else 1.0
+        fall = (1 - progress) / settings.decay if settings.decay else 1.0
+        return min(1.0, rise, fall)
+
+    return factor
+
+
+class Average:
+    """A running average of a model's weights, which does better than the weights of any one step.
+
+    Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; here with
+    exponentially falling shares, and fewer steps in it while there are few.
+    """
+
+    def __init__(self, model: nn.Module, stays: float) -> None:
+        self._model, self._stays, self._steps = model, stays, 0
+        self._weights = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights as they are now."""
+        self._steps += 1
+        stays = min(self._stays, self._steps / (self._steps + 10))
+        for name, weight in self._model.state_dict().items():
+            self._weights[name].lerp_(weight, 1 - stays)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the model has the averaged weights."""
+        own = {name: weight.clone() for name, weight in self._model.state_dict().items()}
+        self._model.load_state_dict(self._weights)
+        try:
+            yield
+        finally:
+            self._model.load_state_dict(own)
+
+    def state_dict(self) -> State:
+        return {"steps": self._steps, "weights": self._weights}
+
+    def load_state_dict(self, state: State) -> None:
+        self._steps = state["steps"]
+        for name, weight in state["weights"].items():
+            self._weights[name].copy_(weight)
+
+
+class _Keeper:
+    """See `stream_asr.training.loop.Hooks`. Only the first process measures, shows and stores."""
+
+    def __init__(
+        self, folder: Path, model: MoonshineForCTC, average: Average, development: Corpus, *, first: bool
+    ) -> None:
+        self._folder, self._model, self._average, self._development = folder, model, average, development
+        self._first, self._reports = first, 0
+        self._log = Log(folder / "log.jsonl")
+        self.evaluate_minutes = 10.0 if first else 1e9
+
+    def report(self, report: Report) -> None:
+        self._reports += 1
+        if not self._first or self._reports % _REPORTS_A_LINE:
+            return
+        self._log("training", **asdict(report))
+        typer.echo(
+            f"step {report.step}  epoch {report.epochs:.2f}  loss {report.loss:.3f}  "
+            f"{report.audio_rate:.0f} s of audio a second and process  "
+            f"{report.progress:.0%}, {(report.remaining_s or 0) / 60:.0f} min to go"
+        )
+
+    def evaluate(self, position: Position) -> float:
+        if not self._first:
+            return 0.0
+        with self._average.applied():
+            score = measure(self._model, self._development)
+        values = {"step": position.step, "audio_s": position.audio_s, "elapsed_s": position.elapsed_s}
+        self._log("evaluation", **values, wer=score.wer, cer=score.cer)
+        typer.echo(f"step {position.step}: WER {score.wer:.2f} %, CER {score.cer:.2f} %")
+        return score.wer
+
+    def improved(self, position: Position) -> None:
+        if self._first:
+            save_checkpoint(self._folder / BEST, self._average.state_dict()["weights"])
+
+    def checkpoint(self, state: State) -> None:
+        if self._first:
+            saved = {"trainer": state, "average": self._average.state_dict()}
+            save_checkpoint(self._folder / CHECKPOINT, saved)
+
+    def stop(self) -> bool:
+        return False
+
+
+@torch.no_grad()
+def measure(model: MoonshineForCTC, corpus: Corpus) -> Score:
+    """Error rates of greedy passes over whole recordings."""
+    heard = [_heard(model, corpus, recording) for recording in corpus.recordings]
+    return Score.of([recording.text for recording in corpus.recordings], heard)
+
+
+def _heard(model: MoonshineForCTC, corpus: Corpus, recording: Recording) -> str:
+    samples = torch.from_numpy(corpus.waveform(recording))
+    log_probs: Tensor = model(samples[None]).logits[0].log_softmax(-1)
+    return decode(FramePath.best(log_probs.numpy(), 0), LABELS, model.config.inputs_to_logits_ratio).text
+
+
+def processes() -> int:
+    """One for each processor that this program may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
