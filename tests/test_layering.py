@@ -32,7 +32,11 @@ PURE = (
     "jobs",
     "server.outbox",
     "server.limits",
+    "server.protocols.messages",
     "server.protocols.native",
+    "server.protocols.vosk",
+    "server.protocols.deepgram",
+    "server.protocols.deepgram_results",
 )
 IMPURE = {"torch", "transformers", "asyncio", "threading", "time", "datetime", "socket", "sounddevice", "fastapi"}
 

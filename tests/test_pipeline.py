@@ -148,6 +148,7 @@ def test_stable_means_stable(audio: FloatArray, steps: list[tuple[int, int]]) ->
                 assert event.utterance == open_utterance
                 assert event.stable.startswith(stable)
                 assert event.text.startswith(event.stable)
+                assert event.text == " ".join(word.word for word in event.words)
                 stable = event.stable
             elif isinstance(event, Final):
                 assert event.utterance == open_utterance

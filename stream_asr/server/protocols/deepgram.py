@@ -1,0 +1,131 @@
+"""Deepgram's listening interface: query parameters, text messages of clients, and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from stream_asr.server.errors import SessionError
+from stream_asr.server.protocols.messages import dump, load, refuse, shown
+
+_ENCODINGS = {"linear16": "pcm_s16le", "linear32": "pcm_f32le", "mulaw": "mulaw", "alaw": "alaw"}
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_CANNOT = {
+    "callback": "results are sent to nobody but the client",
+    "redact": "nothing would be redacted",
+    "multichannel": "channels are mixed",
+}
+"""Parameters that would leave a client with something else than it relies on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The parameters that mean something here.
+
+    Attributes:
+        encoding: of raw audio, in the recognizer's words; None for a file format, which says it itself.
+        sample_rate: of raw audio, in Hz.
+        channels: interleaved.
+        interim_results: tell text that may still change.
+        endpointing: mark the ends of utterances with ``speech_final``.
+        utterance_end_ms: tell when no word has followed the last one for so long; None for never.
+        vad_events: tell when speech starts.
+        formatted: the client expects words in a punctuated form as well.
+        utterances: in the answer for a recording.
+    """
+
+    encoding: str | None = None
+    sample_rate: int = 0
+    channels: int = 1
+    interim_results: bool = False
+    endpointing: bool = True
+    utterance_end_ms: int | None = None
+    vad_events: bool = False
+    formatted: bool = False
+    utterances: bool = False
+
+
+def parse(pairs: Iterable[tuple[str, str]]) -> Query:
+    """Read the query of a URL; parameters that would change nothing are ignored.
+
+    Raises:
+        SessionError: a value is wrong, or what it asks for is impossible.
+    """
+    given = dict(pairs)
+    for name, reason in _CANNOT.items():
+        if given.get(name, "false").lower() not in ("false", "0", ""):
+            raise _bad_query(f"{name} is not supported: {reason}")
+    encoding, sample_rate = given.get("encoding"), _whole(given, "sample_rate")
+    if encoding is not None and encoding not in _ENCODINGS:
+        raise _bad_query(f"encoding {encoding[:40]!r} is not supported; accepted are {', '.join(_ENCODINGS)}")
+    if encoding is not None and sample_rate is None:
+        raise _bad_query("encoding needs a sample_rate")
+    endpointing = given.get("endpointing", "true").lower()
+    if endpointing not in _BOOLEANS and not endpointing.isdecimal():
+        raise _bad_query(f"endpointing is {endpointing[:40]!r}; it takes false, or a number of milliseconds")
+    return Query(
+        encoding=_ENCODINGS[encoding] if encoding is not None else None,
+        sample_rate=sample_rate or 0,
+        channels=_whole(given, "channels") or 1,
+        interim_results=_flag(given, "interim_results"),
+        endpointing=endpointing != "false",
+        utterance_end_ms=_whole(given, "utterance_end_ms"),
+        vad_events=_flag(given, "vad_events"),
+        formatted=_flag(given, "punctuate") or _flag(given, "smart_format"),
+        utterances=_flag(given, "utterances"),
+    )
+
+
+def _flag(given: dict[str, str], name: str) -> bool:
+    value = given.get(name, "false").lower()
+    if value not in _BOOLEANS:
+        raise _bad_query(f"{name} is {value[:40]!r}; it takes true or false")
+    return _BOOLEANS[value]
+
+
+def _whole(given: dict[str, str], name: str) -> int | None:
+    value = given.get(name)
+    if value is None:
+        return None
+    # Longer ones mean nothing, and Python refuses to read very long ones.
+    if not (value.isascii() and value.isdecimal() and len(value) <= 9 and int(value) > 0):
+        raise _bad_query(f"{name} is {value[:40]!r}; it takes a whole number above 0")
+    return int(value)
+
+
+def _bad_query(reason: str) -> SessionError:
+    return SessionError("bad_query", reason)
+
+
+class Control(Enum):
+    """The ``type`` of a client's text messages."""
+
+    KEEP_ALIVE = "KeepAlive"
+    FINALIZE = "Finalize"
+    CLOSE_STREAM = "CloseStream"
+    CONFIGURE = "Configure"
+
+
+def decode(text: str) -> Control:
+    """Read a client's text message.
+
+    Raises:
+        SessionError: it is no message of this protocol; says what was wrong and what is accepted.
+    """
+    kind = load(text).get("type")
+    try:
+        return Control(kind)
+    except ValueError:
+        refuse(f"type {shown(kind)}; accepted are {', '.join(control.value for control in Control)}")
+
+
+def error(failure: SessionError) -> str:
+    """A live message; a close follows."""
+    return dump({"type": "Error", "variant": failure.code, "description": failure.message, "message": failure.message})
+
+
+def refused(failure: SessionError, request_id: str) -> dict[str, str]:
+    """The body of a response that is no success."""
+    code = "Bad Request" if failure.code == "bad_query" else failure.code
+    return {"err_code": code, "err_msg": failure.message, "request_id": request_id}
