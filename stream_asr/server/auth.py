@@ -27,8 +27,8 @@ class Gate:
     """ASGI middleware in front of everything.
 
     A token comes as ``Authorization: Bearer TOKEN``, ``Authorization: Token TOKEN`` or ``?token=TOKEN``, or from a
-    browser as the websocket subprotocol ``openai-insecure-api-key.TOKEN``. It is taken out of the scope here, so that
-    no log of a request can show it.
+    browser as the websocket subprotocol ``openai-insecure-api-key.TOKEN``, or as the second of two of which the first
+    is ``token`` or ``bearer``. It is taken out of the scope here, so that no log of a request can show it.
 
     A browser names the page that connects in ``Origin``. Pages of this very server are let in, others if they were
     allowed; programs that are no browsers send no origin and are let in.
@@ -99,6 +99,8 @@ def _take_tokens(scope: Scope) -> list[str]:
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     tokens += [value for name, value in query if name == "token"]
     protocols = scope.get("subprotocols", [])
+    if len(protocols) == 2 and protocols[0].lower() in _SCHEMES:
+        tokens.append(protocols.pop())
     tokens += [name.removeprefix(_PROTOCOL_WITH_TOKEN) for name in protocols if name.startswith(_PROTOCOL_WITH_TOKEN)]
     if any(name == "token" for name, _ in query):
         scope["query_string"] = urlencode([pair for pair in query if pair[0] != "token"]).encode()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import anyio
 import anyio.to_thread
@@ -41,7 +42,7 @@ async def multipart(request: Request, settings: ServerSettings) -> AsyncIterator
     """
     try:
         form = await MultiPartParser(
-            request.headers, _body(request, settings), max_files=1, max_fields=_MAX_FIELDS
+            request.headers, body(request, settings), max_files=1, max_fields=_MAX_FIELDS
         ).parse()
     except KeyError:
         raise SessionError("bad_request", "the request has no Content-Type; send multipart/form-data") from None
@@ -53,7 +54,23 @@ async def multipart(request: Request, settings: ServerSettings) -> AsyncIterator
         await form.close()
 
 
-async def _body(request: Request, settings: ServerSettings) -> AsyncGenerator[bytes, None]:
+@asynccontextmanager
+async def on_disk(chunks: AsyncIterable[bytes]) -> AsyncIterator[UploadFile]:
+    """A recording that is a request's whole body, kept like that of a form."""
+    with TemporaryFile() as file:
+        size = 0
+        async for chunk in chunks:
+            size += await anyio.to_thread.run_sync(file.write, chunk)
+        file.seek(0)
+        yield UploadFile(file, size=size)
+
+
+async def body(request: Request, settings: ServerSettings) -> AsyncGenerator[bytes, None]:
+    """The body of a request as it arrives.
+
+    Raises:
+        SessionError: it is too big or does not arrive, or the client has left.
+    """
     limit, received = settings.max_upload_bytes, 0
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:

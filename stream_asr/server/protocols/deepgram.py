@@ -8,6 +8,7 @@ from enum import Enum
 
 from stream_asr.server.errors import SessionError
 from stream_asr.server.protocols.messages import dump, load, refuse, shown
+from stream_asr.server.request import AudioFormat
 
 _ENCODINGS = {"linear16": "pcm_s16le", "linear32": "pcm_f32le", "mulaw": "mulaw", "alaw": "alaw"}
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -18,15 +19,15 @@ _CANNOT = {
 }
 """Parameters that would leave a client with something else than it relies on."""
 
+_ERR_CODES = {"bad_query": "Bad Request", "bad_audio_format": "Bad Request", "unauthorized": "INVALID_AUTH"}
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """The parameters that mean something here.
 
     Attributes:
-        encoding: of raw audio, in the recognizer's words; None for a file format, which says it itself.
-        sample_rate: of raw audio, in Hz.
-        channels: interleaved.
+        raw: the format of raw audio; None in front of a file format, which says it itself.
         interim_results: tell text that may still change.
         endpointing: mark the ends of utterances with ``speech_final``.
         utterance_end_ms: tell when no word has followed the last one for so long; None for never.
@@ -35,9 +36,7 @@ class Query:
         utterances: in the answer for a recording.
     """
 
-    encoding: str | None = None
-    sample_rate: int = 0
-    channels: int = 1
+    raw: AudioFormat | None = None
     interim_results: bool = False
     endpointing: bool = True
     utterance_end_ms: int | None = None
@@ -46,8 +45,11 @@ class Query:
     utterances: bool = False
 
 
-def parse(pairs: Iterable[tuple[str, str]]) -> Query:
+def parse(pairs: Iterable[tuple[str, str]], *, live: bool) -> Query:
     """Read the query of a URL; parameters that would change nothing are ignored.
+
+    Args:
+        live: the audio comes as a stream, which has to be raw.
 
     Raises:
         SessionError: a value is wrong, or what it asks for is impossible.
@@ -59,15 +61,18 @@ def parse(pairs: Iterable[tuple[str, str]]) -> Query:
     encoding, sample_rate = given.get("encoding"), _whole(given, "sample_rate")
     if encoding is not None and encoding not in _ENCODINGS:
         raise _bad_query(f"encoding {encoding[:40]!r} is not supported; accepted are {', '.join(_ENCODINGS)}")
-    if encoding is not None and sample_rate is None:
-        raise _bad_query("encoding needs a sample_rate")
+    if live and (encoding is None or sample_rate is None):
+        raise _bad_query(
+            f"a stream needs encoding and sample_rate; accepted are {', '.join(_ENCODINGS)}, but no file formats"
+        )
     endpointing = given.get("endpointing", "true").lower()
     if endpointing not in _BOOLEANS and not endpointing.isdecimal():
         raise _bad_query(f"endpointing is {endpointing[:40]!r}; it takes false, or a number of milliseconds")
+    raw = None
+    if encoding is not None and sample_rate is not None:
+        raw = AudioFormat(sample_rate, _ENCODINGS[encoding], _whole(given, "channels") or 1)
     return Query(
-        encoding=_ENCODINGS[encoding] if encoding is not None else None,
-        sample_rate=sample_rate or 0,
-        channels=_whole(given, "channels") or 1,
+        raw=raw,
         interim_results=_flag(given, "interim_results"),
         endpointing=endpointing != "false",
         utterance_end_ms=_whole(given, "utterance_end_ms"),
@@ -120,12 +125,11 @@ def decode(text: str) -> Control:
         refuse(f"type {shown(kind)}; accepted are {', '.join(control.value for control in Control)}")
 
 
-def error(failure: SessionError) -> str:
+def encode_error(error: SessionError) -> str:
     """A live message; a close follows."""
-    return dump({"type": "Error", "variant": failure.code, "description": failure.message, "message": failure.message})
+    return dump({"type": "Error", "variant": error.code, "description": error.message, "message": error.message})
 
 
-def refused(failure: SessionError, request_id: str) -> dict[str, str]:
-    """The body of a response that is no success."""
-    code = "Bad Request" if failure.code == "bad_query" else failure.code
-    return {"err_code": code, "err_msg": failure.message, "request_id": request_id}
+def error_body(code: str, message: str, request_id: str) -> dict[str, str]:
+    """Of a response that is no success."""
+    return {"err_code": _ERR_CODES.get(code, code), "err_msg": message, "request_id": request_id}

@@ -100,9 +100,9 @@ class Results:
         """What is left to say when no event follows."""
         return [dump(message) for message in self._released()]
 
-    def metadata(self, sha256: str, duration_s: float) -> str:
+    def metadata(self, sha256: str, duration_s: float, channels: int) -> str:
         """The last message."""
-        return dump({"type": "Metadata", **self._origin.metadata(sha256, duration_s, self._query.channels)})
+        return dump({"type": "Metadata", **self._origin.metadata(sha256, duration_s, channels)})
 
     def _partial(self, event: Partial) -> list[dict[str, Any]]:
         messages = []
@@ -166,14 +166,12 @@ class Results:
         }
 
 
-def recording(
-    query: Query, origin: Origin, finals: Sequence[Final], *, sha256: str, duration_s: float, channels: int
-) -> dict[str, Any]:
+def recording(query: Query, metadata: dict[str, Any], finals: Sequence[Final]) -> dict[str, Any]:
     """The answer for a whole recording.
 
     Args:
+        metadata: see `Origin.metadata`.
         finals: those that hold words, in order.
-        sha256: of the bytes that were sent.
     """
     words = [word for final in finals for word in final.words]
     results: dict[str, Any] = {"channels": [{"alternatives": [_alternative(words, query)]}]}
@@ -184,11 +182,11 @@ def recording(
                 "start": round(final.words[0].start, 3),
                 "end": round(final.words[-1].end, 3),
                 "channel": 0,
-                "id": str(uuid.uuid5(uuid.UUID(origin.request_id), str(final.utterance))),
+                "id": str(uuid.uuid5(uuid.UUID(metadata["request_id"]), str(final.utterance))),
             }
             for final in finals
         ]
-    return {"metadata": origin.metadata(sha256, duration_s, channels), "results": results}
+    return {"metadata": metadata, "results": results}
 
 
 def _alternative(words: Sequence[Word], query: Query) -> dict[str, Any]:

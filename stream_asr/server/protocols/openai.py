@@ -6,14 +6,6 @@ from typing import Any
 
 from stream_asr.server.errors import CloseCode, SessionError
 
-_STATUS = {
-    CloseCode.GOING_AWAY: 503,
-    CloseCode.TRY_AGAIN_LATER: 503,
-    CloseCode.INTERNAL_ERROR: 500,
-    CloseCode.TOO_BIG: 413,
-}
-"""By what a websocket would be closed with; 400 for all others."""
-
 
 class RequestError(SessionError):
     """A mistake in one request or message, in the words of these interfaces; a connection outlives it.
@@ -29,15 +21,10 @@ class RequestError(SessionError):
         self.param = param
 
 
-def status(error: SessionError) -> int:
-    """The HTTP status of an answer that tells ``error``."""
-    return _STATUS.get(error.close_code, 400)
-
-
 def error_object(error: SessionError) -> dict[str, Any]:
     """What is under ``error`` in the body of a failed request, and in an ``error`` event."""
     param = error.param if isinstance(error, RequestError) else None
-    return _error_object(error.code, error.message, param, is_ours=status(error) >= 500)
+    return _error_object(error.code, error.message, param, is_ours=error.http_status >= 500)
 
 
 def error_body(status: int, code: str, message: str) -> dict[str, Any]:

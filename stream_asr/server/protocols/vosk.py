@@ -49,10 +49,10 @@ def decode(text: str, options: Options) -> Options | Command:
     message = load(text)
     if "config" in message:
         return _configured(message["config"], options)
-    for command in Command:
-        if message.get(command.value):
-            return command
-    refuse(f'{shown(message)}; accepted are {{"config": {{...}}}}, {{"eof": 1}}, {{"reset": 1}}, and audio as binary')
+    command = next((command for command in Command if message.get(command.value)), None)
+    if command is None:
+        refuse(f'{shown(message)}; accepted are {{"config": {{...}}}}, {{"eof": 1}}, {{"reset": 1}}, and binary audio')
+    return command
 
 
 def _configured(config: object, options: Options) -> Options:

@@ -5,9 +5,18 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from stream_asr.server.auth import Refusal
-from stream_asr.server.routes import health, native, openai_audio
+from stream_asr.server.routes import deepgram, health, native, openai_audio, vosk
 
-ROUTERS: tuple[APIRouter, ...] = (health.router, native.router, openai_audio.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    health.router,
+    native.router,
+    openai_audio.router,
+    vosk.router,
+    deepgram.router,
+)
 
-REFUSALS: dict[str, Refusal] = dict.fromkeys(("/v1/audio/", "/v1/models", "/v1/realtime"), openai_audio.refusal)
+REFUSALS: dict[str, Refusal] = {
+    **dict.fromkeys(("/v1/audio/", "/v1/models", "/v1/realtime"), openai_audio.refusal),
+    "/v1/listen": deepgram.refusal,
+}
 """How the routes whose paths begin like this say no to those without a token."""

@@ -110,6 +110,6 @@ async def _fail(service: Service, error: SessionError, events: EventStream) -> R
     service.metrics.errors.labels(error.code).inc()
     told = openai.error_object(error)
     if not events.begun:
-        return JSONResponse({"error": told}, openai.status(error))
+        return JSONResponse({"error": told}, error.http_status)
     await events.send(openai_audio.encode_failure(told), last=True)
     return None
