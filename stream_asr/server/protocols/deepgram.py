@@ -19,7 +19,7 @@ _CANNOT = {
 }
 """Parameters that would leave a client with something else than it relies on."""
 
-_ERR_CODES = {"bad_query": "Bad Request", "bad_audio_format": "Bad Request", "unauthorized": "INVALID_AUTH"}
+_ERR_CODES = {400: "Bad Request", 401: "INVALID_AUTH"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,6 @@ def encode_error(error: SessionError) -> str:
     return dump({"type": "Error", "variant": error.code, "description": error.message, "message": error.message})
 
 
-def error_body(code: str, message: str, request_id: str) -> dict[str, str]:
-    """Of a response that is no success."""
-    return {"err_code": _ERR_CODES.get(code, code), "err_msg": message, "request_id": request_id}
+def error_body(status: int, code: str, message: str, request_id: str) -> dict[str, str]:
+    """Of a response with an HTTP ``status`` that is no success."""
+    return {"err_code": _ERR_CODES.get(status, code), "err_msg": message, "request_id": request_id}

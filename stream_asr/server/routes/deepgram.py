@@ -43,7 +43,7 @@ def refusal(status: int, code: str, message: str, headers: dict[str, str] | None
     """An HTTP response in the words of this interface. The headers are for clients that cannot see the body."""
     request_id = str(uuid.uuid4())
     seen = {"dg-request-id": request_id, "dg-error": message.encode("ascii", "replace").decode()}
-    return JSONResponse(deepgram.error_body(code, message, request_id), status, {**(headers or {}), **seen})
+    return JSONResponse(deepgram.error_body(status, code, message, request_id), status, {**(headers or {}), **seen})
 
 
 def _refused(service: Service, error: SessionError) -> Response:
