@@ -33,6 +33,10 @@ PURE = (
     "server.outbox",
     "server.limits",
     "server.protocols.native",
+    "server.protocols.openai",
+    "server.protocols.openai_audio",
+    "server.protocols.openai_conversation",
+    "server.protocols.openai_realtime",
 )
 IMPURE = {"torch", "transformers", "asyncio", "threading", "time", "datetime", "socket", "sounddevice", "fastapi"}
 
