@@ -37,6 +37,10 @@ PURE = (
     "server.protocols.vosk",
     "server.protocols.deepgram",
     "server.protocols.deepgram_results",
+    "server.protocols.openai",
+    "server.protocols.openai_audio",
+    "server.protocols.openai_conversation",
+    "server.protocols.openai_realtime",
 )
 IMPURE = {"torch", "transformers", "asyncio", "threading", "time", "datetime", "socket", "sounddevice", "fastapi"}
 

@@ -5,15 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from stream_asr.server.auth import Refusal
-from stream_asr.server.routes import deepgram, health, native, openai_audio, vosk
+from stream_asr.server.routes import deepgram, health, native, openai_audio, openai_realtime, vosk
 
-ROUTERS: tuple[APIRouter, ...] = (
-    health.router,
-    native.router,
-    openai_audio.router,
-    vosk.router,
-    deepgram.router,
-)
+_ALL = (health, native, openai_audio, openai_realtime, vosk, deepgram)
+ROUTERS: tuple[APIRouter, ...] = tuple(route.router for route in _ALL)
 
 REFUSALS: dict[str, Refusal] = {
     **dict.fromkeys(("/v1/audio/", "/v1/models", "/v1/realtime"), openai_audio.refusal),
