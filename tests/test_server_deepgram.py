@@ -200,6 +200,8 @@ def test_utterances_end_once_in_every_long_pause() -> None:
     ]
     assert [message["type"] for message in told(results, *speech, SpeechStarted(1, 2.5), Reached(4000))] == ["Results"]
     assert [message["type"] for message in told(results, final("", 4.5), Reached(5000))] == ["Results", "UtteranceEnd"]
+    in_one_message = told(results, *speech, SpeechStarted(1, 2.75), Reached(9000))
+    assert [message["type"] for message in in_one_message] == ["Results", "UtteranceEnd"]
 
 
 def test_formatted_words_and_utterances() -> None:

@@ -81,6 +81,7 @@ class Results:
             return [dump(message) for message in self._reached(event.tag)]
         messages = self._released()
         if isinstance(event, SpeechStarted):
+            messages += self._silence(event.start)  # positions may be further apart than pauses are long
             self._speaking, self._told_words, self._told_s = True, 0, event.start
             if self._query.vad_events:
                 messages.append({"type": "SpeechStarted", "channel": [0, 1], "timestamp": round(event.start, 3)})
