@@ -52,7 +52,7 @@ def test_a_transcript_only_grows_and_is_the_joined_finals(utterances: list[tuple
 )
 def test_errors(close_code: CloseCode, status: int, kind: str) -> None:
     error = SessionError("some_code", "what was wrong", close_code)
-    assert openai.status(error) == status
+    assert error.http_status == status
     told = {"message": "what was wrong", "type": kind, "param": None, "code": "some_code"}
     assert openai.error_object(error) == told
     assert openai.error_body(status, "some_code", "what was wrong") == {"error": told}
