@@ -73,7 +73,7 @@ class Caption:
         if caption == self._shown:
             return None
         self._shown = caption
-        return Partial(self.utterance, samples_to_s(self._start), samples_to_s(self._reflected), *caption)
+        return Partial(self.utterance, samples_to_s(self._start), samples_to_s(self._reflected), *caption, shown)
 
     def final(self, end: int) -> Final:
         """The caption of the whole utterance, which ends at sample ``end``; every window was committed."""

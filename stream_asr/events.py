@@ -57,6 +57,7 @@ class Partial:
         end: the newest audio that the text reflects.
         stable: whole words that will not change any more; ``text`` begins with it.
         text: all words, the newest of which may still change.
+        words: those of the text, as far as is known now; not part of the wire form.
     """
 
     type: ClassVar[str] = "partial"
@@ -65,6 +66,7 @@ class Partial:
     end: float
     stable: str
     text: str
+    words: tuple[Word, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {

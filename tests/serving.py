@@ -52,6 +52,10 @@ class Served:
         with httpx.Client(trust_env=False) as client:
             return client.get(f"http://{self.address}{path}", **settings)
 
+    def post(self, path: str, **settings: Any) -> httpx.Response:
+        with httpx.Client(trust_env=False, timeout=TIMEOUT_S) as client:
+            return client.post(f"http://{self.address}{path}", **settings)
+
     def metric(self, line: str) -> float:
         """The value of a sample, named as in the text format; 0 when it is not there yet."""
         found = re.search(rf"^{re.escape(line)} (\S+)$", self.service.metrics.render().decode(), re.MULTILINE)

@@ -47,7 +47,15 @@ PURE = (
     "training.scoring",
     "server.outbox",
     "server.limits",
+    "server.protocols.messages",
     "server.protocols.native",
+    "server.protocols.vosk",
+    "server.protocols.deepgram",
+    "server.protocols.deepgram_results",
+    "server.protocols.openai",
+    "server.protocols.openai_audio",
+    "server.protocols.openai_conversation",
+    "server.protocols.openai_realtime",
 )
 IMPURE = {"torch", "transformers", "asyncio", "threading", "time", "datetime", "socket", "sounddevice", "fastapi"}
 

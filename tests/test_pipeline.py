@@ -168,6 +168,7 @@ def test_stable_means_stable(decoding: str, audio: FloatArray, steps: list[tuple
                 assert event.utterance == open_utterance
                 assert event.stable.startswith(stable)
                 assert event.text.startswith(event.stable)
+                assert event.text == " ".join(word.word for word in event.words)
                 stable = event.stable
             elif isinstance(event, Final):
                 assert event.utterance == open_utterance

@@ -47,14 +47,19 @@ class AudioFile:
 
     What can be decoded of a damaged file is given out before the error.
 
+    Args:
+        path: of a file, or the name that errors give to ``file``.
+        file: open and seekable, read from where it stands; closing it is up to the caller.
+
     Raises:
         InputError: the file is missing, unreadable, empty, not audio, or breaks off in a way that cannot be decoded.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, file: BinaryIO | None = None) -> None:
         self.path = Path(path)
         with ExitStack() as stack:
-            file = stack.enter_context(_open(self.path))
+            if file is None:
+                file = stack.enter_context(_open(self.path))
             self._reader = _reader(self.path, file)
             stack.callback(self._reader.close)
             if self._reader.frames == 0:

@@ -58,6 +58,9 @@ def serve(
     max_message_bytes: Annotated[
         int, typer.Option("--max-message-bytes", help="The longest websocket message.", rich_help_panel=_LIMITS)
     ] = _DEFAULTS.max_message_bytes,
+    max_upload_bytes: Annotated[
+        int, typer.Option("--max-upload-bytes", help="The longest recording in one request.", rich_help_panel=_LIMITS)
+    ] = _DEFAULTS.max_upload_bytes,
     idle_timeout_s: Annotated[
         float,
         typer.Option("--idle-timeout", help="Seconds without any message from a client.", rich_help_panel=_LIMITS),
@@ -97,6 +100,7 @@ def serve(
         max_sessions=max_sessions,
         max_speed=max_speed,
         max_message_bytes=max_message_bytes,
+        max_upload_bytes=max_upload_bytes,
         idle_timeout_s=idle_timeout_s,
         max_duration_s=max_duration_s,
         resume_window_s=resume_window_s,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers
@@ -14,14 +15,20 @@ from starlette.websockets import WebSocket
 
 from stream_asr.server.metrics import Metrics
 
+Refusal: TypeAlias = "Callable[[int, str, str, dict[str, str] | None], Response]"
+"""Makes a response of a status, a short name, a message for people, and headers."""
+
 _SCHEMES = ("bearer", "token")
+_PROTOCOL_WITH_TOKEN = "openai-insecure-api-key."
+_SECRET_HEADERS = (b"authorization", b"sec-websocket-protocol")
 
 
 class Gate:
     """ASGI middleware in front of everything.
 
-    A token comes as ``Authorization: Bearer TOKEN``, ``Authorization: Token TOKEN`` or ``?token=TOKEN``. It is
-    taken out of the scope here, so that no log of a request can show it.
+    A token comes as ``Authorization: Bearer TOKEN``, ``Authorization: Token TOKEN`` or ``?token=TOKEN``, or from a
+    browser as the websocket subprotocol ``openai-insecure-api-key.TOKEN``, or as the second of two of which the first
+    is ``token`` or ``bearer``. It is taken out of the scope here, so that no log of a request can show it.
 
     A browser names the page that connects in ``Origin``. Pages of this very server are let in, others if they were
     allowed; programs that are no browsers send no origin and are let in.
@@ -30,6 +37,7 @@ class Gate:
         tokens: any of them is accepted; with none, everybody is.
         origins: allowed ones; ``*`` is all.
         open_paths: for plain HTTP without a token: health checks, and pages that hold no secrets.
+        refusals: how protocols that have errors of their own say no, by how their paths begin.
     """
 
     def __init__(
@@ -39,12 +47,14 @@ class Gate:
         tokens: Iterable[str],
         origins: Iterable[str],
         open_paths: Iterable[str],
+        refusals: Mapping[str, Refusal],
         metrics: Metrics,
     ) -> None:
         self._app = app
         self._tokens = tuple(token.encode() for token in tokens)
         self._origins = {origin.rstrip("/").lower() for origin in origins}
         self._open_paths = frozenset(open_paths)
+        self._refusals = refusals
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,14 +62,16 @@ class Gate:
             await self._app(scope, receive, send)
             return
         given = _take_tokens(scope)
+        refuse = next((made for path, made in self._refusals.items() if scope["path"].startswith(path)), refusal)
         is_open = scope["type"] == "http" and scope["path"] in self._open_paths
         if not self._from_here(HTTPConnection(scope)):
             self._metrics.unauthorized.labels("origin").inc()
-            refused = refusal(403, "foreign_origin", "pages from this origin may not connect; see --allow-origin")
+            reason = "pages from this origin may not connect; see --allow-origin"
+            refused = refuse(403, "foreign_origin", reason, None)
         elif self._tokens and not is_open and not self._knows(given):
             self._metrics.unauthorized.labels("token").inc()
             reason = "this token is not accepted" if given else "a token is needed: Authorization: Bearer TOKEN"
-            refused = refusal(401, "unauthorized", reason, {"WWW-Authenticate": "Bearer"})
+            refused = refuse(401, "unauthorized", reason, {"WWW-Authenticate": "Bearer"})
         else:
             await self._app(scope, receive, send)
             return
@@ -86,9 +98,15 @@ def _take_tokens(scope: Scope) -> list[str]:
     tokens = [credentials.strip()] if scheme.lower() in _SCHEMES else []
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     tokens += [value for name, value in query if name == "token"]
+    protocols = scope.get("subprotocols", [])
+    if len(protocols) == 2 and protocols[0].lower() in _SCHEMES:
+        tokens.append(protocols.pop())
+    tokens += [name.removeprefix(_PROTOCOL_WITH_TOKEN) for name in protocols if name.startswith(_PROTOCOL_WITH_TOKEN)]
     if any(name == "token" for name, _ in query):
         scope["query_string"] = urlencode([pair for pair in query if pair[0] != "token"]).encode()
-    scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() != b"authorization"]
+    # The names of subprotocols are in the scope besides, and servers answer from there.
+    scope["subprotocols"] = [name for name in protocols if not name.startswith(_PROTOCOL_WITH_TOKEN)]
+    scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() not in _SECRET_HEADERS]
     return tokens
 
 

@@ -17,6 +17,14 @@ class CloseCode(IntEnum):
     TRY_AGAIN_LATER = 1013
 
 
+_STATUS = {
+    CloseCode.GOING_AWAY: 503,
+    CloseCode.TRY_AGAIN_LATER: 503,
+    CloseCode.INTERNAL_ERROR: 500,
+    CloseCode.TOO_BIG: 413,
+}
+
+
 class SessionError(Exception):
     """Ends one connection. Each protocol has a message for it; then the websocket closes with ``close_code``.
 
@@ -28,6 +36,11 @@ class SessionError(Exception):
     def __init__(self, code: str, message: str, close_code: CloseCode = CloseCode.POLICY_VIOLATION) -> None:
         super().__init__(message)
         self.code, self.message, self.close_code = code, message, close_code
+
+    @property
+    def http_status(self) -> int:
+        """Of a response that tells the same: 400 unless it was not the client's mistake, or its size."""
+        return _STATUS.get(self.close_code, 400)
 
 
 class TakenOverError(SessionError):

@@ -24,6 +24,9 @@ class ServerSettings:
     max_message_bytes: int = 1 << 20
     """The longest websocket message."""
 
+    max_upload_bytes: int = 1 << 28
+    """The longest request with a recording; it waits on disk, where Python keeps temporary files."""
+
     start_timeout_s: float = 10.0
     """For a client's first message."""
 
@@ -55,7 +58,7 @@ class ServerSettings:
     """Web pages from elsewhere that may connect, like https://example.org; ``*`` is all of them."""
 
     def __post_init__(self) -> None:
-        for name in ("max_sessions", "max_message_bytes", "max_unsent_events"):
+        for name in ("max_sessions", "max_message_bytes", "max_upload_bytes", "max_unsent_events"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("start_timeout_s", "idle_timeout_s", "max_duration_s", "close_timeout_s"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar, NoReturn, TypeAlias
+from typing import ClassVar, TypeAlias
 
 from stream_asr.events import Final
-from stream_asr.server.errors import CloseCode, SessionError
 from stream_asr.server.outbox import Reached, SessionEvent
+from stream_asr.server.protocols.messages import dump, load, refuse, shown
 
 ENCODINGS = ("pcm_s16le", "pcm_f32le", "mulaw", "alaw")
 MAX_TAG_CHARACTERS = 100
@@ -90,27 +90,21 @@ def decode(text: str) -> ClientMessage:
     Raises:
         SessionError: it is no message of this protocol; says what was wrong and what is accepted.
     """
-    try:
-        message = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise SessionError("invalid_json", f"not JSON: {reason}", CloseCode.INVALID_DATA) from None
-    if not isinstance(message, dict):
-        _refuse("a message is a JSON object")
+    message = load(text)
     kind = message.pop("type", None)
     made = _MESSAGES.get(kind) if isinstance(kind, str) else None
     if made is None:
-        _refuse(f"type {_shown(kind)}; accepted are {', '.join(_MESSAGES)}")
+        refuse(f"type {shown(kind)}; accepted are {', '.join(_MESSAGES)}")
     accepted = {field.name: field for field in fields(made)}
     for key, value in message.items():
         if key not in accepted:
-            _refuse(f"unknown key {_shown(key)} in {kind}; accepted are {', '.join(('type', *accepted))}")
+            refuse(f"unknown key {shown(key)} in {kind}; accepted are {', '.join(('type', *accepted))}")
         types, wanted = _TYPES[key]
         if type(value) not in types:  # not isinstance: true is no sample rate
-            _refuse(f"{key} is {_shown(value)}; it takes {wanted}")
+            refuse(f"{key} is {shown(value)}; it takes {wanted}")
     for name, field in accepted.items():
         if field.default is MISSING and name not in message:
-            _refuse(f"{kind} lacks {name}, {_TYPES[name][1]}")
+            refuse(f"{kind} lacks {name}, {_TYPES[name][1]}")
     decoded = made(**message)
     _check(decoded)
     return decoded
@@ -118,25 +112,11 @@ def decode(text: str) -> ClientMessage:
 
 def _check(message: ClientMessage) -> None:
     if isinstance(message, Start) and message.encoding not in ENCODINGS:
-        _refuse(f"encoding {_shown(message.encoding)}; accepted are {', '.join(ENCODINGS)}")
+        refuse(f"encoding {shown(message.encoding)}; accepted are {', '.join(ENCODINGS)}")
     if isinstance(message, Resume) and message.events is not None and message.events < 0:
-        _refuse(f"events is {_shown(message.events)}; it cannot be negative")
+        refuse(f"events is {shown(message.events)}; it cannot be negative")
     if isinstance(message, Ping) and len(str(message.id)) > MAX_TAG_CHARACTERS:
-        _refuse(f"the id of a ping has {len(str(message.id))} characters; {MAX_TAG_CHARACTERS} are accepted")
-
-
-def _refuse(message: str) -> NoReturn:
-    raise SessionError("bad_message", message)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
-
-
-def _shown(value: object) -> str:
-    """As JSON, and short: errors go into logs and close frames."""
-    text = json.dumps(value, ensure_ascii=True)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+        refuse(f"the id of a ping has {len(str(message.id))} characters; {MAX_TAG_CHARACTERS} are accepted")
 
 
 # --- server to client -----------------------------------------------------------------------------------------
@@ -198,7 +178,7 @@ ServerMessage: TypeAlias = Ready | Ack | Done | Error
 def encode(message: ServerMessage) -> str:
     """As JSON; what is None is left out."""
     values = {field.name: getattr(message, field.name) for field in fields(message)}
-    return _json({"type": message.type, **{name: value for name, value in values.items() if value is not None}})
+    return dump({"type": message.type, **{name: value for name, value in values.items() if value is not None}})
 
 
 def encode_event(event: SessionEvent, *, words: bool) -> str:
@@ -209,8 +189,4 @@ def encode_event(event: SessionEvent, *, words: bool) -> str:
     message = event.to_json()
     if isinstance(event, Final) and not words:
         del message["words"]
-    return _json(message)
-
-
-def _json(message: dict[str, Any]) -> str:
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    return dump(message)

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from stream_asr.server.routes import health, native
+from stream_asr.server.auth import Refusal
+from stream_asr.server.routes import deepgram, health, native, openai_audio, openai_realtime, vosk
 
-ROUTERS: tuple[APIRouter, ...] = (health.router, native.router)
+_ALL = (health, native, openai_audio, openai_realtime, vosk, deepgram)
+ROUTERS: tuple[APIRouter, ...] = tuple(route.router for route in _ALL)
+
+REFUSALS: dict[str, Refusal] = {
+    **dict.fromkeys(("/v1/audio/", "/v1/models", "/v1/realtime"), openai_audio.refusal),
+    "/v1/listen": deepgram.refusal,
+}
+"""How the routes whose paths begin like this say no to those without a token."""

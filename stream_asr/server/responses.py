@@ -1,0 +1,44 @@
+"""HTTP responses that last."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+
+class Conversing(Response):
+    """A response that a coroutine sends by itself: what it holds open stays open until the last byte is out."""
+
+    def __init__(self, talk: Callable[[Request, Send], Awaitable[None]]) -> None:
+        super().__init__()
+        self._talk = talk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._talk(Request(scope, receive), send)
+
+
+class EventStream:
+    """Server-sent events. The response begins with the first of them, so until then it can still be another one.
+
+    Attributes:
+        begun: the status 200 is on its way.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    async def send(self, event: str, *, last: bool = False) -> None:
+        """Waits while the client does not read.
+
+        Args:
+            event: with the empty line that ends it.
+        """
+        if not self.begun:
+            self.begun = True
+            headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": event.encode(), "more_body": not last})

@@ -1,0 +1,205 @@
+"""Deepgram's ``/v1/listen``: a websocket for live audio, and plain HTTP for recordings."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import datetime, timezone
+
+from fastapi import APIRouter, WebSocket
+from fastapi.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.types import Send
+
+import stream_asr
+from stream_asr.events import Final
+from stream_asr.server.auth import deny
+from stream_asr.server.errors import CloseCode, IdleError, SessionError
+from stream_asr.server.outbox import Reached
+from stream_asr.server.protocols import deepgram
+from stream_asr.server.protocols.deepgram import Control, Query
+from stream_asr.server.protocols.deepgram_results import Origin, Results, recording
+from stream_asr.server.recording import ClientLeftError, body, format_of, on_disk, open_audio, recognise
+from stream_asr.server.request import Received
+from stream_asr.server.request import Request as SessionRequest
+from stream_asr.server.responses import Conversing
+from stream_asr.server.service import Service
+from stream_asr.server.session import Session
+from stream_asr.server.socket import Socket, converse
+
+router = APIRouter()
+
+_log = logging.getLogger(__name__)
+
+_MARK_EVERY_S = 0.1
+_MAX_MARKS = 16
+"""Positions under way for ``utterance_end_ms``; more would not make it any more exact."""
+
+
+def refusal(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
+    """An HTTP response in the words of this interface. The headers are for clients that cannot see the body."""
+    request_id = str(uuid.uuid4())
+    seen = {"dg-request-id": request_id, "dg-error": message.encode("ascii", "replace").decode()}
+    return JSONResponse(deepgram.error_body(status, code, message, request_id), status, {**(headers or {}), **seen})
+
+
+def _refused(service: Service, error: SessionError) -> Response:
+    service.metrics.errors.labels(error.code).inc()
+    return refusal(error.http_status, error.code, error.message)
+
+
+def _origin(service: Service) -> Origin:
+    created = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Origin(str(uuid.uuid4()), created, service.recognizer.model.name, stream_asr.__version__)
+
+
+# --- live -----------------------------------------------------------------------------------------------------
+
+
+@router.websocket("/v1/listen")
+async def listen(websocket: WebSocket) -> None:
+    service = Service.of(websocket)
+    try:
+        query = deepgram.parse(websocket.query_params.multi_items(), live=True)
+        assert query.raw is not None
+        session = service.sessions.open(SessionRequest("deepgram", query.raw))
+    except SessionError as error:
+        await deny(websocket, _refused(service, error))
+        return
+    socket, origin = Socket(websocket, service.settings, service.metrics), _origin(service)
+    async with socket.errors_told(deepgram.encode_error):
+        with service.sessions.connection(session):
+            # A browser that has sent its token as a subprotocol wants to see one of those that it offered.
+            offered = websocket.scope["subprotocols"]
+            await websocket.accept(offered[0] if offered else None, [(b"dg-request-id", origin.request_id.encode())])
+            listener = _Listener(socket, session, query, origin)
+            await converse(session, listener.hear(service.settings.idle_timeout_s), listener.tell())
+        await socket.close()
+
+
+class _Listener:
+    def __init__(self, socket: Socket, session: Session, query: Query, origin: Origin) -> None:
+        self._socket, self._session, self._query = socket, session, query
+        self._results = Results(query, origin)
+        self._digest = hashlib.sha256()
+        self._marks = 0
+        self._marked_s = 0.0
+
+    async def hear(self, idle_timeout_s: float) -> None:
+        control = Control.KEEP_ALIVE
+        while control is not Control.CLOSE_STREAM:
+            try:
+                message = await self._socket.receive(idle_timeout_s)
+            except IdleError as idle:
+                self._session.conclude(idle)
+                return
+            if isinstance(message, str):
+                control = deepgram.decode(message)
+                await self._obey(control)
+            elif message:
+                await self._feed(message)
+            else:  # how a stream was ended before there was a message for it
+                control = Control.CLOSE_STREAM
+        self._session.finish()
+
+    async def _feed(self, audio: bytes) -> None:
+        self._digest.update(audio)
+        await self._session.feed(audio)
+        position_s = self._session.seconds
+        if self._query.utterance_end_ms and position_s >= self._marked_s + _MARK_EVERY_S and self._marks < _MAX_MARKS:
+            self._marks, self._marked_s = self._marks + 1, position_s
+            await self._session.mark(int(1000 * position_s))
+
+    async def _obey(self, control: Control) -> None:
+        if control is Control.FINALIZE:
+            self._results.finalizing()
+            await self._session.flush()
+        if control in (Control.FINALIZE, Control.CONFIGURE):
+            await self._session.mark(control.value)
+
+    async def tell(self) -> None:
+        try:
+            async for event in self._session.events():
+                if isinstance(event, Received):
+                    continue
+                if isinstance(event, Reached) and isinstance(event.tag, int):
+                    self._marks -= 1
+                await self._send(self._results.hear(event))
+        except SessionError:
+            await self._send(self._results.end())
+            raise
+        await self._send(self._results.end())
+        session = self._session
+        await self._socket.send(
+            self._results.metadata(self._digest.hexdigest(), session.seconds, session.audio.channels)
+        )
+
+    async def _send(self, messages: list[str]) -> None:
+        for message in messages:
+            await self._socket.send(message)
+
+
+# --- recordings -----------------------------------------------------------------------------------------------
+
+
+@router.post("/v1/listen")
+async def transcribe() -> Response:
+    return Conversing(_transcribe)
+
+
+async def _transcribe(request: Request, send: Send) -> None:
+    service = Service.of(request)
+    try:
+        response = await _answer(service, request)
+    except ClientLeftError:
+        return
+    except SessionError as error:
+        response = _refused(service, error)
+    except Exception:
+        _log.exception("a request failed")
+        failure = SessionError("internal", "the server failed; its log has the details", CloseCode.INTERNAL_ERROR)
+        response = _refused(service, failure)
+    await response(request.scope, request.receive, send)
+
+
+async def _answer(service: Service, request: Request) -> Response:
+    query = deepgram.parse(request.query_params.multi_items(), live=False)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+        raise SessionError("bad_query", "this server fetches nothing from a url; send the recording itself as the body")
+    if reason := service.sessions.refusal():
+        raise SessionError("too_many_sessions", reason, CloseCode.TRY_AGAIN_LATER)
+    origin, digest, finals = _origin(service), hashlib.sha256(), list[Final]()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        async for chunk in body(request, service.settings):
+            digest.update(chunk)
+            yield chunk
+
+    async def tell(session: Session) -> None:
+        async for event in session.events():
+            if isinstance(event, Final) and event.text:
+                finals.append(event)
+
+    if query.raw is not None:
+        session = service.sessions.open(SessionRequest("deepgram", query.raw, partials=False))
+        with service.sessions.connection(session):
+            await converse(session, _feed(session, chunks()), tell(session))
+    else:
+        async with AsyncExitStack() as stack:
+            with service.sessions.newcomer():
+                file = await open_audio(await stack.enter_async_context(on_disk(chunks())), service.settings)
+                stack.callback(file.close)
+                session = service.sessions.open(SessionRequest("deepgram", format_of(file), partials=False))
+            with service.sessions.connection(session):
+                await recognise(session, file, request, tell)
+    metadata = origin.metadata(digest.hexdigest(), session.seconds, session.audio.channels)
+    return JSONResponse(recording(query, metadata, finals), headers={"dg-request-id": origin.request_id})
+
+
+async def _feed(session: Session, chunks: AsyncIterator[bytes]) -> None:
+    async for chunk in chunks:
+        await session.feed(chunk)
+    session.finish()
