@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from stream_asr.recognizer import Recognizer
 from stream_asr.server.auth import Gate
 from stream_asr.server.metrics import Metrics
-from stream_asr.server.routes import ROUTERS, health
+from stream_asr.server.routes import ROUTERS, health, page
 from stream_asr.server.service import Service
 from stream_asr.server.sessions import Sessions
 from stream_asr.server.settings import ServerSettings
@@ -29,6 +29,10 @@ def create_app(recognizer: Recognizer, settings: ServerSettings | None = None) -
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(
-        Gate, tokens=settings.tokens, origins=settings.allow_origins, open_paths=health.OPEN_PATHS, metrics=metrics
+        Gate,
+        tokens=settings.tokens,
+        origins=settings.allow_origins,
+        open_paths=(*health.OPEN_PATHS, *page.OPEN_PATHS),
+        metrics=metrics,
     )
     return app

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from stream_asr.server.routes import health, native
+from stream_asr.server.routes import health, native, page
 
-ROUTERS: tuple[APIRouter, ...] = (health.router, native.router)
+ROUTERS: tuple[APIRouter, ...] = (health.router, native.router, page.router)
