@@ -56,7 +56,7 @@ async function caption(begin, { realtime = true } = {}) {
 }
 
 function onEvent(event) {
-  if (event.type === "partial") stage.partial(event);
+  if (event.type === "partial") stage.partial(transcript.placed(event));
   if (event.type === "final") stage.final(transcript.add(event));
   readouts.show(event);
   offerDownloads();

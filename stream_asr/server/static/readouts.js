@@ -28,6 +28,7 @@ export class Readouts {
 
   end() {
     this.#captioning = null;
+    this.#lag.textContent = "–";
     this.level(-Infinity);
   }
 

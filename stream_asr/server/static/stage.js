@@ -8,6 +8,7 @@ export class Stage {
   #welcome = document.getElementById("welcome");
   #finals = document.getElementById("finals");
   #live = document.getElementById("live");
+  #started = document.querySelector("#live time");
   #stable = document.getElementById("stable");
   #unstable = document.getElementById("unstable");
   #newest = document.getElementById("newest");
@@ -28,9 +29,10 @@ export class Stage {
     new ResizeObserver(() => this.#follow()).observe(this.#stage);
   }
 
-  partial({ stable, text }) {
+  partial({ start, stable, text }) {
     this.#welcome.hidden = true;
-    this.#live.hidden = false;
+    this.#live.hidden = !text;
+    this.#started.textContent = clock(start);
     this.#stable.textContent = stable;
     this.#unstable.textContent = text.slice(stable.length).trimStart();
     this.#follow();
@@ -42,6 +44,7 @@ export class Stage {
     if (final === null) return;
     this.#welcome.hidden = true;
     const [item, time, text] = ["li", "time", "p"].map((name) => document.createElement(name));
+    item.className = "caption";
     time.textContent = clock(final.start);
     text.textContent = final.text;
     item.append(time, text);

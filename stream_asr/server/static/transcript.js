@@ -14,11 +14,15 @@ export class Transcript {
     this.finals = [];
   }
 
+  /** An event, or a word, with its times as they are counted here. */
+  placed(timed) {
+    return { ...timed, start: timed.start + this.#offsetS, end: timed.end + this.#offsetS };
+  }
+
   /** @returns {object | null} the final as it was kept; null when nothing was said in it. */
-  add({ text, start, end, words }) {
-    if (!text) return null;
-    const shifted = (times) => ({ ...times, start: times.start + this.#offsetS, end: times.end + this.#offsetS });
-    const final = { ...shifted({ start, end }), text, words: words.map(shifted) };
+  add(event) {
+    if (!event.text) return null;
+    const final = { ...this.placed(event), words: event.words.map((word) => this.placed(word)) };
     this.finals.push(final);
     return final;
   }
