@@ -72,9 +72,9 @@ class Microphone {
   async stop() {
     const { port } = this.#capture;
     if (this.#context.state === "running") {
-      const onBlock = port.onmessage;
+      const onMessage = port.onmessage;
       await new Promise((resolve) => {
-        port.onmessage = (message) => (message.data ? onBlock(message) : resolve());
+        port.onmessage = (message) => (message.data ? onMessage?.(message) : resolve());
         port.postMessage("stop");
       });
     }

@@ -35,8 +35,11 @@ function enter(next) {
   byId("state").dataset.state = next.state;
   byId("state").textContent = next.label;
   byId("start").textContent = next.button;
-  byId("start").disabled = next === STARTING;
+  // Not disabled, which would take the keyboard's focus away.
+  byId("start").setAttribute("aria-disabled", String(next === STARTING));
+  const focused = document.activeElement;
   for (const id of ["microphone", "open", "pace"]) byId(id).disabled = next !== IDLE;
+  if (focused.disabled) byId("start").focus();
 }
 
 /** @param {(handlers: object) => Promise<object>} begin a source and a session. */
@@ -91,7 +94,7 @@ function openFile(file) {
 byId("start").addEventListener("click", () => {
   if (phase === IDLE) startMicrophone();
   else if (phase === FINISHING) captioning.session.close();
-  else {
+  else if (phase !== STARTING) {
     enter(FINISHING);
     captioning.stop();
   }
