@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from stream_asr.recognizer import Recognizer
 from stream_asr.server.auth import Gate
 from stream_asr.server.metrics import Metrics
-from stream_asr.server.routes import REFUSALS, ROUTERS, health
+from stream_asr.server.routes import REFUSALS, ROUTERS, health, page
 from stream_asr.server.service import Service
 from stream_asr.server.sessions import Sessions
 from stream_asr.server.settings import ServerSettings
@@ -32,7 +32,7 @@ def create_app(recognizer: Recognizer, settings: ServerSettings | None = None) -
         Gate,
         tokens=settings.tokens,
         origins=settings.allow_origins,
-        open_paths=health.OPEN_PATHS,
+        open_paths=(*health.OPEN_PATHS, *page.OPEN_PATHS),
         refusals=REFUSALS,
         metrics=metrics,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fastapi import APIRouter, WebSocket
+from fastapi.requests import HTTPConnection
+from fastapi.responses import Response
 
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.server.auth import deny, refusal
@@ -18,6 +20,14 @@ from stream_asr.server.socket import Socket, converse
 router = APIRouter()
 
 _ACK_EVERY_S = 0.5
+
+
+@router.get("/v1/stream")
+async def knock(connection: HTTPConnection) -> Response:
+    """Whether a session could begin: 204, or why not. Browsers do not tell a page why its websocket was refused."""
+    if reason := Service.of(connection).sessions.refusal():
+        return refusal(503, "too_many_sessions", reason)
+    return Response(status_code=204)
 
 
 @router.websocket("/v1/stream")

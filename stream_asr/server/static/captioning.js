@@ -1,0 +1,70 @@
+// A source of sound and a session, tied together: what the page and the overlay have in common.
+import { openMicrophone } from "./microphone.js";
+import { levelDb, toInt16 } from "./pcm.js";
+import { openRecording } from "./recording.js";
+import { Session, knock } from "./session.js";
+
+/**
+ * @typedef {object} Captioning what goes on until `onEnd` is called.
+ * @property {number} sampleRate
+ * @property {Session} session
+ * @property {string} deviceId of the microphone, "" for a recording.
+ * @property {() => void} stop take no more sound in; the last captions are still to come.
+ *
+ * @typedef {object} Handlers those of `Session`, and
+ * @property {(db: number) => void} onLevel of each block of sound.
+ */
+
+/**
+ * Caption a microphone until it is stopped.
+ *
+ * @param {URL} address
+ * @param {string} deviceId "" for the default one.
+ * @param {Handlers} handlers
+ * @returns {Promise<Captioning>}
+ */
+export async function captionMicrophone(address, deviceId, handlers) {
+  await knock(address); // nobody should be asked for their microphone in vain
+  const microphone = await openMicrophone(deviceId);
+  let stopping = null;
+  const stopMicrophone = () => (stopping ??= microphone.stop());
+  const session = new Session(address, microphone.sampleRate, {
+    ...handlers,
+    onEnd: (error) => stopMicrophone().then(() => handlers.onEnd(error)),
+  });
+  const stop = () => stopMicrophone().then(() => session.finish());
+  microphone.start((block) => {
+    handlers.onLevel(levelDb(block));
+    session.push(toInt16(block));
+  }, stop);
+  return { sampleRate: microphone.sampleRate, deviceId: microphone.deviceId, session, stop };
+}
+
+/**
+ * Caption a recording to its end.
+ *
+ * @param {URL} address
+ * @param {File} file
+ * @param {boolean} realtime as if it were spoken now; or as fast as the server takes it.
+ * @param {Handlers} handlers
+ * @returns {Promise<Captioning>}
+ */
+export async function captionRecording(address, file, realtime, handlers) {
+  await knock(address);
+  const recording = await openRecording(file);
+  const session = new Session(address, recording.sampleRate, {
+    ...handlers,
+    onEnd: (error) => {
+      recording.stop();
+      handlers.onEnd(error);
+    },
+  });
+  recording
+    .start(realtime, (block) => {
+      handlers.onLevel(levelDb(block));
+      session.push(toInt16(block));
+      return session.room();
+    })
+    .then(() => session.finish());
+  return { sampleRate: recording.sampleRate, deviceId: "", session, stop: () => recording.stop() };
+}

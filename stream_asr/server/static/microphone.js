@@ -1,0 +1,89 @@
+// The microphone, as blocks of float samples at whatever rate the browser has.
+import { Failure } from "./failure.js";
+
+const CONSTRAINTS = {
+  // Made for calls: they remove sounds that a recognizer can use.
+  echoCancellation: false,
+  noiseSuppression: false,
+  autoGainControl: true,
+};
+
+/** The microphones there are: `{deviceId, label}`. Labels are empty until the page was allowed to use one. */
+export async function listMicrophones() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  return devices.filter(({ kind }) => kind === "audioinput");
+}
+
+/**
+ * Ask for a microphone. Nothing is heard before `start`.
+ *
+ * @param {string} deviceId "" for the default one.
+ * @throws {Failure | DOMException} there is none, or the page may not use it.
+ */
+export async function openMicrophone(deviceId = "") {
+  if (!navigator.mediaDevices) throw new Failure("insecure_page");
+  const audio = deviceId ? { ...CONSTRAINTS, deviceId: { exact: deviceId } } : CONSTRAINTS;
+  const stream = await navigator.mediaDevices.getUserMedia({ audio });
+  const context = new AudioContext();
+  try {
+    await context.audioWorklet.addModule(new URL("worklet.js", import.meta.url));
+    return new Microphone(stream, context);
+  } catch (error) {
+    release(stream, context);
+    throw error;
+  }
+}
+
+class Microphone {
+  #stream;
+  #context;
+  #capture;
+
+  constructor(stream, context) {
+    this.#stream = stream;
+    this.#context = context;
+    this.#capture = new AudioWorkletNode(context, "capture", {
+      numberOfOutputs: 0,
+      channelCount: 1,
+      channelCountMode: "explicit",
+    });
+  }
+
+  get sampleRate() {
+    return this.#context.sampleRate;
+  }
+
+  get deviceId() {
+    return this.#stream.getAudioTracks()[0].getSettings().deviceId;
+  }
+
+  /**
+   * @param {(block: Float32Array) => void} onBlock
+   * @param {() => void} onLost the microphone was unplugged, or its permission taken back.
+   */
+  start(onBlock, onLost) {
+    this.#capture.port.onmessage = ({ data }) => data?.length && onBlock(data);
+    this.#stream.getAudioTracks()[0].onended = onLost;
+    this.#context.createMediaStreamSource(this.#stream).connect(this.#capture);
+    this.#context.resume();
+  }
+
+  /** Resolves after the last block. */
+  async stop() {
+    const { port } = this.#capture;
+    if (this.#context.state === "running") {
+      const onMessage = port.onmessage;
+      await new Promise((resolve) => {
+        port.onmessage = (message) => (message.data ? onMessage?.(message) : resolve());
+        port.postMessage("stop");
+      });
+    }
+    port.onmessage = null;
+    release(this.#stream, this.#context);
+  }
+}
+
+function release(stream, context) {
+  for (const track of stream.getTracks()) track.stop();
+  if (context.state !== "closed") context.close();
+}
