@@ -382,6 +382,20 @@ def test_speech_that_overtakes_the_mark_of_a_commit_belongs_to_the_next_item(det
     assert list(listener.items.values())[1] == "hello world"
 
 
+@pytest.mark.parametrize("detects_turns", [True, False])
+def test_a_clear_forgets_what_it_cuts_off_but_no_turn_before(detects_turns: bool) -> None:
+    said = Conversation("n", "m", SEGMENTER)
+    said.setup = Setup(detects_turns=detects_turns)
+    listener = Listener(said)
+    tag = said.cut(Clear(), 4.3)
+    for event in (*SPEECH, SpeechStarted(1, 3.0), FINALS[1], Reached(tag)):
+        listener.hear(said.react(event))
+    assert listener.kinds[-1] == "input_audio_buffer.cleared"
+    assert list(listener.items.values()) == (["hello world"] if detects_turns else [])
+    listener.hear(said.react(Reached(said.cut(Commit(), 5.0))))
+    assert list(listener.items.values())[-1] == ""
+
+
 def test_only_the_commit_of_nothing_is_a_mistake() -> None:
     said = Conversation("n", "m", SEGMENTER)
     with pytest.raises(EventError, match="no audio"):
