@@ -128,7 +128,7 @@ class Recognizer:
                 bundled English one for the embedded model, and none for others.
             hotwords: words and phrases to listen for, with a weight each (1.0 is usual) if it is a mapping; or
                 the file that has them, one a line, a weight after a colon.
-            raw: write as the model does; otherwise the words of models with one case only get sentence case.
+            raw: write as the model does; otherwise the words of models that know one case only get sentence case.
 
         Raises:
             ModelError: it cannot be found, fetched or used; the message says what would work.

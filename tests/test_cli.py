@@ -20,6 +20,7 @@ import soundfile
 
 from stream_asr import Recognizer, RecognizerConfig
 from stream_asr.arrays import FloatArray
+from stream_asr.casing import casing_of, sentence_case
 from stream_asr.cli.main import main
 from stream_asr.lm.files import load
 
@@ -38,8 +39,9 @@ Run = Callable[..., Result]
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], recognizer: Recognizer) -> Run:
     """Runs a command with the embedded model that is loaded already."""
 
-    def loaded(name: str | None, config: RecognizerConfig, **_: object) -> Recognizer:
-        return Recognizer(recognizer.model, config)
+    def loaded(name: str | None, config: RecognizerConfig, *, lm: str | None, raw: bool, **_: object) -> Recognizer:
+        casing = casing_of(recognizer.model.labels, raw=raw)
+        return Recognizer(recognizer.model, config, lm=recognizer.lm if lm else None, casing=casing)
 
     def run(*arguments: object, stdin: bytes = b"", model: bool = True) -> Result:
         if model:
@@ -75,14 +77,20 @@ def test_transcribe_prints_an_utterance_a_line(run: Run, clip: Path) -> None:
     assert result.status == 0
     lines = result.out.splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith("good morning")
+    assert lines[0].startswith("Good morning")
+
+
+def test_raw_writes_as_the_model_does(run: Run, clip: Path) -> None:
+    raw, usual = (run("transcribe", clip, *options).out for options in (["--raw"], []))
+    assert raw != usual
+    assert raw.lower() == usual.lower()
 
 
 def test_transcribe_json_has_words_with_times_and_confidences(run: Run, clip: Path) -> None:
     result = run("transcribe", clip, "--format", "json")
     report = json.loads(result.out)
     assert report["duration"] == 6.0
-    assert report["text"].startswith("good morning")
+    assert report["text"].startswith("Good morning")
     first = report["utterances"][0]
     assert first["type"] == "final"
     assert set(first["words"][0]) == {"word", "start", "end", "confidence"}
@@ -157,7 +165,7 @@ def test_every_usual_kind_of_wav(run: Run, tmp_path: Path, speech: FloatArray, r
     soundfile.write(path, np.clip(stereo, -1, 1), rate, subtype=subtype)
     # At 8 kHz the telephone's band is all that is left; the first words survive it.
     assert "morning" in run("transcribe", path).out or rate == 8_000
-    assert run("transcribe", path).out.startswith("good")
+    assert run("transcribe", path).out.startswith("Good")
 
 
 def test_a_place_that_cannot_be_written_is_found_out_before_the_work(run: Run, clip: Path, tmp_path: Path) -> None:
@@ -173,7 +181,7 @@ def test_the_ending_of_the_output_says_the_format(run: Run, clip: Path, tmp_path
     assert run("transcribe", clip, "-o", target).status == 0
     assert target.read_text().startswith("1\n00:00:00,")
     assert run("transcribe", clip, "-o", target, "-f", "text").status == 0
-    assert target.read_text().startswith("good morning")
+    assert target.read_text().startswith("Good morning")
 
 
 def test_a_disk_that_is_full(clip: Path) -> None:
@@ -230,7 +238,7 @@ def test_stream_at_real_time_shows_partials(run: Run, clip: Path) -> None:
 
 
 def test_stream_as_text(run: Run, clip: Path) -> None:
-    assert run("stream", clip, "--pace", "max", "--format", "text").out.startswith("   0:00  good morning")
+    assert run("stream", clip, "--pace", "max", "--format", "text").out.startswith("   0:00  Good morning")
 
 
 # --- listen -----------------------------------------------------------------------------------------------
@@ -245,7 +253,7 @@ def test_listen_reads_raw_pcm_from_stdin(run: Run, speech: FloatArray, tmp_path:
     options = [part for path in saved for part in ("--save", path)]
     result = run("listen", "-", *options, stdin=pcm(speech[: 6 * 16_000]))
     assert result.status == 0
-    assert result.out[9:].startswith("good morning")
+    assert result.out[9:].startswith("Good morning")
     assert len(soundfile.read(saved[0])[0]) == 6 * 16_000
     assert saved[1].read_text().startswith("1\n00:00:00,")
     assert saved[2].read_text().splitlines() == [line[9:] for line in result.out.splitlines()]
@@ -259,13 +267,13 @@ def test_listen_to_other_kinds_of_pcm(run: Run, speech: FloatArray) -> None:
     loud = soxr.resample(speech[: 3 * 16_000], 16_000, 48_000)
     stereo = np.repeat(loud[:, None], 2, axis=1).astype("<f4")
     options = ("--sample-rate", 48_000, "--channels", 2, "--encoding", "pcm_f32le")
-    assert "good morning" in run("listen", "-", *options, stdin=stereo.tobytes()).out
+    assert "Good morning" in run("listen", "-", *options, stdin=stereo.tobytes()).out
 
 
 def test_an_odd_byte_at_the_end_of_stdin_is_mentioned(run: Run, speech: FloatArray) -> None:
     result = run("listen", "-", stdin=pcm(speech[: 3 * 16_000]) + b"\0")
     assert result.status == 0
-    assert "good morning" in result.out
+    assert "Good morning" in result.out
     assert "last 1 byte(s) make no whole sample of pcm_s16le" in result.err
 
 
@@ -369,7 +377,7 @@ def test_ctrl_c_ends_listening_with_the_last_words(speech: FloatArray) -> None:
         assert listening.stdout is not None
         listening.stdin.write(pcm(speech[: 6 * 16_000]))
         listening.stdin.flush()
-        assert b"good morning" in listening.stdout.readline()
+        assert b"Good morning" in listening.stdout.readline()
         # In the middle of the third sentence, with the pipe still open.
         listening.stdin.write(pcm(speech[6 * 16_000 : 8 * 16_000]))
         listening.stdin.flush()
@@ -378,7 +386,7 @@ def test_ctrl_c_ends_listening_with_the_last_words(speech: FloatArray) -> None:
         rest = listening.stdout.read().decode().splitlines()
         assert listening.wait(30) == 0
     assert len(rest) == 2
-    assert "every" in rest[-1]
+    assert rest[-1][9:].startswith("Every")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")
@@ -394,7 +402,7 @@ def test_ctrl_c_while_transcribing_writes_what_was_recognised(tmp_path: Path, sp
     assert transcribing.returncode == 130
     assert b"Traceback" not in err
     assert f"stopped; {target} ends".encode() in err
-    assert target.read_text().startswith("good morning")
+    assert target.read_text().startswith("Good morning")
 
 
 def test_a_reader_that_has_seen_enough(clip: Path) -> None:
@@ -430,7 +438,7 @@ def test_the_demo_in_a_terminal() -> None:
     os.close(terminal)
     assert demo.wait(30) == 0
     text = shown.decode()
-    assert "good morning" in text
+    assert "Good morning" in text
     assert "\x1b[2m" in text, "unstable words are dim"
     assert "word emission latency" in text
     assert "the same text" in text
@@ -453,7 +461,7 @@ def test_a_language_model_of_ones_own_and_hotwords(
         return result.out.splitlines()
 
     def heard(**words: Any) -> list[str]:
-        with Recognizer(recognizer.model, **words) as made:
+        with Recognizer(recognizer.model, casing=sentence_case, **words) as made:
             return [final.text for final in made.transcribe(demo_path).utterances]
 
     assert said("--lm", model) == heard(lm=load(model)) != said("--no-lm") == heard()
