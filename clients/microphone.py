@@ -15,8 +15,12 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-import sounddevice
 from captions import Captions, ServerError
+
+try:
+    import sounddevice
+except OSError as error:  # the package is there, the library is not
+    sys.exit(f"microphone: {error}; on Debian and Ubuntu: apt install libportaudio2")
 
 BLOCK_S = 0.05
 

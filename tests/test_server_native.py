@@ -7,12 +7,16 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
 from fakes import FakeModel, conversation, loud, silence, sound
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from serving import TIMEOUT_S, Client, Served, eventually, pcm, serving, waiting_for
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -27,7 +31,7 @@ def assert_well(server: Served) -> None:
     with server.connect() as connection:
         client = Client(connection)
         client.start()
-        client.send(conversation("all is well"))
+        client.send(conversation("all is well"), 1000)
         client.say("finish")
         client.until("done")
         assert client.finals == ["all is well"]
@@ -440,3 +444,30 @@ def test_health_and_metrics() -> None:
         assert server.get("/healthz").status_code == 503
         assert server.get("/readyz").status_code == 503
         assert server.get("/nothing/../../etc/passwd").status_code == 404
+
+
+@pytest.fixture(scope="module")
+def calm() -> Iterator[Served]:
+    with serving(max_message_bytes=5000, max_sessions=64, max_speed=1e6) as server:
+        yield server
+        assert_well(server)
+
+
+well_formed = st.sampled_from([START, '{"type":"flush"}', '{"type":"ping","id":7}', '{"type":"finish"}'])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.booleans(), st.lists(well_formed | st.text(max_size=40) | st.binary(max_size=6000), max_size=12))
+def test_whatever_comes_the_connection_ends_in_good_order(
+    calm: Served, starts: bool, messages: list[str | bytes]
+) -> None:
+    with calm.connect() as connection:
+        client = Client(connection)
+        with suppress(ConnectionClosed):
+            for message in [START] * starts + messages:
+                connection.send(message)
+            connection.send("no JSON, so that it ends")
+        last, closed, _ = client.ending()
+        assert last["type"] == ("done" if closed == 1000 else "error")
+        assert closed in (1000, 1007, 1008, 1009)
+    eventually(lambda: calm.service.sessions.open_count == 0)
