@@ -43,9 +43,7 @@ def test_media_types_do_not_depend_on_the_machine(guarded: Served, path: str, me
     assert guarded.get(path).headers["content-type"].partition(";")[0] == media_type
 
 
-@pytest.mark.parametrize(
-    "name", ["../app.py", "%2e%2e/app.py", "..%2fapp.py", "/etc/passwd", "%2fetc%2fpasswd", "x.js", ""]
-)
+@pytest.mark.parametrize("name", ["../app.py", "%2e%2e/app.py", "..%2fapp.py", "/etc/passwd", "%2fetc%2fpasswd", ""])
 def test_no_other_file_can_be_had(guarded: Served, name: str) -> None:
     connection = http.client.HTTPConnection(guarded.address)  # sends a path as it is
     connection.request("GET", f"/static/{name}", headers={"Authorization": f"Bearer {TOKEN}"})
