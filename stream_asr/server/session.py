@@ -79,6 +79,7 @@ class Session:
         for at in range(0, whole, size):
             piece = audio[at : min(at + size, whole)]
             await self.stream.wait_for_room()
+            await self._require_open()  # it may have been concluded while we waited
             self._push(piece)
             self.received += len(piece) // frame_bytes
             self._changed.set()
