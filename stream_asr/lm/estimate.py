@@ -144,8 +144,9 @@ def _levels(grams: Sequence[_Grams], least: Sequence[int], ids: int) -> tuple[Le
         ending = np.searchsorted(keys, longer_keys & np.uint64((1 << 16 * length) - 1))
         longer_probabilities = share[keep] + left[context[keep]] * probabilities[ending]
         # Nothing follows some n-grams, such as those with the end of a paragraph: they are no context at all.
-        place_of = np.minimum(np.searchsorted(contexts, keys), len(contexts) - 1)
-        backoffs = np.where(contexts[place_of] == keys, left[place_of], 1.0)
+        kept = np.isin(contexts, keys)
+        backoffs = np.ones(len(keys))
+        backoffs[np.searchsorted(keys, contexts[kept])] = left[kept]
         children = np.append(np.searchsorted(longer_keys >> _BITS, keys), len(longer_keys))
         levels.append(Level(_last_words(keys), _steps(probabilities), _steps(backoffs), children.astype(np.uint32)))
         keys, probabilities = longer_keys, longer_probabilities
