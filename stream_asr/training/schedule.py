@@ -45,4 +45,15 @@ def linear(warmup: float) -> Schedule:
     """Up from 0 over the first part ``warmup`` of the run, down to 0 at its end."""
     if not 0 <= warmup < 1:
         raise InputError(f"a warm-up of {warmup:g} of the run; 0 to below 1 is accepted")
-    return lambda progress: progress / warmup if progress < warmup else (1 - progress) / (1 - warmup)
+    return trapezoid(warmup, 1 - warmup)
+
+
+def trapezoid(rise: float, fall: float) -> Schedule:
+    """Up from 0 over the first part ``rise`` of the run, down to 0 over its last part ``fall``; 0 for neither."""
+
+    def factor(progress: float) -> float:
+        risen = progress / rise if rise else 1.0
+        left = (1 - progress) / fall if fall else 1.0
+        return min(1.0, risen, left)
+
+    return factor

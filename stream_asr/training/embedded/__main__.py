@@ -1,4 +1,4 @@
-"""``python -m stream_asr.training.embedded``: make the embedded model again, step by step."""
+"""``python -m stream_asr.training.embedded``: make an embedded model, step by step."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def main(
         ),
     ] = None,
 ) -> None:
-    """Make the embedded model, from packages and a folder of recordings to the shipped files.
+    """Make an embedded English model, from packages and a folder of recordings to a folder for --model.
 
-    Several hours on two cores. It may be interrupted at any time: the same command goes on where it was. Needs
+    Many hours on two cores. It may be interrupted at any time: the same command goes on where it was. Needs
     pip install --no-deps moonshine-voice==0.0.62 and pip install hibari-tts onnxruntime flatbuffers.
     """
     work.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Everything that was chosen for the embedded model, in one place."""
+"""Everything that is chosen for the next embedded model, in one place."""
 
 from __future__ import annotations
 

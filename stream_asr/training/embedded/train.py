@@ -7,7 +7,7 @@ model's operations are too short to be divided.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -32,11 +32,13 @@ from stream_asr.training.embedded.settings import LABELS, TrainingSettings
 from stream_asr.training.loop import LoopConfig, Trainer
 from stream_asr.training.output import Log
 from stream_asr.training.progress import Position, Report
-from stream_asr.training.schedule import Budget
+from stream_asr.training.schedule import Budget, trapezoid
 from stream_asr.training.scoring import Score
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 _REPORTS_A_LINE = 15
+_DEVELOPMENT_STEP = 2
+"""Every second recording of the development speakers tells enough, in half the time that training waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ def _process(rank: int, processes: int, stage: Stage, meeting: Path) -> None:
     network = Network(model, settings)
     parallel = DistributedDataParallel(network)
     rest, _ = held_out(Corpus.load(stage.recordings), settings.test_speakers)
-    real, development = held_out(rest, settings.development_speakers)
+    real, others = held_out(rest, settings.development_speakers)
+    development = Corpus(others.recordings[::_DEVELOPMENT_STEP], others.audio)
     synthetic = Corpus.load(stage.synthetic) if stage.synthetic else None
     data = SegmentData(real, synthetic, Alphabet(LABELS), settings, rank, processes)
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -101,7 +104,7 @@ def _process(rank: int, processes: int, stage: Stage, meeting: Path) -> None:
         data,
         lambda batch: ctc_loss(parallel(batch), network.frames(batch), batch, LABELS.blank),
         optimizer,
-        _schedule(settings),
+        trapezoid(settings.warmup_steps / settings.steps, settings.decay),
         Budget(steps=settings.steps),
         LoopConfig(evaluate_minutes=keeper.evaluate_minutes, checkpoint_minutes=5),
         keeper,
@@ -112,17 +115,6 @@ def _process(rank: int, processes: int, stage: Stage, meeting: Path) -> None:
         average.load_state_dict(saved["average"])
     trainer.run()
     dist.destroy_process_group()
-
-
-def _schedule(settings: TrainingSettings) -> Callable[[float], float]:
-    warmup = settings.warmup_steps / settings.steps
-
-    def factor(progress: float) -> float:
-        rise = progress / warmup if warmup else 1.0
-        fall = (1 - progress) / settings.decay if settings.decay else 1.0
-        return min(1.0, rise, fall)
-
-    return factor
 
 
 class Average:
