@@ -7,9 +7,12 @@ not. The output layer's weights are large, so that the outputs differ from frame
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -148,3 +151,15 @@ def _save(
     model.save_pretrained(folder)
     feature_extractor.save_pretrained(folder)
     (save_letters if vocabulary is LETTERS else save_pieces)(folder)
+
+
+def made_once(factory: pytest.TempPathFactory, families: Mapping[str, Callable[[Path], None]]) -> Callable[[str], Path]:
+    """From the name of a family to the folder of its checkpoint, made when it is first asked for; not to be changed."""
+
+    @cache
+    def folder(name: str) -> Path:
+        made = factory.mktemp("checkpoint")
+        families[name](made)
+        return made
+
+    return folder

@@ -45,6 +45,17 @@ def recognizer() -> Iterator[Recognizer]:
         yield loaded
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Handing out the work of models as small as ours takes longer than the work, above all on a busy machine."""
+    import torch  # not at the top: most tests need none of it, and it takes seconds
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def fake_recognizer() -> Iterator[Recognizer]:
     with Recognizer(FakeModel(), detector=lambda: loud) as made:

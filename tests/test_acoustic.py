@@ -7,8 +7,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import (
+    made_once,
     save_data2vec,
     save_hubert,
     save_letters,
@@ -50,6 +51,8 @@ from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.acoustic.whisper_ctc import WhisperCTCConfig, WhisperForCTC
 from stream_asr.arrays import FloatArray
 from stream_asr.errors import DeviceError, InputError, ModelError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Family(NamedTuple):
@@ -98,26 +101,9 @@ class Loaded(NamedTuple):
         return [speech[4_000 * place :][:length] for place, length in enumerate(samples, 1)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Handing out the work of models this small takes longer than the work, above all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a family's checkpoint; not to be changed."""
-
-    @cache
-    def folder(name: str) -> Path:
-        made = tmp_path_factory.mktemp("checkpoint")
-        FAMILIES[name].save(made)
-        return made
-
-    return folder
+    return made_once(tmp_path_factory, {name: family.save for name, family in FAMILIES.items()})
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

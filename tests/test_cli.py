@@ -10,27 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from commandline import Result, run_main
 
 from stream_asr import Recognizer, RecognizerConfig
 from stream_asr.arrays import FloatArray
 from stream_asr.casing import casing_of, sentence_case
-from stream_asr.cli.main import main
 from stream_asr.lm.files import load
-
-
-@dataclass
-class Result:
-    status: int
-    out: str
-    err: str
-
 
 Run = Callable[..., Result]
 
@@ -46,17 +37,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], reco
     def run(*arguments: object, stdin: bytes = b"", model: bool = True) -> Result:
         if model:
             monkeypatch.setattr(Recognizer, "from_pretrained", loaded)
-        monkeypatch.setattr(sys, "argv", ["stream-asr", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin))))  # type: ignore[type-var]
-        capfd.readouterr()
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return Result(status, captured.out, captured.err)
+        return run_main(monkeypatch, capfd, *arguments)
 
     return run
 

@@ -7,7 +7,7 @@ import math
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,12 +24,12 @@ from checkpoints import (
     save_wavlm,
     save_whisper_ctc,
 )
+from commandline import Result, run_main
 
 from stream_asr import Recognizer
 from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
 from stream_asr.acoustic.loading import load_model
 from stream_asr.arrays import FloatArray
-from stream_asr.cli.main import main
 from stream_asr.ctc import Path as FramePath
 from stream_asr.ctc import decode
 from stream_asr.errors import InputError
@@ -41,16 +41,10 @@ from stream_asr.training.schedule import Budget
 from stream_asr.training.scoring import Score
 from stream_asr.training.settings import FineTuneSettings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FIRST, SECOND = "good morning", "no, no"
 OVERFIT = ("--steps", 80, "--learning-rate", 3e-3, "--eval-minutes", 60, "--mask-time", 0, "--mask-frequency", 0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -109,25 +103,16 @@ class After:
         return self.left <= 0
 
 
-Run = Callable[..., tuple[int, str, str]]
+Run = Callable[..., Result]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], manifest: Path, base: Path) -> Run:
     """Runs the command; gives its exit status, and what it wrote to stdout and stderr."""
 
-    def run(*arguments: object) -> tuple[int, str, str]:
+    def run(*arguments: object) -> Result:
         given = ("--train", manifest, "--eval", manifest, "--model", base, *arguments)
-        monkeypatch.setattr(sys, "argv", ["stream-asr", "finetune", *map(str, given)])
-        capfd.readouterr()
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return status, captured.out, captured.err
+        return run_main(monkeypatch, capfd, "finetune", *given)
 
     return run
 

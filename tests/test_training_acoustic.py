@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from checkpoints import (
+    made_once,
     save_data2vec,
     save_hubert,
     save_parakeet,
@@ -31,6 +31,8 @@ from stream_asr.training.alphabet import Spelling, UnwritableError
 from stream_asr.training.augment import Holes
 from stream_asr.training.vocabulary import alphabet_of, new_tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FAMILIES: dict[str, Callable[[Path], None]] = {
     "wav2vec2 group norm": save_wav2vec2_group,
     "wav2vec2 layer norm": save_wav2vec2_layer,
@@ -43,23 +45,9 @@ FAMILIES: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    @cache
-    def folder(name: str) -> Path:
-        made = tmp_path_factory.mktemp("checkpoint")
-        FAMILIES[name](made)
-        return made
-
-    return folder
+    return made_once(tmp_path_factory, FAMILIES)
 
 
 @pytest.fixture(params=FAMILIES)
