@@ -16,12 +16,12 @@ import soundfile
 import torch
 from checkpoints import (
     save_hubert,
+    save_moonshine_ctc,
     save_parakeet,
     save_wav2vec2_bert,
     save_wav2vec2_group,
     save_wav2vec2_layer,
     save_wavlm,
-    save_whisper_ctc,
 )
 
 from stream_asr import Recognizer
@@ -56,7 +56,7 @@ def one_thread() -> Iterator[None]:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that learns fast."""
     folder = tmp_path_factory.mktemp("base")
-    save_whisper_ctc(folder)
+    save_moonshine_ctc(folder)
     return folder
 
 
@@ -180,7 +180,7 @@ def test_a_model_learns_two_recordings_by_heart(run: Run, manifest: Path, tmp_pa
 
 @pytest.mark.parametrize(
     "save",
-    [save_wav2vec2_group, save_hubert, save_wavlm, save_wav2vec2_bert, save_parakeet, save_whisper_ctc],
+    [save_wav2vec2_group, save_hubert, save_wavlm, save_wav2vec2_bert, save_parakeet, save_moonshine_ctc],
     ids=lambda save: save.__name__,
 )
 def test_every_family_is_saved_as_it_was_measured(save: Callable[[Path], None], manifest: Path, tmp_path: Path) -> None:

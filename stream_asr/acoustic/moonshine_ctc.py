@@ -119,13 +119,15 @@ class _Encoder(nn.Module):
         if lengths is None:
             normed: Tensor = self.groupnorm(x)
             return normed
+        # In single precision: the sums over a window are more than half precision can hold.
+        dtype, x = x.dtype, x.float()
         kernel, stride = self.conv1.kernel_size[0], self.conv1.stride[0]
         frames = ((lengths - kernel) // stride + 1).clamp(min=1)
         heard = (torch.arange(x.shape[-1], device=x.device) < frames[:, None])[:, None]
         count = frames[:, None, None] * x.shape[1]
         mean = (x * heard).sum((1, 2), keepdim=True) / count
         variance = (torch.square(x - mean) * heard).sum((1, 2), keepdim=True) / count
-        x = (x - mean) * torch.rsqrt(variance + self.groupnorm.eps)
+        x = ((x - mean) * torch.rsqrt(variance + self.groupnorm.eps)).to(dtype)
         return x * self.groupnorm.weight[:, None] + self.groupnorm.bias[:, None]
 
     def frames(self, lengths: Tensor) -> Tensor:

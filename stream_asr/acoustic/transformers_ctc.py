@@ -15,9 +15,8 @@ from stream_asr.config import SAMPLE_RATE
 from stream_asr.ctc import Labels
 from stream_asr.errors import ModelError
 
-_PROBE_S = 0.64
-_PROBE_STEP_SAMPLES = 30_720
-"""A multiple of every stride in use (160, 256, 320 and 384 samples, times 2, 4 or 8), 1.92 s."""
+_PROBE_SAMPLES = 15_360
+"""A multiple of every stride in use (160, 320 and 384 samples, times 2, 4 or 8; 256, times 2 or 4), 0.96 s."""
 
 _PADS = {"hubert", "moonshine_ctc", "parakeet_ctc", "unispeech", "unispeech-sat", "wav2vec2", "wav2vec2-bert"}
 """Model types whose outputs do not change when a window is padded to the length of a longer one.
@@ -40,12 +39,15 @@ class TransformersCTC:
         labels: what the outputs spell.
 
     Attributes:
+        longest_samples: None: positions of these models are relative, so that no window is too long.
         masks: the model gets an attention mask with its inputs.
         shortest_samples: the shortest window that gives a frame.
 
     Raises:
         ModelError: the model does not run, or its frames are not evenly spaced.
     """
+
+    longest_samples: int | None = None
 
     def __init__(self, name: str, model: Any, feature_extractor: Any, labels: Labels, *, device: torch.device) -> None:
         self.name = name
@@ -70,9 +72,6 @@ class TransformersCTC:
         self.masks = self.pads or features_masked
         self.frame_samples, self._short_frames = self._probe()
         self.shortest_samples = self._find_shortest()
-        positions = getattr(config, "max_source_positions", None)
-        absolute = config.model_type == "whisper_ctc"
-        self.longest_samples: int | None = positions * self.frame_samples if absolute and positions else None
 
     @property
     def batches_kept_windows(self) -> bool:
@@ -108,15 +107,14 @@ class TransformersCTC:
 
     def _probe(self) -> tuple[int, int]:
         """(stride in samples, frames that a window's output is short of its length in strides)."""
-        short = round(_PROBE_S * SAMPLE_RATE)
-        noise = np.random.default_rng(0).normal(scale=0.01, size=short + _PROBE_STEP_SAMPLES).astype(np.float32)
+        noise = np.random.default_rng(0).normal(scale=0.01, size=2 * _PROBE_SAMPLES).astype(np.float32)
         try:
-            frames_short, frames_long = (self._run([noise[:length]]).shape[1] for length in (short, len(noise)))
+            frames_short, frames_long = (self._run([part]).shape[1] for part in (noise[:_PROBE_SAMPLES], noise))
         except Exception as error:
             raise ModelError(f"{self.name!r} does not run as a CTC model: {error}") from error
-        if frames_long <= frames_short or _PROBE_STEP_SAMPLES % (frames_long - frames_short):
+        if frames_long <= frames_short or _PROBE_SAMPLES % (frames_long - frames_short):
             raise ModelError(f"{self.name!r} gives {frames_long} frames for {len(noise)} samples: no even stride")
-        stride = _PROBE_STEP_SAMPLES // (frames_long - frames_short)
+        stride = _PROBE_SAMPLES // (frames_long - frames_short)
         stated = getattr(self.model.config, "inputs_to_logits_ratio", stride)
         # Wav2Vec2Config leaves out the adapter, whose strides come on top.
         if stride % stated if self._adapter else stride != stated:
