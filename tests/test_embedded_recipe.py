@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -12,17 +16,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import MoonshineConfig
 from transformers.models.moonshine.modeling_moonshine import MoonshineEncoder
+from typer.testing import CliRunner
 
+from stream_asr import Recognizer
 from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.training.alphabet import Alphabet
+from stream_asr.training.checkpoint import load_checkpoint
+from stream_asr.training.embedded import base
+from stream_asr.training.embedded.__main__ import app
 from stream_asr.training.embedded.alignment import align
 from stream_asr.training.embedded.chunks import ChunkLimits, chunk_mask
 from stream_asr.training.embedded.corpus import Corpus, Recording
 from stream_asr.training.embedded.data import SegmentData
+from stream_asr.training.embedded.export import export
 from stream_asr.training.embedded.segments import Pause, cut
 from stream_asr.training.embedded.settings import LABELS, TrainingSettings
 from stream_asr.training.embedded.synthesis import sentences, written
-from stream_asr.training.embedded.train import Average
+from stream_asr.training.embedded.train import BEST, CHECKPOINT, Average, Stage, _Keeper, train
 
 
 def test_the_encoder_is_moonshines() -> None:
@@ -36,12 +46,13 @@ def test_the_encoder_is_moonshines() -> None:
         torch.testing.assert_close(ours.encoder(ours.encoder.features(waveform)), expected, atol=1e-4, rtol=0)
 
 
-def test_padding_changes_nothing() -> None:
+@pytest.mark.parametrize("filler", [0.0, 5.0])
+def test_padding_changes_nothing(filler: float) -> None:
     torch.manual_seed(0)
     model = MoonshineForCTC(MoonshineCTCConfig(encoder_num_hidden_layers=2)).eval()
     lengths = (20_000, 14_321, 9_000)
     clips = [0.1 * torch.randn(length) for length in lengths]
-    padded = torch.stack([torch.nn.functional.pad(clip, (0, 20_000 - len(clip))) for clip in clips])
+    padded = torch.stack([torch.nn.functional.pad(clip, (0, 20_000 - len(clip)), value=filler) for clip in clips])
     mask = torch.stack([(torch.arange(20_000) < length).long() for length in lengths])
     frames = model.encoder.frames(torch.tensor(lengths)).tolist()
     with torch.no_grad():
@@ -50,6 +61,7 @@ def test_padding_changes_nothing() -> None:
             alone = model(clip[None]).logits[0]
             assert len(alone) == count
             torch.testing.assert_close(row[:count], alone, atol=1e-4, rtol=0)
+        assert (model(padded).logits[2, : frames[2]] - alone).abs().max() > 1e-3, "it is heard without a mask"
 
 
 def test_an_unlimited_mask_changes_nothing_and_a_limited_one_hides_what_it_should() -> None:
@@ -170,6 +182,76 @@ def test_averages_follow_the_weights_and_leave_them_alone() -> None:
     with average.applied():
         assert model.weight.item() == pytest.approx(1, abs=1e-3)
     assert model.weight.item() == 5.0
+
+
+# --- from end to end --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    """Four steps on two seconds of noise, from an encoder with random weights."""
+    corpus([0.7, 0.9, 0.8, 1.0, 0.7, 0.6]).save(tmp_path / "recordings")
+    weights = MoonshineForCTC(MoonshineCTCConfig(vocab_size=29)).state_dict()
+    torch.save({name: weight for name, weight in weights.items() if "head" not in name}, tmp_path / "base.pt")
+    settings = replace(SMALL, batch_s=1.0, development_speakers=("speaker 1",), test_speakers=())
+    return Stage(tmp_path / "whole", settings, tmp_path / "base.pt", tmp_path / "recordings", None)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_stage_that_was_interrupted_ends_as_one_that_was_not(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    train(stage, processes=1)
+    interrupted = replace(stage, folder=tmp_path / "interrupted")
+    with monkeypatch.context() as patch:
+        answers = iter([False, True])
+        patch.setattr(_Keeper, "stop", lambda _: next(answers))
+        train(interrupted, processes=1)
+    assert load_checkpoint(interrupted.folder / CHECKPOINT)["trainer"]["position"]["step"] == 2
+    assert not (interrupted.folder / BEST).exists()
+    train(interrupted, processes=1)
+    start = torch.load(stage.weights, weights_only=True)
+    learned, resumed = (torch.load(each.folder / BEST, weights_only=True) for each in (stage, interrupted))
+    for name, weight in learned.items():
+        torch.testing.assert_close(resumed[name], weight, atol=0, rtol=0)
+    assert not torch.equal(learned["encoder.layers.0.mlp.fc1.weight"], start["encoder.layers.0.mlp.fc1.weight"])
+    torch.testing.assert_close(learned["encoder.conv1.weight"], start["encoder.conv1.weight"], atol=0, rtol=0)
+
+    export(stage.folder / BEST, tmp_path / "model")
+    with Recognizer.from_pretrained(tmp_path / "model", device="cpu") as recognizer:
+        assert recognizer.model.labels == LABELS
+        assert recognizer.model.frame_samples == 384
+        assert recognizer.model.pads
+        assert recognizer.transcribe(np.zeros(32_000, dtype=np.float32)).duration_s == 2.0
+
+
+def test_the_recipe_explains_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["embedded", "--help"])
+    monkeypatch.delitem(sys.modules, "stream_asr.training.embedded.__main__")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("stream_asr.training.embedded", run_name="__main__")
+    assert not ended.value.code
+    shown = capsys.readouterr().out
+    for option in ("--speech", "--text", "--work", "--output", "--aligner"):
+        assert option in shown
+
+
+def test_without_the_encoder_the_recipe_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "PACKAGE", "no_such_package")
+    folders = [part for name in ("speech", "text", "work", "output") for part in (f"--{name}", str(tmp_path / name))]
+    ended = CliRunner().invoke(app, folders)
+    assert ended.exit_code == 1
+    assert "error: the encoder to start from is in a package: pip install --no-deps moonshine-voice" in ended.output
+
+
+# --- texts to read aloud ----------------------------------------------------------------------------------
 
 
 def test_only_sentences_that_are_read_as_written_are_read_aloud(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, MoonshineForCT
 from stream_asr.ctc import Path as FramePath
 from stream_asr.ctc import decode
 from stream_asr.training.alphabet import Alphabet
-from stream_asr.training.checkpoint import State, load_checkpoint, save_checkpoint
+from stream_asr.training.checkpoint import State, load_checkpoint, save_checkpoint, seed_all
 from stream_asr.training.embedded.corpus import Corpus, Recording
 from stream_asr.training.embedded.data import Batch, SegmentData, held_out
 from stream_asr.training.embedded.network import Network, ctc_loss
@@ -61,7 +61,10 @@ def train(stage: Stage, processes: int) -> None:
     stage.folder.mkdir(parents=True, exist_ok=True)
     meeting = stage.folder / ".processes"
     meeting.unlink(missing_ok=True)
-    spawn(_process, (processes, stage, meeting), nprocs=processes)
+    if processes == 1:
+        _process(0, 1, stage, meeting)
+    else:
+        spawn(_process, (processes, stage, meeting), nprocs=processes)
 
 
 def _process(rank: int, processes: int, stage: Stage, meeting: Path) -> None:
@@ -75,7 +78,7 @@ def _process(rank: int, processes: int, stage: Stage, meeting: Path) -> None:
         timeout=timedelta(hours=1),
     )
     settings = stage.settings
-    torch.manual_seed(settings.seed)
+    seed_all(settings.seed + rank)  # the weights that the first draws are sent to the others
     model = MoonshineForCTC(MoonshineCTCConfig(vocab_size=len(LABELS.pieces)))
     model.load_state_dict(torch.load(stage.weights, weights_only=True), strict=False)  # the first have no head
     if settings.head_only:
