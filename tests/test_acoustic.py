@@ -375,6 +375,11 @@ def test_the_embedded_model_takes_windows_of_all_lengths_together(
         np.testing.assert_allclose(together, embedded.log_probs([window])[0], atol=1e-2)
 
 
+def test_what_holes_of_the_embedded_model_are_filled_with(embedded: TransformersCTC) -> None:
+    # It stands in no file, and memory that loading leaves as it was made losses of fine-tuning no numbers.
+    assert not embedded.model.masked_spec_embed.any()
+
+
 def test_the_embedded_model_in_int8_hears_the_same(speech: FloatArray, embedded: TransformersCTC) -> None:
     window = speech[:48_000]
     (expected,), (log_probs,) = (

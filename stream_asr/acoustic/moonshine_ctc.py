@@ -185,6 +185,8 @@ class MoonshineForCTC(PreTrainedModel):
             nn.init.ones_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif module is self:  # no checkpoint has it, and Transformers loads into memory as it finds it
+            nn.init.zeros_(self.masked_spec_embed)
 
     def freeze_feature_encoder(self) -> None:
         """Leave the convolutions over the waveform as they are."""
