@@ -98,6 +98,12 @@ def speeches(draw: st.DrawFn) -> FloatArray:
     return np.concatenate(parts)
 
 
+def paces(longest: int, passes: int) -> st.SearchStrategy[list[tuple[int, int]]]:
+    """Lengths of blocks, and how often the model runs after each; one block in a round gets the test along."""
+    rounds = st.lists(st.tuples(st.integers(1, longest), st.integers(0, passes)), max_size=6)
+    return rounds.map(lambda steps: [*steps, (4_000, passes)])
+
+
 def test_what_was_said_is_what_is_written() -> None:
     said = ["hello world", "the quick brown fox jumps over the lazy dog", "a letter doubled"]
     heard = transcript(conversation(*said))
@@ -106,7 +112,7 @@ def test_what_was_said_is_what_is_written() -> None:
 
 @pytest.mark.parametrize("decoding", DECODERS)
 @settings(max_examples=20)
-@given(speeches(), st.lists(st.tuples(st.integers(1, 9000), st.integers(0, 4)), min_size=1, max_size=8))
+@given(speeches(), paces(9000, 4))
 def test_same_audio_same_text(decoding: str, audio: FloatArray, steps: list[tuple[int, int]]) -> None:
     """Promise 1: whatever the chunk sizes and however much the engine gets done in between."""
     decoder, doubtful = DECODERS[decoding]
@@ -144,7 +150,7 @@ def test_windows_are_planned_by_the_sample_not_by_the_block() -> None:
 
 @pytest.mark.parametrize("decoding", DECODERS)
 @settings(max_examples=20)
-@given(speeches(), st.lists(st.tuples(st.integers(1, 9000), st.integers(0, 4)), min_size=1, max_size=8))
+@given(speeches(), paces(9000, 4))
 def test_stable_means_stable(decoding: str, audio: FloatArray, steps: list[tuple[int, int]]) -> None:
     """Promise 2: stable text only grows, and the final begins with it."""
     decoder, doubtful = DECODERS[decoding]
@@ -176,7 +182,7 @@ def test_stable_means_stable(decoding: str, audio: FloatArray, steps: list[tuple
 
 
 @settings(max_examples=30)
-@given(speeches(), st.lists(st.tuples(st.integers(1, 60_000), st.integers(0, 1)), min_size=1, max_size=6))
+@given(speeches(), paces(60_000, 1))
 def test_nothing_vanishes(audio: FloatArray, steps: list[tuple[int, int]]) -> None:
     """Promise 3: recognised, silent or dropped; and what was dropped was reported, to the sample."""
     audio = np.tile(audio, 3)

@@ -91,7 +91,7 @@ def test_every_sample_is_at_its_position_or_in_a_gap(capacity: int, steps: list[
 
 
 def test_one_writer_and_one_reader_at_once() -> None:
-    ring, total = RingBuffer(1000), 60_000
+    ring, total = RingBuffer(1000), 20_000
 
     def write() -> None:
         at = 0
