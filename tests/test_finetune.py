@@ -171,7 +171,8 @@ def test_a_model_learns_two_recordings_by_heart(run: Run, manifest: Path, tmp_pa
     events = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events if event["event"] != "training"] == ["start", "before", "evaluation"]
     assert events[-1] | {"elapsed_s": 0} == {"event": "evaluation", "step": 80, "elapsed_s": 0, "wer": 0, "cer": 0}
-    assert [event["loss"] for event in events if event["event"] == "training"][-1] < 1
+    # A fast machine reports but once, and that is the mean of the whole run.
+    assert [event["loss"] for event in events if event["event"] == "training"][-1] < 2
     card = (output / "README.md").read_text()
     assert card.startswith("# out\n")
     assert "| after | 0.00 % | 0.00 % |" in card
