@@ -59,10 +59,9 @@ def score(references: list[str], hypotheses: list[str], seconds: float, audio_s:
 def whole(recognizer: Recognizer, samples: FloatArray) -> str:
     """One pass over everything; long recordings in pieces of the model's longest input."""
     model = recognizer.model
-    longest = (model.longest_samples or len(samples)) // model.frame_samples * model.frame_samples
-    pieces = [samples[at : at + longest] for at in range(0, len(samples), longest)]
-    padded = [np.pad(piece, (0, -len(piece) % model.frame_samples)) for piece in pieces]
-    outputs = (model.log_probs([piece])[0] for piece in padded)
+    padded = np.pad(samples, (0, -len(samples) % model.frame_samples))
+    longest = (model.longest_samples or len(padded)) // model.frame_samples * model.frame_samples
+    outputs = (model.log_probs([padded[at : at + longest]])[0] for at in range(0, len(padded), longest))
     return " ".join(recognizer.decoder.start(0).keep(frames, len(frames)).finish().text for frames in outputs)
 
 

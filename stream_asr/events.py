@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeAlias
 
 
 def _ms_digits(seconds: float) -> float:
-    """Seconds to the millisecond: finer would only be noise from the 20 ms frames of the model."""
+    """Seconds to the millisecond: finer would only be noise from the frames of the model, 20 ms and more."""
     return round(seconds, 3)
 
 

@@ -34,10 +34,9 @@ from transformers import (
     Wav2Vec2ForCTC,
     WavLMConfig,
     WavLMForCTC,
-    WhisperFeatureExtractor,
 )
 
-from stream_asr.acoustic.whisper_ctc import WhisperCTCConfig, WhisperForCTC
+from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, MoonshineForCTC
 
 LETTERS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
 """The outputs of facebook/wav2vec2-base-960h, in order."""
@@ -111,12 +110,17 @@ def save_parakeet(folder: Path) -> None:
     _save(folder, ParakeetForCTC, config, ParakeetFeatureExtractor(), PIECES)
 
 
-def save_whisper_ctc(folder: Path) -> None:
+def save_moonshine_ctc(folder: Path) -> None:
     """Like the embedded model."""
-    config = WhisperCTCConfig(
-        vocab_size=len(LETTERS), d_model=64, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=128
+    config = MoonshineCTCConfig(
+        vocab_size=len(LETTERS),
+        hidden_size=64,
+        intermediate_size=128,
+        encoder_num_hidden_layers=2,
+        encoder_num_attention_heads=2,
+        rotary_dim=24,
     )
-    _save(folder, WhisperForCTC, config, WhisperFeatureExtractor())
+    _save(folder, MoonshineForCTC, config, _waveform(mask=True, normalize=False))
 
 
 def save_letters(folder: Path) -> None:

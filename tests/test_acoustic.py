@@ -21,6 +21,7 @@ from checkpoints import (
     save_data2vec,
     save_hubert,
     save_letters,
+    save_moonshine_ctc,
     save_parakeet,
     save_wav2vec2_bert,
     save_wav2vec2_group,
@@ -44,11 +45,11 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from stream_asr import ctc
-from stream_asr.acoustic import loading, whisper_ctc
+from stream_asr.acoustic import loading, moonshine_ctc
 from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
 from stream_asr.acoustic.loading import load_model
+from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
-from stream_asr.acoustic.whisper_ctc import WhisperCTCConfig, WhisperForCTC
 from stream_asr.arrays import FloatArray
 from stream_asr.errors import DeviceError, InputError, ModelError
 
@@ -63,7 +64,7 @@ class Family(NamedTuple):
         frame_samples: from one output frame to the next.
         short: frames that an output is short of its window's length. The waveform models take 400 samples for a
             frame of 320, so the last stride of a window makes no frame; neither do the last mel frames of
-            Wav2Vec2-BERT. Others pad the end of the window themselves.
+            Wav2Vec2-BERT, nor the last two strides of Moonshine. Others pad the end of the window themselves.
         centre: the sample, counted from ``k * frame_samples``, in the middle of what frame k is made of.
         pads: windows of different lengths may share a batch.
     """
@@ -87,6 +88,8 @@ FAMILIES = {
     "wav2vec2-bert": Family(save_wav2vec2_bert, 320, 1, 280, True),
     "wav2vec2-bert adapter": Family(partial(save_wav2vec2_bert, adapter=True), 640, 0, 280, False),
     "parakeet": Family(save_parakeet, 1280, 0, 0, True),
+    # 895 samples for a frame.
+    "moonshine": Family(save_moonshine_ctc, 384, 2, 447, True),
 }
 
 
@@ -132,11 +135,9 @@ def change_weights(folder: Path, keep: Callable[[str], bool]) -> None:
     save_file({name: tensor for name, tensor in load_file(file).items() if keep(name)}, file, {"format": "pt"})
 
 
-def plain_log_probs(folder: Path, window: FloatArray, **options: Any) -> FloatArray:
+def plain_log_probs(folder: Path, window: FloatArray) -> FloatArray:
     """What the documentation of Transformers says to do with a checkpoint."""
-    features = AutoFeatureExtractor.from_pretrained(folder)(
-        window, sampling_rate=16_000, return_tensors="pt", **options
-    )
+    features = AutoFeatureExtractor.from_pretrained(folder)(window, sampling_rate=16_000, return_tensors="pt")
     with torch.inference_mode():
         logits = AutoModelForCTC.from_pretrained(folder, dtype=torch.float32).eval()(**features).logits
     return logits[0].log_softmax(-1).numpy()
@@ -168,7 +169,7 @@ def test_frames_have_the_length_of_the_strides(loaded: Loaded) -> None:
 def test_a_window_of_any_length_gives_its_frames(loaded: Loaded, speech: FloatArray, frames: int) -> None:
     (window,) = loaded.windows(speech, frames)
     (log_probs,) = loaded.model.log_probs([window])
-    assert log_probs.shape == (frames - loaded.family.short, len(loaded.model.labels.pieces))
+    assert log_probs.shape == (max(0, frames - loaded.family.short), len(loaded.model.labels.pieces))
     assert_normalised(log_probs)
 
 
@@ -304,13 +305,13 @@ def test_weights_for_training_only_may_be_missing(broken: Path) -> None:
 
 
 def test_the_embedded_folder_is_an_ordinary_checkpoint(speech: FloatArray, embedded: TransformersCTC) -> None:
-    whisper_ctc.register()
-    assert isinstance(AutoConfig.from_pretrained(EMBEDDED_FOLDER), WhisperCTCConfig)
+    moonshine_ctc.register()
+    assert isinstance(AutoConfig.from_pretrained(EMBEDDED_FOLDER), MoonshineCTCConfig)
     model = AutoModelForCTC.from_pretrained(EMBEDDED_FOLDER)
-    assert isinstance(model, WhisperForCTC)
+    assert isinstance(model, MoonshineForCTC)
     assert sum(parameter.numel() for parameter in model.parameters()) < 12_000_000
-    window = speech[:24_000]
-    expected = plain_log_probs(EMBEDDED_FOLDER, window, padding="longest", truncation=False)
+    window = speech[: 60 * 384]
+    expected = plain_log_probs(EMBEDDED_FOLDER, window)
     np.testing.assert_allclose(embedded.log_probs([window])[0], expected, atol=1e-2)
 
 
@@ -321,12 +322,13 @@ def test_the_embedded_folder_is_small() -> None:
 def test_the_embedded_model_has_lower_case_letters(embedded: TransformersCTC) -> None:
     assert embedded.name == "embedded-en"
     assert embedded.labels.blank == 0
+    assert not embedded.labels.capitals
     assert "".join(sorted(embedded.labels.pieces)) == " 'abcdefghijklmnopqrstuvwxyz"
 
 
 def test_the_embedded_model_recognises_the_recording(speech: FloatArray, embedded: TransformersCTC) -> None:
     (log_probs,) = embedded.log_probs([speech[:48_000]])
-    assert log_probs.shape == (150, 29)
+    assert log_probs.shape == (123, 29)
     assert_normalised(log_probs)
     assert text(embedded, log_probs.argmax(axis=1).tolist()).startswith("good morning")
 
@@ -336,24 +338,32 @@ def test_the_embedded_model_puts_words_where_they_are(speech: FloatArray, embedd
         path = ctc.Path.best(embedded.log_probs([samples])[0], 0)
         return {word.word: word.start for word in ctc.decode(path, embedded.labels, embedded.frame_samples).words}
 
-    late = starts(np.concatenate([np.zeros(50 * 320, dtype=np.float32), speech[:48_000]]))
+    late = starts(np.concatenate([np.zeros(50 * 384, dtype=np.float32), speech[:48_000]]))
     early = starts(speech[:48_000])
     for word in ("good", "morning"):
-        assert late[word] - early[word] == pytest.approx(1, abs=0.041)
+        assert late[word] - early[word] == pytest.approx(1.2, abs=0.049)
 
 
-def test_the_embedded_model_takes_one_frame_and_thirty_seconds(embedded: TransformersCTC) -> None:
-    assert embedded.longest_samples == 480_000
-    assert embedded.log_probs([np.zeros(320, dtype=np.float32)])[0].shape == (1, 29)
-    with pytest.raises(ValueError, match="1501 frames of input; this model takes at most 1500"):
-        embedded.log_probs([np.zeros(480_320, dtype=np.float32)])
+def test_the_embedded_model_takes_scraps_and_a_minute(embedded: TransformersCTC) -> None:
+    assert embedded.longest_samples is None
+    for strides, frames in ((1, 0), (3, 1), (2_500, 2_498)):
+        (log_probs,) = embedded.log_probs([np.zeros(strides * 384, dtype=np.float32)])
+        assert log_probs.shape == (frames, 29)
+        assert_normalised(log_probs)
 
 
-def test_the_embedded_model_takes_equal_windows_together(speech: FloatArray, embedded: TransformersCTC) -> None:
-    assert not embedded.pads
-    windows = [speech[start : start + 32_000] for start in (8_000, 24_000)]
+def test_the_embedded_model_takes_windows_of_all_lengths_together(
+    speech: FloatArray, embedded: TransformersCTC
+) -> None:
+    assert embedded.pads
+    windows = [speech[start : start + strides * 384] for start, strides in ((8_000, 100), (24_000, 100), (9_000, 40))]
     for window, together in zip(windows, embedded.log_probs(windows), strict=True):
         np.testing.assert_allclose(together, embedded.log_probs([window])[0], atol=1e-2)
+
+
+def test_what_holes_of_the_embedded_model_are_filled_with(embedded: TransformersCTC) -> None:
+    # It stands in no file, and memory that loading leaves as it was made losses of fine-tuning no numbers.
+    assert not embedded.model.masked_spec_embed.any()
 
 
 def test_the_embedded_model_in_int8_hears_the_same(speech: FloatArray, embedded: TransformersCTC) -> None:
@@ -363,34 +373,7 @@ def test_the_embedded_model_in_int8_hears_the_same(speech: FloatArray, embedded:
     )
     assert_normalised(log_probs)
     assert np.abs(np.exp(log_probs) - np.exp(expected)).mean() < 0.005
-    assert text(embedded, log_probs.argmax(axis=1).tolist()).startswith("good morning")
-
-
-def test_the_architecture_learns() -> None:
-    torch.manual_seed(0)
-    config = WhisperCTCConfig(d_model=32, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=32)
-    model = WhisperForCTC(config).train()
-    features, labels = torch.randn(2, 80, 60), torch.tensor([[3, 4, 4, 5], [6, 7, -100, -100]])
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    losses = []
-    for _ in range(10):
-        loss = model(features, labels=labels).loss
-        optimiser.zero_grad()
-        loss.backward()
-        assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
-        optimiser.step()
-        losses.append(loss.item())
-    assert np.isfinite(losses).all()
-    assert losses[-1] < 0.5 * losses[0]
-
-
-def test_the_loss_is_that_of_the_text_without_its_padding() -> None:
-    torch.manual_seed(0)
-    config = WhisperCTCConfig(d_model=32, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=32)
-    model, features = WhisperForCTC(config).eval(), torch.randn(1, 80, 60)
-    padded, exact = (model(features, labels=torch.tensor([text])).loss for text in ([6, 7, -100], [6, 7]))
-    torch.testing.assert_close(padded, exact)
-    assert model(features).loss is None
+    assert (log_probs.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.9
 
 
 # --- what can go wrong ------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_the_recording_is_recognised(transcript: Transcript) -> None:
     is turned into text while i am still speaking the faint words at the end may change the bright words will stay as
     they are when i stop for a moment the sentence is finished then the next one begins on a new line nothing leaves
     your computer and nothing has to be downloaded now try it with your own voice""".split()  # noqa: SIM905
-    heard = [word.word for word in transcript.words]
+    heard = [word.word.lower() for word in transcript.words]
     assert len(transcript.utterances) == 8
     assert 70 <= len(heard) <= 90
     assert sum(word in heard for word in said) >= 0.7 * len(said)

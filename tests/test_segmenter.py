@@ -42,7 +42,7 @@ def scenes(draw: st.DrawFn) -> FloatArray:
 
 
 @settings(max_examples=60)
-@given(scenes(), st.lists(st.integers(1, 5000), min_size=1, max_size=6), st.sampled_from([320, 1280]))
+@given(scenes(), st.lists(st.integers(1, 5000), min_size=1, max_size=6), st.sampled_from([320, 384, 1280]))
 def test_boundaries_depend_on_the_samples_not_on_the_blocks(audio: FloatArray, sizes: list[int], grid: int) -> None:
     config = SegmenterConfig(max_utterance_ms=3000)
     whole = boundaries(audio, segmenter(config, grid))
@@ -50,7 +50,7 @@ def test_boundaries_depend_on_the_samples_not_on_the_blocks(audio: FloatArray, s
 
 
 @settings(max_examples=60)
-@given(scenes(), st.sampled_from([320, 1280]))
+@given(scenes(), st.sampled_from([320, 384, 1280]))
 def test_utterances_are_ordered_on_the_grid_and_not_too_long(audio: FloatArray, grid: int) -> None:
     config = SegmenterConfig(max_utterance_ms=3000)
     edge, start = 0, None

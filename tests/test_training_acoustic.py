@@ -12,18 +12,17 @@ from checkpoints import (
     made_once,
     save_data2vec,
     save_hubert,
+    save_moonshine_ctc,
     save_parakeet,
     save_wav2vec2_bert,
     save_wav2vec2_group,
     save_wav2vec2_layer,
     save_wavlm,
-    save_whisper_ctc,
 )
 from torch import Tensor
 
 from stream_asr.acoustic.loading import load_model, load_pretrained
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
-from stream_asr.acoustic.whisper_ctc import WhisperCTCConfig, WhisperForCTC
 from stream_asr.arrays import FloatArray
 from stream_asr.errors import InputError, ModelError
 from stream_asr.training.acoustic import Batch, TrainableCTC, checkpoint_activations, freeze
@@ -41,7 +40,7 @@ FAMILIES: dict[str, Callable[[Path], None]] = {
     "data2vec": save_data2vec,
     "wav2vec2-bert": save_wav2vec2_bert,
     "parakeet": save_parakeet,
-    "whisper": save_whisper_ctc,
+    "moonshine": save_moonshine_ctc,
 }
 
 
@@ -222,50 +221,10 @@ def test_holes_are_made_in_training_only(family: TransformersCTC, clips: list[tu
 
 
 def test_what_fits(checkpoint: Callable[[str], Path]) -> None:
-    ctc = taught(load_model(checkpoint("whisper"), device="cpu"))
-    assert ctc.fits(480_000, said("yes"))
-    assert not ctc.fits(480_001, said("yes"))
-    assert ctc.fits(320 * 2 + 1, said("yes"))
-    assert not ctc.fits(320 * 2, said("yes")), "two letters that are the same take three frames"
-
-
-# --- the embedded model's architecture --------------------------------------------------------------------
-
-
-def whisper() -> WhisperForCTC:
-    torch.manual_seed(0)
-    config = WhisperCTCConfig(d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32)
-    return WhisperForCTC(config).eval()
-
-
-@pytest.mark.parametrize("filler", [0.0, 5.0])
-def test_padding_behind_a_mask_is_not_heard(filler: float) -> None:
-    model, lengths = whisper(), (60, 31, 2)
-    features = [torch.randn(80, length) for length in lengths]
-    padded = torch.full((3, 80, 60), filler)
-    mask = torch.zeros(3, 60, dtype=torch.long)
-    for row, one in enumerate(features):
-        padded[row, :, : one.shape[1]] = one
-        mask[row, : one.shape[1]] = 1
-    together = model(padded, attention_mask=mask).logits
-    for row, one in enumerate(features):
-        alone = model(one[None]).logits[0]
-        torch.testing.assert_close(together[row, : len(alone)], alone, atol=1e-5, rtol=1e-4)
-
-
-def test_padding_is_heard_without_a_mask() -> None:
-    model, features = whisper(), torch.randn(1, 80, 40)
-    together = model(torch.nn.functional.pad(features, (0, 20))).logits[:, :20]
-    assert (together - model(features).logits).abs().max() > 1e-3
-
-
-def test_its_loss_counts_the_frames_behind_the_mask_out() -> None:
-    model, features, labels = whisper(), torch.randn(1, 80, 41), torch.tensor([[3, 4, 4]])
-    padded = torch.nn.functional.pad(features, (0, 20))
-    mask = torch.tensor([[1] * 41 + [0] * 20])
-    torch.testing.assert_close(
-        model(padded, attention_mask=mask, labels=labels).loss, model(features, labels=labels).loss
-    )
+    ctc = taught(load_model(checkpoint("moonshine"), device="cpu"))
+    assert ctc.frames(384 * 20) == 18
+    assert ctc.fits(384 * 13 + 1, said("yes", 9))
+    assert not ctc.fits(384 * 13, said("yes", 9)), "two letters that are the same take three frames"
 
 
 # --- vocabularies -----------------------------------------------------------------------------------------
@@ -309,9 +268,9 @@ def test_a_new_alphabet_gets_a_new_output_layer(name: str, checkpoint: Callable[
 
 
 def test_a_new_alphabet_of_the_old_size_is_new_all_the_same(checkpoint: Callable[[str], Path]) -> None:
-    old = load_pretrained(checkpoint("whisper"))
+    old = load_pretrained(checkpoint("moonshine"))
     tokenizer = new_tokenizer("from-text", ["".join(chr(0x3B1 + place) for place in range(len(old.labels.pieces) - 2))])
-    new = load_pretrained(checkpoint("whisper"), tokenizer=tokenizer)
+    new = load_pretrained(checkpoint("moonshine"), tokenizer=tokenizer)
     assert len(new.labels.pieces) == len(old.labels.pieces)
     assert not torch.equal(old.model.ctc_head.weight, new.model.ctc_head.weight)
 

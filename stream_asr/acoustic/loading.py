@@ -20,7 +20,7 @@ from huggingface_hub.utils import logging as hub_logging
 from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from stream_asr.acoustic import moonshine_ctc, whisper_ctc
+from stream_asr.acoustic import moonshine_ctc
 from stream_asr.acoustic.catalog import EMBEDDED, EMBEDDED_FOLDER, RECOMMENDED
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.config import SAMPLE_RATE
@@ -106,7 +106,6 @@ def load_pretrained(
     Raises:
         ModelError: not found, not fetched, not a CTC model, or without what decoding needs.
     """
-    whisper_ctc.register()
     moonshine_ctc.register()
     wanted = EMBEDDED if name is None else str(name)
     source = _locate(wanted)

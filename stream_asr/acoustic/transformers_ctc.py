@@ -39,12 +39,15 @@ class TransformersCTC:
         labels: what the outputs spell.
 
     Attributes:
+        longest_samples: None: positions of these models are relative, so that no window is too long.
         masks: the model gets an attention mask with its inputs.
         shortest_samples: the shortest window that gives a frame.
 
     Raises:
         ModelError: the model does not run, or its frames are not evenly spaced.
     """
+
+    longest_samples: int | None = None
 
     def __init__(self, name: str, model: Any, feature_extractor: Any, labels: Labels, *, device: torch.device) -> None:
         self.name = name
@@ -69,9 +72,6 @@ class TransformersCTC:
         self.masks = self.pads or features_masked
         self.frame_samples, self._short_frames = self._probe()
         self.shortest_samples = self._find_shortest()
-        positions = getattr(config, "max_source_positions", None)
-        absolute = config.model_type == "whisper_ctc"
-        self.longest_samples: int | None = positions * self.frame_samples if absolute and positions else None
 
     @property
     def batches_kept_windows(self) -> bool:

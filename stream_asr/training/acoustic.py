@@ -69,11 +69,8 @@ class TrainableCTC:
 
     def __init__(self, runner: TransformersCTC, holes: Holes) -> None:
         self.model: nn.Module = runner.model
-        self.longest_samples = runner.longest_samples
         self._runner = runner
         config = runner.model.config
-        self._is_whisper = config.model_type == "whisper_ctc"
-        self._pads = runner.pads or self._is_whisper
         self._holes: Holes | None = holes
         self._shortest = runner.shortest_samples
         for module in self.model.modules():
@@ -91,12 +88,11 @@ class TrainableCTC:
 
     def fits(self, samples: int, spelling: Spelling) -> bool:
         """See `stream_asr.training.dataset.Collator`."""
-        longest = self.longest_samples
-        return (longest is None or self._filled(samples) <= longest) and self.frames(samples) >= spelling.fewest_frames
+        return self.frames(samples) >= spelling.fewest_frames
 
     def batch(self, clips: Sequence[tuple[FloatArray, Spelling]], rng: np.random.Generator | None) -> Batch:
         """See `stream_asr.training.dataset.Collator`. May be called from several threads."""
-        groups = [clips] if self._pads else [[clip] for clip in clips]
+        groups = [clips] if self._runner.pads else [[clip] for clip in clips]
         seconds = sum(len(samples) for samples, _ in clips) / SAMPLE_RATE
         return Batch(tuple(self._part(group, rng) for group in groups), seconds)
 
@@ -141,8 +137,8 @@ class TrainableCTC:
         longest = max(map(len, features))
         filler = self._runner.feature_extractor.padding_value
         padded = np.stack([_padded(clip, longest, filler) for clip in features])
-        inputs = {name: torch.from_numpy(padded.swapaxes(1, 2) if self._is_whisper else padded)}
-        if self._runner.masks or self._is_whisper:
+        inputs = {name: torch.from_numpy(padded)}
+        if self._runner.masks:
             mask = np.stack([_padded(np.ones(len(clip), dtype=np.int64), longest, 0) for clip in features])
             inputs["attention_mask"] = torch.from_numpy(mask)
         return Part(
@@ -161,8 +157,6 @@ class TrainableCTC:
             return_tensors="pt",
         )
         features: FloatArray = made[self._runner.model.main_input_name][0].numpy()
-        if self._is_whisper:
-            features = features.T
         features = features[: int(made["attention_mask"].sum())]  # Parakeet's have a frame too many
         return self._holes(features, rng) if self._holes is not None and rng is not None else features
 

@@ -49,7 +49,7 @@ class Collator(Protocol[B_co]):
     """Makes batches for a model."""
 
     def fits(self, samples: int, spelling: Spelling) -> bool:
-        """Whether a clip of so many samples is long enough for its text and not too long for the model."""
+        """Whether a clip of so many samples is long enough for its text."""
 
     def batch(self, clips: Sequence[tuple[FloatArray, Spelling]], rng: np.random.Generator | None) -> B_co:
         """A batch of clips (float32, 16 kHz) and their texts; without ``rng``, nothing is left to chance."""

@@ -24,8 +24,6 @@ _ROUNDING_S = 0.05
 class ClipLimits(Protocol):
     """What a model takes."""
 
-    longest_samples: int | None
-
     def frames(self, samples: int) -> int: ...
 
 
@@ -106,11 +104,6 @@ def _utterance(
     samples = round(seconds * SAMPLE_RATE)
     if samples < 1:
         raise ValueError(f"nothing is left of {row.path} between start and end")
-    if limits.longest_samples is not None and samples > limits.longest_samples:
-        raise ValueError(
-            f"{seconds:.1f} s; the model takes at most {limits.longest_samples / SAMPLE_RATE:g} s: cut it with start "
-            f"and end ({row.path})"
-        )
     if seconds > longest_s:
         raise ValueError(f"{seconds:.1f} s; a batch holds {longest_s:g} s (--batch-seconds) ({row.path})")
     frames = limits.frames(samples)
