@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise, product
@@ -20,19 +21,23 @@ from typer.testing import CliRunner
 
 from stream_asr import Recognizer
 from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, MoonshineForCTC
-from stream_asr.training.alphabet import Alphabet
 from stream_asr.training.checkpoint import load_checkpoint
 from stream_asr.training.embedded import base
+from stream_asr.training.embedded import train as training
 from stream_asr.training.embedded.__main__ import app
 from stream_asr.training.embedded.alignment import align
 from stream_asr.training.embedded.chunks import ChunkLimits, chunk_mask
 from stream_asr.training.embedded.corpus import Corpus, Recording
-from stream_asr.training.embedded.data import SegmentData
+from stream_asr.training.embedded.data import SegmentData, Source
+from stream_asr.training.embedded.disturbance import Disturbance
 from stream_asr.training.embedded.export import export
+from stream_asr.training.embedded.muon import Muon, orthogonal
 from stream_asr.training.embedded.segments import Pause, cut
-from stream_asr.training.embedded.settings import LABELS, TrainingSettings
-from stream_asr.training.embedded.synthesis import sentences, written
-from stream_asr.training.embedded.train import BEST, CHECKPOINT, Average, Stage, _Keeper, train
+from stream_asr.training.embedded.settings import TrainingSettings, pieces_model
+from stream_asr.training.embedded.states import RATE, save_states
+from stream_asr.training.embedded.synthesis import sentences, with_rare_words, written
+from stream_asr.training.embedded.train import BEST, CHECKPOINT, Average, Stage, _Keeper, start_from, train
+from stream_asr.training.embedded.units import learn_pieces, letters, pieces
 
 
 def test_the_encoder_is_moonshines() -> None:
@@ -46,10 +51,14 @@ def test_the_encoder_is_moonshines() -> None:
         torch.testing.assert_close(ours.encoder(ours.encoder.features(waveform)), expected, atol=1e-4, rtol=0)
 
 
+JOINED = MoonshineCTCConfig(encoder_num_hidden_layers=3, joined_after=1, inputs_to_logits_ratio=768)
+
+
 @pytest.mark.parametrize("filler", [0.0, 5.0])
-def test_padding_changes_nothing(filler: float) -> None:
+@pytest.mark.parametrize("config", [MoonshineCTCConfig(encoder_num_hidden_layers=2), JOINED], ids=["plain", "joined"])
+def test_padding_changes_nothing(filler: float, config: MoonshineCTCConfig) -> None:
     torch.manual_seed(0)
-    model = MoonshineForCTC(MoonshineCTCConfig(encoder_num_hidden_layers=2)).eval()
+    model = MoonshineForCTC(config).eval()
     lengths = (20_000, 14_321, 9_000)
     clips = [0.1 * torch.randn(length) for length in lengths]
     padded = torch.stack([torch.nn.functional.pad(clip, (0, 20_000 - len(clip)), value=filler) for clip in clips])
@@ -71,10 +80,28 @@ def test_an_unlimited_mask_changes_nothing_and_a_limited_one_hides_what_it_shoul
     changed = features.clone()
     changed[:, 20] = torch.randn(288)
     with torch.no_grad():
-        torch.testing.assert_close(encoder(features, chunk_mask(24, 100, 0)), encoder(features), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            encoder(features, visible=chunk_mask(24, 100, 0)), encoder(features), atol=1e-5, rtol=0
+        )
         mask = chunk_mask(24, 8, 4)
-        moved = (encoder(features, mask) - encoder(changed, mask)).abs().amax(dim=(0, 2)) > 1e-6
+        moved = (encoder(features, visible=mask) - encoder(changed, visible=mask)).abs().amax(dim=(0, 2)) > 1e-6
     assert moved.nonzero().flatten().tolist() == list(range(16, 24))
+
+
+def test_joined_frames_begin_as_the_means_of_pairs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(MoonshineForCTC(MoonshineCTCConfig(encoder_num_hidden_layers=3)).state_dict(), tmp_path / "plain.pt")
+    model = MoonshineForCTC(JOINED).eval()
+    start_from(model, tmp_path / "plain.pt")
+    encoder, features = model.encoder, torch.randn(1, 9, 288)
+    assert encoder.join is not None
+    means = features[:, :8].reshape(1, 4, 2, 288).mean(2)
+    torch.testing.assert_close(encoder.join(features[:, :8].reshape(1, 4, 576)), means)
+    with torch.no_grad():
+        assert encoder.upper(features).shape == (1, 4, 288)
+    # A joined frame stands where the first of its pair stood.
+    for joined, single in zip(encoder._rotation(features[:, :4], 2), encoder._rotation(features, 1), strict=True):
+        torch.testing.assert_close(joined, single[:8:2])
 
 
 @given(frames=st.integers(1, 60), chunk=st.integers(1, 30), left=st.integers(0, 40), data=st.data())
@@ -152,15 +179,15 @@ def test_processes_share_an_epoch_without_overlap() -> None:
     data = corpus([1.0, 1.2, 0.8, 1.5, 0.9, 1.1, 1.3, 0.7])
     heard = []
     for rank in range(2):
-        part = SegmentData(data, None, Alphabet(LABELS), SMALL, rank, 2)
+        part = SegmentData([Source(data)], letters().alphabet, SMALL, rank, 2)
         batches = list(part.epoch(0, 0))
         assert len(batches) == part.count(0)
         assert [batch.ids for batch in batches] == [batch.ids for batch in part.epoch(0, 0)]
         [later] = list(part.epoch(0, len(batches) - 1))
-        torch.testing.assert_close(later.waveform, batches[-1].waveform, atol=0, rtol=0)
+        torch.testing.assert_close(later.inputs, batches[-1].inputs, atol=0, rtol=0)
         heard += [ids for batch in batches for ids in batch.ids]
     assert len(heard) == len(set(heard))
-    assert all(batch.waveform.shape[1] * len(batch.ids) <= 1.3 * 4 * 16_000 for batch in batches)
+    assert all(batch.inputs.shape[1] * len(batch.ids) <= 1.3 * 4 * 16_000 for batch in batches)
 
 
 def test_a_saved_corpus_is_the_same(tmp_path: Path) -> None:
@@ -168,7 +195,7 @@ def test_a_saved_corpus_is_the_same(tmp_path: Path) -> None:
     made.save(tmp_path)
     loaded = Corpus.load(tmp_path)
     assert loaded.recordings == made.recordings
-    assert np.array_equal(loaded.audio, made.audio)
+    assert np.array_equal(loaded.array, made.array)
 
 
 def test_averages_follow_the_weights_and_leave_them_alone() -> None:
@@ -187,14 +214,17 @@ def test_averages_follow_the_weights_and_leave_them_alone() -> None:
 # --- from end to end --------------------------------------------------------------------------------------
 
 
+SPEAKERS = ("speaker 1",)
+
+
 @pytest.fixture
-def stage(tmp_path: Path) -> Stage:
-    """Four steps on two seconds of noise, from an encoder with random weights."""
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with five seconds of noise to learn from, and an encoder with random weights."""
+    monkeypatch.setattr(training, "DEVELOPMENT_SPEAKERS", SPEAKERS)
     corpus([0.7, 0.9, 0.8, 1.0, 0.7, 0.6]).save(tmp_path / "recordings")
     weights = MoonshineForCTC(MoonshineCTCConfig(vocab_size=29)).state_dict()
     torch.save({name: weight for name, weight in weights.items() if "head" not in name}, tmp_path / "base.pt")
-    settings = replace(SMALL, batch_s=1.0, development_speakers=("speaker 1",), test_speakers=())
-    return Stage(tmp_path / "whole", settings, tmp_path / "base.pt", tmp_path / "recordings", None)
+    return tmp_path
 
 
 @pytest.fixture
@@ -205,11 +235,12 @@ def threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("threads")
-def test_a_stage_that_was_interrupted_ends_as_one_that_was_not(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_stage_that_was_interrupted_ends_as_one_that_was_not(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = replace(SMALL, batch_s=1.0)
+    recordings = work / "recordings"
+    stage = Stage(work / "whole", settings, work / "base.pt", None, recordings, [(recordings, 1.0)])
     train(stage, processes=1)
-    interrupted = replace(stage, folder=tmp_path / "interrupted")
+    interrupted = replace(stage, folder=work / "interrupted")
     with monkeypatch.context() as patch:
         answers = iter([False, True])
         patch.setattr(_Keeper, "stop", lambda _: next(answers))
@@ -224,12 +255,109 @@ def test_a_stage_that_was_interrupted_ends_as_one_that_was_not(
     assert not torch.equal(learned["encoder.layers.0.mlp.fc1.weight"], start["encoder.layers.0.mlp.fc1.weight"])
     torch.testing.assert_close(learned["encoder.conv1.weight"], start["encoder.conv1.weight"], atol=0, rtol=0)
 
-    export(stage.folder / BEST, tmp_path / "model")
-    with Recognizer.from_pretrained(tmp_path / "model", device="cpu") as recognizer:
-        assert recognizer.model.labels == LABELS
-        assert recognizer.model.frame_samples == 384
+
+@pytest.mark.usefixtures("threads")
+def test_upper_layers_learn_pieces_from_the_states_of_lower_ones(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learn_pieces(["b again", "again a"], 40).save(str(work / "pieces.json"))
+    units = pieces(work / "pieces.json")
+    config = pieces_model()
+    config.vocab_size = len(units.labels.pieces)
+    monkeypatch.setattr(TrainingSettings, "model", lambda _: config)
+    settings = replace(SMALL, batch_s=1.0, pieces=True, from_states=True, muon=True)
+    model = MoonshineForCTC(settings.model()).eval()
+    start_from(model, work / "base.pt")
+    recordings = Corpus.load(work / "recordings")
+    save_states(recordings, model, (None, Disturbance()), 0, work / "states", lambda *_: None)
+    stage = Stage(
+        work / "whole", settings, work / "base.pt", work / "pieces.json", work / "recordings", [(work / "states", 1.0)]
+    )
+    train(stage, processes=1)
+    interrupted = replace(stage, folder=work / "interrupted")
+    with monkeypatch.context() as patch:
+        patch.setattr(_Keeper, "stop", lambda _: True)
+        train(interrupted, processes=1)
+    train(interrupted, processes=1)
+    start = torch.load(stage.weights, weights_only=True)
+    learned, resumed = (torch.load(each.folder / BEST, weights_only=True) for each in (stage, interrupted))
+    for name, weight in learned.items():
+        torch.testing.assert_close(resumed[name], weight, atol=0, rtol=0)
+    moved = {name.split(".")[2] for name in start if "layers" in name and not torch.equal(learned[name], start[name])}
+    assert moved == {"2", "3", "4", "5"}, "the lower layers are frozen"
+
+    export(stage.folder / BEST, settings.model(), units, work / "model")
+    with Recognizer.from_pretrained(work / "model", device="cpu", lm=None) as recognizer:
+        assert recognizer.model.labels == units.labels
+        assert recognizer.model.frame_samples == 768
         assert recognizer.model.pads
         assert recognizer.transcribe(np.zeros(32_000, dtype=np.float32)).duration_s == 2.0
+
+
+def test_states_are_what_the_lower_layers_make_of_each_copy(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, made = MoonshineForCTC(JOINED).eval(), corpus([0.7, 1.0])
+    made = made.of([replace(recording, pauses=(Pause(1, 8_000),)) for recording in made.recordings])
+    slow = Disturbance(speed=(0.5, 0.5), noisy=0.0)
+    save_states(made, model, (None, slow), 0, tmp_path, lambda *_: None)
+    states = Corpus.load(tmp_path, RATE)
+    plain, *_, slowed = states.recordings
+    with torch.no_grad():
+        expected = model.encoder.lower(model.encoder.features(torch.from_numpy(made.clip(made.recordings[0]))[None]))[0]
+    np.testing.assert_allclose(states.clip(plain), expected.numpy(), atol=2e-3)
+    assert [recording.text for recording in states.recordings] == 2 * [recording.text for recording in made.recordings]
+    assert slowed.length / RATE == pytest.approx(2.0, abs=0.06)
+    assert (plain.pauses[0].at / RATE, slowed.pauses[0].at / RATE) == pytest.approx((0.5, 1.0), abs=0.03)
+
+
+# --- Muon -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24)])
+def test_a_direction_has_no_preferences(shape: tuple[int, int]) -> None:
+    matrix = torch.from_numpy(np.random.default_rng(0).normal(size=shape)).float()
+    singular = torch.linalg.svdvals(orthogonal(matrix))
+    assert 0.7 < singular.min() < singular.max() < 1.3
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    torch.testing.assert_close(orthogonal(matrix), left @ right, atol=0.15, rtol=0)
+
+
+def test_muon_solves_what_least_squares_would_and_goes_on_where_it_was() -> None:
+    rng = np.random.default_rng(0)
+    inputs, wanted = (torch.from_numpy(rng.normal(size=shape)).float() for shape in ((200, 12), (12, 8)))
+
+    def run(steps: int, state: dict[str, object] | None = None) -> tuple[float, dict[str, object]]:
+        matrix, bias = (torch.nn.Parameter(torch.tensor(start[name])) for name in ("matrix", "bias"))
+        optimizer = Muon([matrix], [bias], 0.05, 0.0)
+        if state is not None:
+            optimizer.load_state_dict(state)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = torch.square(inputs @ (matrix - wanted) + bias - 2).mean()
+            loss.backward()
+            optimizer.step()
+        start.update(matrix=matrix.detach().numpy(), bias=bias.detach().numpy())
+        return loss.item(), optimizer.state_dict()
+
+    zeros = {"matrix": np.zeros((12, 8), np.float32), "bias": np.zeros(8, np.float32)}
+    start = dict(zeros)
+    whole, _ = run(300)
+    assert whole < 0.01
+    start = dict(zeros)
+    _, state = run(100)
+    assert run(200, state)[0] == whole
+
+
+# --- units ------------------------------------------------------------------------------------------------
+
+
+def test_pieces_write_what_they_were_learnt_from_and_everything_else(tmp_path: Path) -> None:
+    learn_pieces(["the good morning", "good the don't"] * 3, 60).save(str(tmp_path / "pieces.json"))
+    units = pieces(tmp_path / "pieces.json")
+    assert units.labels.blank == 0
+    assert " good" in units.labels.pieces
+    for text in ("the good", "a quiz", "don't"):
+        spelled = units.alphabet.spell(text).ids
+        assert "".join(units.labels.pieces[output] for output in spelled) == f" {text}"
+    assert len(units.alphabet.spell("the good").ids) == 2
 
 
 def test_the_recipe_explains_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,3 +396,16 @@ def test_only_sentences_that_are_read_as_written_are_read_aloud(tmp_path: Path) 
         "i have a well known friend",
         "it was the best of times",
     ]
+
+
+def test_sentences_with_rare_words_are_read_first() -> None:
+    found = [
+        "the cat and the dog",
+        "a zebra ran",
+        "the zebra and the cat",
+        "a zebra sat",
+        "the xylograph",
+    ]  # that once: a name or a slip
+    chosen = with_rare_words(found, Counter({"the": 9, "and": 9, "cat": 9, "dog": 9, "a": 9, "ran": 9, "sat": 9}))
+    assert chosen == ["a zebra ran", "the zebra and the cat", "a zebra sat"], "once in the texts is a name or a slip"
+    assert with_rare_words(found, Counter({word: 9 for text in found for word in text.split()})) == []

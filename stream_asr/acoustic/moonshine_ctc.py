@@ -1,5 +1,8 @@
 """Moonshine's audio encoder under a linear CTC head: waveform in, no positions but relative ones.
 
+Its upper layers may work at half the rate of its lower ones: pieces of words need no more frames, and half of them
+cost half.
+
 Transformers has Moonshine's encoder only as half of a sequence-to-sequence model. Parameter names follow its
 ``MoonshineEncoder``, so its checkpoints load without renaming. `register()` makes Transformers' ``Auto`` classes
 know the type.
@@ -45,8 +48,12 @@ class MoonshineCTCConfig(PreTrainedConfig):
     pad_token_id: int = 0
     """Also the CTC blank, as everywhere in Transformers."""
 
+    joined_after: int | None = None
+    """Layers after which every two frames become one; None for never."""
+
     inputs_to_logits_ratio: int = 384
-    """Samples at 16 kHz for each output frame: the strides 64, 3 and 2 of the convolutions."""
+    """Samples at 16 kHz for each output frame: the strides 64, 3 and 2 of the convolutions, and 2 if frames are
+    joined."""
 
 
 class _SelfAttention(nn.Module):
@@ -102,6 +109,8 @@ class _Encoder(nn.Module):
         self.conv3 = nn.Conv1d(2 * width, width, kernel_size=3, stride=2)
         self.groupnorm = nn.GroupNorm(num_groups=1, num_channels=width, eps=1e-5)
         self.layers = nn.ModuleList([_Layer(config) for _ in range(config.encoder_num_hidden_layers)])
+        self.joined_after = config.joined_after
+        self.join = None if config.joined_after is None else nn.Linear(2 * width, width)
         self.layer_norm = nn.LayerNorm(width, bias=False)
         self.rotary_dim, self.rope_theta = config.rotary_dim, config.rope_theta
 
@@ -132,27 +141,65 @@ class _Encoder(nn.Module):
 
     def frames(self, lengths: Tensor) -> Tensor:
         """Output frames of clips of so many samples: those that no padding went into."""
+        lengths = self._feature_frames(lengths)
+        return lengths if self.join is None else lengths // 2
+
+    def _feature_frames(self, lengths: Tensor) -> Tensor:
         for conv in (self.conv1, self.conv2, self.conv3):
             lengths = (lengths - conv.kernel_size[0]) // conv.stride[0] + 1
         return lengths.clamp(min=0)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, lengths: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
         """
         Args:
             features: see `features`.
-            mask: bool, broadcast to (batch, heads, frames, frames), true where the row's frame may look at the
-                column's; None for no limit.
+            lengths: as given to `features`.
+            visible: bool, shape (frames, frames) of the output, true where the row's frame may look at the column's;
+                None for no limit. Layers before a joining of frames have no limits.
         """
-        x, rotation = features, self._rotation(features)
-        for layer in self.layers:
-            x = layer(x, rotation, mask)
+        heard = None if lengths is None else self.frames(lengths)
+        return self.upper(self.lower(features, lengths), heard, visible)
+
+    def lower(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What the layers before the joining make of features, of the same shape."""
+        if self.join is None:
+            return x
+        heard = None if lengths is None else self._feature_frames(lengths)
+        return self._through(self.layers[: self.joined_after], x, heard, None, 1)
+
+    def upper(self, x: Tensor, heard: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+        """What the other layers make of that, ``(batch, frames of the output, width)``.
+
+        Args:
+            heard: output frames of each clip that are no padding, int64, shape (batch,); None for all.
+        """
+        stride = 1
+        if self.join is not None:
+            x = self.join(x[:, : x.shape[1] // 2 * 2].reshape(x.shape[0], -1, 2 * x.shape[2]))
+            stride = 2
+        x = self._through(self.layers[self.joined_after or 0 :], x, heard, visible, stride)
         normed: Tensor = self.layer_norm(x)
         return normed
 
-    def _rotation(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of each position's angles, each ``(frames, rotary_dim / 2)``."""
+    def _through(
+        self, layers: nn.ModuleList, x: Tensor, heard: Tensor | None, visible: Tensor | None, stride: int
+    ) -> Tensor:
+        rotation, mask = self._rotation(x, stride), visible
+        if heard is not None:
+            spoken = (torch.arange(x.shape[1], device=x.device) < heard[:, None])[:, None, None]
+            mask = spoken if visible is None else spoken & visible
+        for layer in layers:
+            x = layer(x, rotation, mask)
+        return x
+
+    def _rotation(self, x: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of each position's angles, each ``(frames, rotary_dim / 2)``.
+
+        Args:
+            stride: from one position to the next.
+        """
         pairs = torch.arange(0, self.rotary_dim, 2, device=x.device, dtype=torch.float32)
-        positions = torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
+        positions = stride * torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
         angles = positions[:, None] * self.rope_theta ** (-pairs / self.rotary_dim)
         return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
 
@@ -204,11 +251,14 @@ class MoonshineForCTC(PreTrainedModel):
             features = self.encoder.features(input_values, lengths)
         if self.training and self.config.apply_spec_augment:
             features = self._mask_hidden_states(features)
-        if lengths is not None:
-            spoken = torch.arange(features.shape[1], device=features.device) < self.encoder.frames(lengths)[:, None]
-            heard = spoken[:, None, None]
-            visible = heard if visible is None else heard & visible
-        return CausalLMOutput(logits=self.ctc_head(self.encoder(features, visible)))
+        return CausalLMOutput(logits=self.ctc_head(self.encoder(features, lengths, visible)))
+
+    def from_states(self, states: Tensor, heard: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+        """Logits from what the layers before the joining made of the waveforms; see ``_Encoder.upper``."""
+        if self.training and self.config.apply_spec_augment:
+            states = self._mask_hidden_states(states)
+        logits: Tensor = self.ctc_head(self.encoder.upper(states, heard, visible))
+        return logits
 
     def _mask_hidden_states(self, features: Tensor) -> Tensor:
         """SpecAugment (Park et al., 2019) on what the convolutions give; its chance is NumPy's, as in Transformers."""

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.progress import Progress
 
 from stream_asr.acoustic.loading import load_model
+from stream_asr.acoustic.moonshine_ctc import MoonshineForCTC
 from stream_asr.errors import StreamASRError
+from stream_asr.lm.text import paragraphs
+from stream_asr.training.checkpoint import save_checkpoint
 from stream_asr.training.embedded.base import encoder_file, read_encoder
 from stream_asr.training.embedded.corpus import INDEX, Corpus, packed, with_pauses
+from stream_asr.training.embedded.disturbance import Disturbance
 from stream_asr.training.embedded.export import export
-from stream_asr.training.embedded.settings import SEED, STAGES, SYNTHETIC_HOURS
-from stream_asr.training.embedded.synthesis import sentences, synthesised
-from stream_asr.training.embedded.train import BEST, Stage, processes, train
+from stream_asr.training.embedded.settings import PIECES, RARE_HOURS, SEED, STAGES, STATE_COPIES, SYNTHETIC_HOURS
+from stream_asr.training.embedded.states import save_states
+from stream_asr.training.embedded.synthesis import sentences, synthesised, with_rare_words
+from stream_asr.training.embedded.train import BEST, Stage, processes, start_from, train
+from stream_asr.training.embedded.units import learn_pieces, pieces
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -41,23 +47,41 @@ def main(
 ) -> None:
     """Make an embedded English model, from packages and a folder of recordings to a folder for --model.
 
-    Many hours on two cores. It may be interrupted at any time: the same command goes on where it was. Needs
+    Several hours on two cores. It may be interrupted at any time: the same command goes on where it was. Needs
     pip install --no-deps moonshine-voice==0.0.62 and pip install hibari-tts onnxruntime flatbuffers.
     """
     work.mkdir(parents=True, exist_ok=True)
     try:
-        weights = work / "base.pt"
-        if not weights.exists():
-            torch.save(read_encoder(encoder_file()), weights)
+        weights = _weights(work)
         recordings = _corpus(work / "recordings", lambda progress: _recordings(speech, aligner, progress))
         synthetic = _corpus(work / "synthetic", lambda progress: _synthetic(text, progress))
+        rare = _corpus(work / "rare", lambda progress: _rare(text, (recordings, synthetic), progress))
+        divided = _pieces(work / "pieces.json", recordings, text)
         for name, settings in STAGES.items():
-            train(Stage(work / name, settings, weights, recordings, synthetic), processes())
+            learned_from = [(recordings, 1.0), (synthetic, settings.synthetic)]
+            if settings.from_states:
+                model = MoonshineForCTC(settings.model())
+                start_from(model, weights)
+                copies = [(recordings, STATE_COPIES, 1.0)]
+                copies += [(folder, STATE_COPIES[:1], settings.synthetic) for folder in (synthetic, rare)]
+                learned_from = [
+                    (_states(work / "states" / folder.name, Corpus.load(folder), model, made), part)
+                    for folder, made, part in copies
+                ]
+            units = divided if settings.pieces else None
+            train(Stage(work / name, settings, weights, units, recordings, learned_from), processes())
             weights = work / name / BEST
-        export(weights, output)
+        export(weights, settings.model(), pieces(divided), output)
     except StreamASRError as error:
         raise SystemExit(f"error: {error}") from error
     typer.echo(f"the model is in {output}: stream-asr transcribe --model {output} RECORDING")
+
+
+def _weights(work: Path) -> Path:
+    weights = work / "base.pt"
+    if not weights.exists():
+        save_checkpoint(weights, read_encoder(encoder_file()))
+    return weights
 
 
 def _corpus(folder: Path, make: Callable[[Progress], Corpus]) -> Path:
@@ -78,9 +102,47 @@ def _recordings(manifest: Path, aligner: str | None, progress: Progress) -> Corp
 
 
 def _synthetic(texts: Path, progress: Progress) -> Corpus:
-    reading_aloud = progress.add_task("reading texts aloud", total=SYNTHETIC_HOURS)
-    spoken = sentences(sorted(texts.glob("*.txt")), SEED)
-    return synthesised(spoken, SYNTHETIC_HOURS, SEED, lambda hours: progress.update(reading_aloud, completed=hours))
+    return _read_aloud(sentences(_texts(texts), SEED), SYNTHETIC_HOURS, SEED, progress)
+
+
+def _rare(texts: Path, heard: Sequence[Path], progress: Progress) -> Corpus:
+    words = Counter(word for folder in heard for text in _said(folder) for word in text.split())
+    return _read_aloud(with_rare_words(sentences(_texts(texts), SEED), words), RARE_HOURS, SEED + 1, progress)
+
+
+def _read_aloud(spoken: Sequence[str], hours: float, seed: int, progress: Progress) -> Corpus:
+    task = progress.add_task("reading texts aloud", total=hours)
+    return synthesised(spoken, hours, seed, lambda done: progress.update(task, completed=done))
+
+
+def _pieces(path: Path, recordings: Path, texts: Path) -> Path:
+    if not path.exists():
+        written_texts = (" ".join(words) for file in _texts(texts) for words in paragraphs(file.read_text("utf-8")))
+        learn_pieces((*_said(recordings), *written_texts), PIECES).save(str(path))
+    return path
+
+
+def _states(folder: Path, corpus: Corpus, model: MoonshineForCTC, copies: Sequence[Disturbance | None]) -> Path:
+    if not (folder / INDEX).exists():
+        with Progress() as progress:
+            task = progress.add_task(f"passing {folder.name} through the lower layers")
+            save_states(
+                corpus,
+                model,
+                copies,
+                SEED,
+                folder,
+                lambda done, total: progress.update(task, completed=done, total=total),
+            )
+    return folder
+
+
+def _texts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.txt"))
+
+
+def _said(folder: Path) -> list[str]:
+    return [recording.text for recording in Corpus.load(folder).recordings]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Recordings as the training processes read them: all samples in one array on the disk, and a table of what is said.
+"""Recordings as the training processes read them: everything in one array on the disk, and a table of what is said.
 
 Decoding compressed audio again for each epoch would cost as much as training on it.
 """
@@ -23,11 +23,12 @@ from stream_asr.training.embedded.alignment import align
 from stream_asr.training.embedded.segments import Pause
 from stream_asr.training.manifest import Row, read_manifest
 
-AUDIO, INDEX = "audio.npy", "index.jsonl"
+ARRAY, INDEX = "array.npy", "index.jsonl"
 _SHORTEST_PAUSE_S = 0.12
 """From the last letter of a word to the first of the next, as CTC places them: a cut in between harms neither."""
 
 Samples = npt.NDArray[np.int16]
+Array = npt.NDArray[np.int16] | npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,46 +36,62 @@ class Recording:
     """One utterance of a corpus.
 
     Attributes:
-        offset: of its first sample in the array.
+        offset, length: of its part of the array.
         pauses: where it may be cut.
     """
 
     speaker: str
     text: str
     offset: int
-    samples: int
+    length: int
     pauses: tuple[Pause, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Recordings and their samples: int16, 16 kHz, mono, one after the other."""
+    """Recordings, one after the other.
+
+    Attributes:
+        array: their samples, int16, shape (samples,); or what the frozen layers of a model make of them, float16,
+            shape (frames, width).
+        rate: samples or frames a second.
+    """
 
     recordings: Sequence[Recording]
-    audio: Samples
+    array: Array
+    rate: float = SAMPLE_RATE
 
     @classmethod
-    def load(cls, folder: Path) -> Corpus:
-        """Open a folder that `save` made; the samples stay on the disk until they are used."""
+    def load(cls, folder: Path, rate: float = SAMPLE_RATE) -> Corpus:
+        """Open a folder that `save` made; the array stays on the disk until it is used."""
         recordings = []
         for line in (folder / INDEX).read_text(encoding="utf-8").splitlines():
             fields = json.loads(line)
             pauses = tuple(Pause(**pause) for pause in fields.pop("pauses"))
             recordings.append(Recording(**fields, pauses=pauses))
-        return cls(recordings, np.load(folder / AUDIO, mmap_mode="r"))
+        return cls(recordings, np.load(folder / ARRAY, mmap_mode="r"), rate)
 
     def save(self, folder: Path) -> None:
         """The table last: where it stands, the folder is whole."""
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / AUDIO, self.audio)
-        lines = [json.dumps(asdict(recording)) for recording in self.recordings]
-        (folder / INDEX).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        np.save(folder / ARRAY, self.array)
+        save_index(self.recordings, folder)
 
-    def waveform(self, recording: Recording) -> FloatArray:
-        """float32, shape (samples,), in [-1, 1]."""
-        samples = self.audio[recording.offset : recording.offset + recording.samples]
-        waveform: FloatArray = samples.astype(np.float32) / np.float32(32768)
-        return waveform
+    def clip(self, recording: Recording, start: int = 0, stop: int | None = None) -> FloatArray:
+        """A part of a recording, float32: samples in [-1, 1], or frames."""
+        part = self.array[recording.offset : recording.offset + recording.length][start:stop]
+        scale = 1 / 32768 if part.dtype == np.int16 else 1
+        clip: FloatArray = part.astype(np.float32) * np.float32(scale)
+        return clip
+
+    def of(self, recordings: Sequence[Recording]) -> Corpus:
+        """The same array with other recordings of it."""
+        return replace(self, recordings=recordings)
+
+
+def save_index(recordings: Sequence[Recording], folder: Path) -> None:
+    lines = [json.dumps(asdict(recording)) for recording in recordings]
+    (folder / INDEX).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def packed(manifest: Path, working: Callable[[int, int], None]) -> Corpus:
@@ -114,14 +131,14 @@ def with_pauses(
     for done, recording in enumerate(corpus.recordings):
         working(done, len(corpus.recordings))
         pauses: Iterable[Pause] = ()
-        if recording.samples > longer_than_s * SAMPLE_RATE:
-            whole = recording.samples // model.frame_samples * model.frame_samples
-            [log_probs] = model.log_probs([corpus.waveform(recording)[:whole]])
+        if recording.length > longer_than_s * SAMPLE_RATE:
+            whole = recording.length // model.frame_samples * model.frame_samples
+            [log_probs] = model.log_probs([corpus.clip(recording, 0, whole)])
             ids = alphabet.spell(recording.text).ids
             begins = align(log_probs, ids, model.labels.blank)
             pauses = _pauses(begins, recording.text, model.frame_samples) if begins is not None else ()
         found.append(replace(recording, pauses=tuple(pauses)))
-    return Corpus(found, corpus.audio)
+    return corpus.of(found)
 
 
 def _samples(row: Row) -> Samples:

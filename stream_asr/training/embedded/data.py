@@ -1,4 +1,5 @@
-"""Segments of a corpus as batches: cut anew, sped up and made noisy anew in each epoch, shared out among processes."""
+"""Segments of corpora as batches: cut anew in each epoch, recordings sped up and made noisy anew, shared out among
+processes."""
 
 from __future__ import annotations
 
@@ -11,12 +12,11 @@ import torch
 from torch import Tensor
 
 from stream_asr.arrays import FloatArray
-from stream_asr.config import SAMPLE_RATE
 from stream_asr.training.alphabet import Alphabet
-from stream_asr.training.augment import at_speed, synthetic_noise, with_noise
 from stream_asr.training.batches import plan
 from stream_asr.training.dataset import ahead
 from stream_asr.training.embedded.corpus import Corpus, Recording
+from stream_asr.training.embedded.disturbance import disturbed
 from stream_asr.training.embedded.segments import Segment, cut
 from stream_asr.training.embedded.settings import TrainingSettings
 
@@ -26,20 +26,36 @@ class Batch:
     """Segments that go through the model together.
 
     Attributes:
-        waveform: float32, shape (segments, samples), silence behind the shorter ones.
-        lengths: of the segments, in samples.
+        inputs: float32, shape (segments, samples) or (segments, frames, width), zeros behind the shorter ones.
+        lengths: of the segments, in samples or frames.
+        seconds: of audio, all together.
         ids: the outputs of each segment's text.
         draw: decides what else is left to chance.
     """
 
-    waveform: Tensor
+    inputs: Tensor
     lengths: tuple[int, ...]
+    seconds: float
     ids: tuple[tuple[int, ...], ...]
     draw: np.random.Generator
 
-    @property
-    def seconds(self) -> float:
-        return sum(self.lengths) / SAMPLE_RATE
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something to learn from.
+
+    Attributes:
+        part: of its recordings that an epoch sees, others each time; 0 to 1.
+    """
+
+    corpus: Corpus
+    part: float = 1.0
+
+    def drawn(self, rng: np.random.Generator) -> list[Recording]:
+        """Those of one epoch, in random order."""
+        recordings = self.corpus.recordings
+        places = rng.permutation(len(recordings))[: round(self.part * len(recordings))]
+        return [recordings[place] for place in places]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +69,15 @@ class SegmentData:
     """See `stream_asr.training.loop.Batches`. What a batch holds depends on seed, epoch and place alone.
 
     Args:
-        real: all of it is in each epoch.
-        synthetic: another part of it is in each epoch.
+        sources: all of waveforms or all of frames, at one rate.
         rank, processes: this process gets every ``processes``-th batch, from number ``rank`` on.
     """
 
     def __init__(
-        self,
-        real: Corpus,
-        synthetic: Corpus | None,
-        alphabet: Alphabet,
-        settings: TrainingSettings,
-        rank: int,
-        processes: int,
+        self, sources: Sequence[Source], alphabet: Alphabet, settings: TrainingSettings, rank: int, processes: int
     ) -> None:
-        self._real, self._synthetic, self._alphabet, self._settings = real, synthetic, alphabet, settings
+        self._sources, self._alphabet, self._settings = sources, alphabet, settings
+        self._rate = sources[0].corpus.rate
         self._rank, self._processes = rank, processes
         self._planned = lru_cache(maxsize=2)(self._plan)
 
@@ -81,39 +91,33 @@ class SegmentData:
 
     def _plan(self, epoch: int) -> list[list[_Item]]:
         settings, rng = self._settings, np.random.default_rng((self._settings.seed, epoch))
-        sources = [(self._real, recording) for recording in self._real.recordings]
-        if self._synthetic is not None:
-            count = int(settings.synthetic * len(self._synthetic.recordings))
-            chosen = rng.permutation(len(self._synthetic.recordings))[:count]
-            sources += [(self._synthetic, self._synthetic.recordings[index]) for index in chosen]
-        shortest, longest = (round(s * SAMPLE_RATE) for s in (settings.shortest_s, settings.longest_s))
+        chosen = [(source.corpus, recording) for source in self._sources for recording in source.drawn(rng)]
+        shortest, longest = (round(seconds * self._rate) for seconds in (settings.shortest_s, settings.longest_s))
         items = [
             _Item(corpus, recording, segment)
-            for corpus, recording in sources
-            for segment in cut(recording.samples, len(recording.text.split()), recording.pauses, shortest, longest, rng)
+            for corpus, recording in chosen
+            for segment in cut(recording.length, len(recording.text.split()), recording.pauses, shortest, longest, rng)
             if segment.stop - segment.start <= 2 * longest
         ]
-        lengths = [(item.segment.stop - item.segment.start) / SAMPLE_RATE for item in items]
+        lengths = [(item.segment.stop - item.segment.start) / self._rate for item in items]
         return [[items[index] for index in batch] for batch in plan(lengths, settings.batch_s, rng)]
 
     def _batch(self, epoch: int, place: int) -> Batch:
         number = place * self._processes + self._rank
         rng = np.random.default_rng((self._settings.seed, epoch, number))
         items = self._planned(epoch)[number]
-        clips = [self._augmented(item, rng) for item in items]
+        clips = [self._clip(item, rng) for item in items]
         longest = max(map(len, clips))
-        waveform = np.stack([np.pad(clip, (0, longest - len(clip))) for clip in clips])
+        inputs = np.zeros((len(clips), longest, *clips[0].shape[1:]), dtype=np.float32)
+        for row, clip in zip(inputs, clips, strict=True):
+            row[: len(clip)] = clip
+        lengths = tuple(map(len, clips))
         ids = tuple(self._alphabet.spell(_text(item)).ids for item in items)
-        return Batch(torch.from_numpy(waveform), tuple(map(len, clips)), ids, rng)
+        return Batch(torch.from_numpy(inputs), lengths, sum(lengths) / self._rate, ids, rng)
 
-    def _augmented(self, item: _Item, rng: np.random.Generator) -> FloatArray:
-        settings, segment = self._settings, item.segment
-        samples = item.corpus.waveform(item.recording)[segment.start : segment.stop]
-        samples = at_speed(samples, rng.uniform(settings.slowest, settings.fastest))
-        samples = samples * np.float32(10 ** (rng.uniform(*settings.gain_db) / 20))
-        if rng.random() < settings.noisy:
-            samples = with_noise(samples, synthetic_noise(len(samples), rng), rng.uniform(*settings.noise_snr_db))
-        return samples
+    def _clip(self, item: _Item, rng: np.random.Generator) -> FloatArray:
+        clip = item.corpus.clip(item.recording, item.segment.start, item.segment.stop)
+        return clip if clip.ndim > 1 else disturbed(clip, self._settings.disturbance, rng)
 
 
 def _text(item: _Item) -> str:
@@ -124,4 +128,4 @@ def held_out(corpus: Corpus, speakers: Sequence[str]) -> tuple[Corpus, Corpus]:
     """The corpus without some speakers, and these."""
     kept = [recording for recording in corpus.recordings if recording.speaker not in speakers]
     left = [recording for recording in corpus.recordings if recording.speaker in speakers]
-    return Corpus(kept, corpus.audio), Corpus(left, corpus.audio)
+    return corpus.of(kept), corpus.of(left)

@@ -10,14 +10,13 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.config import SAMPLE_RATE
-from stream_asr.training.embedded.settings import LABELS
-from stream_asr.training.vocabulary import letters_tokenizer
+from stream_asr.training.embedded.units import Units
 
 
-def export(weights: Path, folder: Path) -> None:
+def export(weights: Path, config: MoonshineCTCConfig, units: Units, folder: Path) -> None:
     """Write ``weights``, which `stream_asr.training.embedded.train` left, as a Transformers checkpoint."""
-    model: Any = MoonshineForCTC(MoonshineCTCConfig(vocab_size=len(LABELS.pieces)))
+    model: Any = MoonshineForCTC(config)
     model.load_state_dict(torch.load(weights, weights_only=True))
     features = Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE, do_normalize=False, return_attention_mask=True)
-    for saved in (model.half(), features, letters_tokenizer("".join(LABELS.pieces[2:]))):
+    for saved in (model.half(), features, units.tokenizer):
         saved.save_pretrained(folder)

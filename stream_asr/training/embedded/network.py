@@ -1,4 +1,4 @@
-"""The model as it is trained: frozen convolutions, holes in what they give, limited views; and its loss."""
+"""The model as it is trained: frozen parts, holes in what it hears, limited views; and its loss."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ class Network(nn.Module):
     """Batches in, log-probabilities ``(segments, frames, vocabulary)`` out.
 
     Args:
-        model: its feature encoder is frozen: it has heard more speech than this training has to offer.
+        model: its feature encoder is frozen: it has heard more speech than this training has to offer. Batches of
+            states leave the layers before the joining out, so these are frozen, too.
     """
 
     def __init__(self, model: MoonshineForCTC, settings: TrainingSettings) -> None:
         super().__init__()
         self.model, self._settings = model, settings
         model.freeze_feature_encoder()
+        if settings.head_only:
+            model.encoder.requires_grad_(False)
+        if settings.from_states:
+            model.encoder.layers[: model.encoder.joined_after].requires_grad_(False)
         model.config.apply_spec_augment = settings.mask_time > 0
         model.config.mask_time_prob, model.config.mask_time_length = settings.mask_time, settings.mask_frames
 
@@ -29,13 +34,18 @@ class Network(nn.Module):
         visible = None
         if self.training:
             visible = self._settings.chunks.draw(int(self.frames(batch).max()), batch.draw)
-        mask = torch.arange(batch.waveform.shape[1]) < torch.tensor(batch.lengths)[:, None]
-        logits: Tensor = self.model(batch.waveform, mask.long(), visible).logits
+        logits: Tensor
+        if self._settings.from_states:
+            logits = self.model.from_states(batch.inputs, self.frames(batch), visible)
+        else:
+            mask = torch.arange(batch.inputs.shape[1]) < torch.tensor(batch.lengths)[:, None]
+            logits = self.model(batch.inputs, mask.long(), visible).logits
         return F.log_softmax(logits, dim=-1)
 
     def frames(self, batch: Batch) -> Tensor:
-        """Of each segment, int64."""
-        return self.model.encoder.frames(torch.tensor(batch.lengths))
+        """Outputs of each segment, int64."""
+        lengths = torch.tensor(batch.lengths)
+        return lengths // 2 if self._settings.from_states else self.model.encoder.frames(lengths)
 
 
 def ctc_loss(log_probs: Tensor, frames: Tensor, batch: Batch, blank: int) -> Tensor:

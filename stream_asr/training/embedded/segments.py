@@ -14,16 +14,16 @@ class Pause:
 
     Attributes:
         word: the first word after it, by its place in the text.
-        sample: its middle, counted from the start of the recording.
+        at: its middle, counted from the start of the recording as the recording's length is.
     """
 
     word: int
-    sample: int
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of a recording, by samples and by words."""
+    """A part of a recording, and of its words."""
 
     start: int
     stop: int
@@ -32,19 +32,19 @@ class Segment:
 
 
 def cut(
-    samples: int,
+    length: int,
     words: int,
     pauses: tuple[Pause, ...],
-    shortest_samples: int,
-    longest_samples: int,
+    shortest: int,
+    longest: int,
     rng: np.random.Generator,
 ) -> list[Segment]:
     """Divide a recording into parts of random lengths.
 
     Args:
-        samples, words: of the whole recording.
+        length, words: of the whole recording.
         pauses: where it may be cut, in order.
-        shortest_samples, longest_samples: the wanted length of each part is drawn evenly from between these. A part
+        shortest, longest: the wanted length of each part is drawn evenly from between these. A part
             ends at the first pause beyond it, so it may be longer; none is shorter than the shortest.
 
     Returns:
@@ -52,10 +52,10 @@ def cut(
     """
     segments: list[Segment] = []
     start = first_word = 0
-    wanted = rng.uniform(shortest_samples, longest_samples)
+    wanted = rng.uniform(shortest, longest)
     for pause in pauses:
-        if pause.sample - start >= wanted and samples - pause.sample >= shortest_samples:
-            segments.append(Segment(start, pause.sample, first_word, pause.word))
-            start, first_word = pause.sample, pause.word
-            wanted = rng.uniform(shortest_samples, longest_samples)
-    return [*segments, Segment(start, samples, first_word, words)]
+        if pause.at - start >= wanted and length - pause.at >= shortest:
+            segments.append(Segment(start, pause.at, first_word, pause.word))
+            start, first_word = pause.at, pause.word
+            wanted = rng.uniform(shortest, longest)
+    return [*segments, Segment(start, length, first_word, words)]

@@ -7,6 +7,7 @@ of what is learnt from comes from it.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +23,14 @@ _VOICE_RATE = 24_000
 _WORDS = (4, 28)
 _PACE, _PITCH = (0.85, 1.3), (0.93, 1.06)
 _SILENCE_S = (0.05, 0.3)
+
+_WANTED = 4
+"""Times that each word is to be heard."""
+
+_SEEN_IN_TEXT = 3
+"""Words that the texts have less often are names and slips."""
+
+_WORDS_A_RARE_ONE = 12
 
 _PLAIN = re.compile(r"[A-Za-z' ,.;:!?-]+")
 _UNSPEAKABLE = re.compile(r"\b[A-Z]{2,}\b|\b(Mr|Mrs|Dr|St|Ms|Esq|Messrs|etc|viz|Rev|Capt|Col|Gen)\b|[A-Z]\.")
@@ -39,6 +48,27 @@ def sentences(texts: Sequence[Path], seed: int) -> list[str]:
             if plain and _WORDS[0] <= len(sentence.split()) <= _WORDS[1]:
                 found.append(sentence)
     return [found[place] for place in np.random.default_rng(seed).permutation(len(found))]
+
+
+def with_rare_words(found: Sequence[str], heard: Counter[str]) -> list[str]:
+    """Those of the sentences that have words which are heard seldom: first those with words never heard.
+
+    Args:
+        heard: how often each word is in the speech there is.
+    """
+    in_text = Counter(word for sentence in found for word in written(sentence).split())
+    heard = heard.copy()
+    chosen: dict[str, None] = {}
+    for wanted in range(1, _WANTED + 1):
+        for sentence in found:
+            if sentence in chosen:
+                continue
+            words = written(sentence).split()
+            rare = sum(heard[word] < wanted and in_text[word] >= _SEEN_IN_TEXT for word in words)
+            if rare and rare * _WORDS_A_RARE_ONE >= len(words):
+                chosen[sentence] = None
+                heard.update(words)
+    return list(chosen)
 
 
 def written(sentence: str) -> str:

@@ -7,7 +7,7 @@ model's operations are too short to be divided.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -19,16 +19,20 @@ import typer
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import AdamW, Optimizer
 
-from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, MoonshineForCTC
+from stream_asr.acoustic.moonshine_ctc import MoonshineForCTC
+from stream_asr.config import SAMPLE_RATE
+from stream_asr.ctc import Labels, decode
 from stream_asr.ctc import Path as FramePath
-from stream_asr.ctc import decode
-from stream_asr.training.alphabet import Alphabet
 from stream_asr.training.checkpoint import State, load_checkpoint, save_checkpoint, seed_all
 from stream_asr.training.embedded.corpus import Corpus, Recording
-from stream_asr.training.embedded.data import Batch, SegmentData, held_out
+from stream_asr.training.embedded.data import Batch, SegmentData, Source, held_out
+from stream_asr.training.embedded.muon import Muon
 from stream_asr.training.embedded.network import Network, ctc_loss
-from stream_asr.training.embedded.settings import LABELS, TrainingSettings
+from stream_asr.training.embedded.settings import DEVELOPMENT_SPEAKERS, TEST_SPEAKERS, TrainingSettings
+from stream_asr.training.embedded.states import RATE
+from stream_asr.training.embedded.units import letters, pieces
 from stream_asr.training.loop import LoopConfig, Trainer
 from stream_asr.training.output import Log
 from stream_asr.training.progress import Position, Report
@@ -47,15 +51,18 @@ class Stage:
 
     Attributes:
         folder: for its checkpoint, its log and its best weights.
-        weights: file of the weights to start from.
-        recordings, synthetic: folders of a `Corpus`.
+        weights: file of the weights to start from; what they lack, or have in another shape, starts anew.
+        pieces: file of the pieces that the model writes; None for letters.
+        recordings: folder of a `Corpus` of waveforms, to measure on.
+        learned_from: folders of what it learns from, waveforms or states, each with the part that an epoch sees.
     """
 
     folder: Path
     settings: TrainingSettings
     weights: Path
+    pieces: Path | None
     recordings: Path
-    synthetic: Path | None
+    learned_from: Sequence[tuple[Path, float]]
 
 
 def train(stage: Stage, processes: int) -> None:
@@ -81,28 +88,28 @@ def _process(rank: int, processes: int, stage: Stage, meeting: Path) -> None:
     )
     settings = stage.settings
     seed_all(settings.seed + rank)  # the weights that the first draws are sent to the others
-    model = MoonshineForCTC(MoonshineCTCConfig(vocab_size=len(LABELS.pieces)))
-    model.load_state_dict(torch.load(stage.weights, weights_only=True), strict=False)  # the first have no head
-    if settings.head_only:
-        model.encoder.requires_grad_(False)
+    units = letters() if stage.pieces is None else pieces(stage.pieces)
+    model = MoonshineForCTC(settings.model())
+    start_from(model, stage.weights)
     network = Network(model, settings)
     parallel = DistributedDataParallel(network)
-    rest, _ = held_out(Corpus.load(stage.recordings), settings.test_speakers)
-    real, others = held_out(rest, settings.development_speakers)
-    development = Corpus(others.recordings[::_DEVELOPMENT_STEP], others.audio)
-    synthetic = Corpus.load(stage.synthetic) if stage.synthetic else None
-    data = SegmentData(real, synthetic, Alphabet(LABELS), settings, rank, processes)
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        learning, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
-    )
+    known, _ = held_out(Corpus.load(stage.recordings), TEST_SPEAKERS)
+    _, development = held_out(known, DEVELOPMENT_SPEAKERS)
+    development = development.of(development.recordings[::_DEVELOPMENT_STEP])
+    rate = RATE if settings.from_states else SAMPLE_RATE
+    sources = [
+        Source(held_out(Corpus.load(folder, rate), (*TEST_SPEAKERS, *DEVELOPMENT_SPEAKERS))[0], part)
+        for folder, part in stage.learned_from
+    ]
+    data = SegmentData(sources, units.alphabet, settings, rank, processes)
+    optimizer = _optimizer(network, settings)
     average = Average(model, settings.averaging)
     optimizer.register_step_post_hook(lambda *_: average.update())
-    keeper = _Keeper(stage.folder, model, average, development, first=rank == 0)
+    keeper = _Keeper(stage.folder, model, units.labels, average, development, first=rank == 0)
     trainer: Trainer[Batch] = Trainer(
         network,
         data,
-        lambda batch: ctc_loss(parallel(batch), network.frames(batch), batch, LABELS.blank),
+        lambda batch: ctc_loss(parallel(batch), network.frames(batch), batch, units.labels.blank),
         optimizer,
         trapezoid(settings.warmup_steps / settings.steps, settings.decay),
         Budget(steps=settings.steps),
@@ -115,6 +122,29 @@ def _process(rank: int, processes: int, stage: Stage, meeting: Path) -> None:
         average.load_state_dict(saved["average"])
     trainer.run()
     dist.destroy_process_group()
+
+
+def start_from(model: MoonshineForCTC, weights: Path) -> None:
+    """Load the weights that fit; where frames are joined for the first time, each pair starts as its mean."""
+    fitting = torch.load(weights, weights_only=True)
+    shapes = {name: weight.shape for name, weight in model.state_dict().items()}
+    model.load_state_dict({name: w for name, w in fitting.items() if w.shape == shapes.get(name)}, strict=False)
+    join = model.encoder.join
+    if join is not None and "encoder.join.weight" not in fitting:
+        half = torch.eye(join.out_features) / 2
+        with torch.no_grad():
+            join.weight.copy_(torch.cat([half, half], dim=1))
+            join.bias.zero_()
+
+
+def _optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
+    learning = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if not settings.muon:
+        return AdamW(learning.values(), lr=rate, betas=(0.9, 0.98), weight_decay=decay)
+    hidden = [weight for name, weight in learning.items() if weight.ndim == 2 and "head" not in name]
+    others = [weight for name, weight in learning.items() if weight.ndim != 2 or "head" in name]
+    return Muon(hidden, others, rate, decay)
 
 
 class Average:
@@ -159,9 +189,17 @@ class _Keeper:
     """See `stream_asr.training.loop.Hooks`. Only the first process measures, shows and stores."""
 
     def __init__(
-        self, folder: Path, model: MoonshineForCTC, average: Average, development: Corpus, *, first: bool
+        self,
+        folder: Path,
+        model: MoonshineForCTC,
+        labels: Labels,
+        average: Average,
+        development: Corpus,
+        *,
+        first: bool,
     ) -> None:
-        self._folder, self._model, self._average, self._development = folder, model, average, development
+        self._folder, self._model, self._labels = folder, model, labels
+        self._average, self._development = average, development
         self._first, self._reports = first, 0
         self._log = Log(folder / "log.jsonl")
         self.evaluate_minutes = 10.0 if first else 1e9
@@ -181,7 +219,7 @@ class _Keeper:
         if not self._first:
             return 0.0
         with self._average.applied():
-            score = measure(self._model, self._development)
+            score = measure(self._model, self._labels, self._development)
         values = {"step": position.step, "audio_s": position.audio_s, "elapsed_s": position.elapsed_s}
         self._log("evaluation", **values, wer=score.wer, cer=score.cer)
         typer.echo(f"step {position.step}: WER {score.wer:.2f} %, CER {score.cer:.2f} %")
@@ -201,16 +239,15 @@ class _Keeper:
 
 
 @torch.no_grad()
-def measure(model: MoonshineForCTC, corpus: Corpus) -> Score:
+def measure(model: MoonshineForCTC, labels: Labels, corpus: Corpus) -> Score:
     """Error rates of greedy passes over whole recordings."""
-    heard = [_heard(model, corpus, recording) for recording in corpus.recordings]
-    return Score.of([recording.text for recording in corpus.recordings], heard)
 
+    def heard(recording: Recording) -> str:
+        samples = torch.from_numpy(corpus.clip(recording))
+        log_probs: Tensor = model(samples[None]).logits[0].log_softmax(-1)
+        return decode(FramePath.best(log_probs.numpy(), 0), labels, model.config.inputs_to_logits_ratio).text
 
-def _heard(model: MoonshineForCTC, corpus: Corpus, recording: Recording) -> str:
-    samples = torch.from_numpy(corpus.waveform(recording))
-    log_probs: Tensor = model(samples[None]).logits[0].log_softmax(-1)
-    return decode(FramePath.best(log_probs.numpy(), 0), LABELS, model.config.inputs_to_logits_ratio).text
+    return Score.of([recording.text for recording in corpus.recordings], list(map(heard, corpus.recordings)))
 
 
 def processes() -> int:
