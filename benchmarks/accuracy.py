@@ -3,11 +3,13 @@
     python benchmarks/accuracy.py --data FOLDER [--model M] [--json out/accuracy.json]
     python benchmarks/accuracy.py --data FOLDER --no-lm                 greedy, or another --lm
     python benchmarks/accuracy.py --data FOLDER --contexts "4 1.6 0.8, 2 1.6 0.8"
+    python benchmarks/accuracy.py --data FOLDER --snr 10                with noise
+    python benchmarks/accuracy.py --data FOLDER --by-speaker
 
 WER is micro-averaged over upper-case A to Z and the apostrophe, everything else being a space. The streaming
 penalty is the live path's WER less that of whole-utterance passes. Live and file transcripts are also compared
 utterance by utterance: they must be the same. Real-time factors are wall-clock seconds for a second of audio,
-one recording after the other.
+one recording after the other. Noise is pink, as far below the recording as --snr says, and the same in every run.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from stream_asr import EngineConfig, Final, Recognizer, RecognizerConfig, Window
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.lm.files import read_hotwords
+
+PATHS = ("whole utterance", "transcribe", "live")
 
 _CHUNK_S = (0.01, 0.3)
 """Range of the random block lengths that the live path is fed with."""
@@ -81,6 +85,26 @@ def live(recognizer: Recognizer, samples: FloatArray, rng: np.random.Generator) 
     return " ".join(filter(None, finals))
 
 
+def with_pink_noise(samples: FloatArray, snr_db: float, seed: int) -> FloatArray:
+    """The power of the noise falls as 1/f; the ratio is that of mean powers over the whole recording."""
+    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(len(samples)))
+    noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(1, np.arange(len(spectrum)))), len(samples))
+    wanted = np.mean(np.square(samples, dtype=np.float64)) / 10 ** (snr_db / 10)
+    return (samples + noise * np.sqrt(wanted / np.mean(np.square(noise)))).astype(np.float32)
+
+
+def by_speaker(utterances: list[Utterance], texts: dict[str, list[str]]) -> dict[str, dict[str, float]]:
+    """From a speaker to the path to the word error rate."""
+    found: dict[str, dict[str, float]] = {}
+    for speaker in sorted({utterance.speaker for utterance in utterances}):
+        own = [place for place, utterance in enumerate(utterances) if utterance.speaker == speaker]
+        references = [utterances[place].text for place in own]
+        found[speaker] = {
+            path: score(references, [written[place] for place in own], 0, 1).wer for path, written in texts.items()
+        }
+    return found
+
+
 def timed(recognize: Callable[[FloatArray], str], audio: Iterable[FloatArray], what: str) -> tuple[list[str], float]:
     texts, seconds = [], 0.0
     for samples in track(list(audio), what, transient=True):
@@ -104,11 +128,16 @@ def main() -> None:
     parser.add_argument(
         "--contexts", default="", help='seconds of left context, commit and right context: "4 1.6 0.8, ..."'
     )
+    parser.add_argument("--path", choices=PATHS, action="append", help="only this one; may be repeated (all three)")
+    parser.add_argument("--snr", type=float, metavar="DB", help="add noise, so many decibels below each recording")
+    parser.add_argument("--by-speaker", action="store_true", help="also the figures of every speaker")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
 
     utterances: list[Utterance] = read_corpus(arguments.data, arguments.limit)
     audio = [utterance.samples() for utterance in utterances]
+    if arguments.snr is not None:
+        audio = [with_pink_noise(samples, arguments.snr, seed) for seed, samples in enumerate(audio)]
     references = [utterance.text for utterance in utterances]
     audio_s = sum(map(len, audio)) / SAMPLE_RATE
     hotwords = read_hotwords(arguments.hotwords) if arguments.hotwords else {}
@@ -129,7 +158,7 @@ def main() -> None:
         return score(references, texts, seconds, audio_s), texts
 
     scores: dict[str, Score] = {}
-    identical: int | None = None
+    texts: dict[str, list[str]] = {}
     if arguments.contexts:
         for setting in arguments.contexts.split(","):
             left_ms, commit_ms, right_ms = (round(float(value) * 1000) for value in setting.split())
@@ -138,18 +167,20 @@ def main() -> None:
                 engine=EngineConfig(overload_lag_ms=commit_ms + right_ms + 2000, buffer_ms=60_000),
             )
             with Recognizer(model, config, lm=lm, hotwords=hotwords) as recognizer:
-                scores[f"transcribe {setting.strip()}"], _ = measured(recognizer, "transcribe")
+                path = f"transcribe {setting.strip()}"
+                scores[path], texts[path] = measured(recognizer, "transcribe")
     else:
         with Recognizer(model, lm=lm, hotwords=hotwords) as recognizer:
-            scores["whole utterance"], _ = measured(recognizer, "whole utterance")
-            scores["transcribe"], written = measured(recognizer, "transcribe")
-            scores["live"], heard = measured(recognizer, "live")
-            identical = sum(a == b for a, b in zip(written, heard, strict=True))
+            for path in arguments.path or PATHS:
+                scores[path], texts[path] = measured(recognizer, path)
 
+    both = [texts[path] for path in ("transcribe", "live") if path in texts]
+    identical = sum(a == b for a, b in zip(*both, strict=True)) if len(both) == 2 else None
     words = next(iter(scores.values())).words
     words_by = "greedy" if lm is None else f"language model {arguments.lm}"
+    noise = "" if arguments.snr is None else f", noise at {arguments.snr:g} dB"
     table = Table(
-        title=f"{model.name}, {words_by}: {len(utterances)} recordings, {audio_s / 3600:.2f} h, {words} words"
+        title=f"{model.name}, {words_by}: {len(utterances)} recordings, {audio_s / 3600:.2f} h, {words} words{noise}"
     )
     for column in ("", "WER", "S", "I", "D", "RTF"):
         table.add_column(column, justify="right")
@@ -158,20 +189,28 @@ def main() -> None:
         table.add_row(name, f"{result.wer:.2f} %", *map(str, counts), f"{result.rtf:.4f}")
     console = Console()
     console.print(table)
+    if {"live", "whole utterance"} <= scores.keys():
+        console.print(f"streaming penalty: {scores['live'].wer - scores['whole utterance'].wer:+.2f} points")
     if identical is not None:
-        penalty = scores["live"].wer - scores["whole utterance"].wer
-        console.print(f"streaming penalty: {penalty:+.2f} points")
         console.print(f"live transcripts identical to transcribe's: {identical} of {len(utterances)}")
+    speakers = by_speaker(utterances, texts) if arguments.by_speaker else {}
+    if speakers:
+        table = Table("speaker", *(f"{path}, WER" for path in texts))
+        for speaker, rates in speakers.items():
+            table.add_row(speaker, *(f"{rate:.2f} %" for rate in rates.values()))
+        console.print(table)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         report = {
             "model": model.name,
             "lm": None if lm is None else arguments.lm,
             "data": str(arguments.data),
+            "snr_db": arguments.snr,
             "recordings": len(utterances),
             "audio_s": audio_s,
             "machine": machine(),
             "identical": identical,
+            "speakers": speakers,
             "scores": {name: asdict(result) for name, result in scores.items()},
         }
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_asr.acoustic.base import AcousticModel
-from stream_asr.acoustic.catalog import EMBEDDED, EMBEDDED_LM
+from stream_asr.acoustic.catalog import BUNDLED_LMS
 from stream_asr.audio.files import BLOCK_S, AudioFile
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
 from stream_asr.casing import CasedDecoder, Casing, casing_of
@@ -124,8 +124,9 @@ class Recognizer:
             device: auto, cpu, cuda or mps.
             precision: auto, float32, float16 or int8.
             threads: of the processor, for PyTorch in this whole process; its own choice unless given.
-            lm: file of a language model (`stream-asr lm build` makes them), None for none; "auto" is the
-                bundled English one for the embedded model, and none for others.
+            lm: file of a language model (`stream-asr lm build` makes them), "lm-en" for the bundled English one,
+                None for none; "auto" is what the model's configuration names: the bundled one for the embedded
+                model and what was fine-tuned from it, none for others.
             hotwords: words and phrases to listen for, with a weight each (1.0 is usual) if it is a mapping; or
                 the file that has them, one a line, a weight after a colon.
             raw: write as the model does; otherwise the words of models that know one case only get sentence case.
@@ -137,12 +138,12 @@ class Recognizer:
         """
         # The small files first: a wrong name should not cost the seconds that loading the model takes.
         listed = read_hotwords(hotwords) if isinstance(hotwords, str | Path) else hotwords
-        if lm == "auto":
-            lm = EMBEDDED_LM if model in (None, EMBEDDED) else None
-        language_model = load_lm(lm) if lm is not None else None
+        language_model = _language_model(lm) if lm != "auto" else None
         from stream_asr.acoustic.loading import load_model
 
         loaded = load_model(model, device=device, precision=precision, threads=threads)
+        if lm == "auto" and loaded.language_model in BUNDLED_LMS:
+            language_model = _language_model(loaded.language_model)
         return cls(loaded, config, lm=language_model, hotwords=listed, casing=casing_of(loaded.labels, raw=raw))
 
     def stream(
@@ -262,6 +263,10 @@ class Recognizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _language_model(named: str | Path | None) -> NgramModel | None:
+    return None if named is None else load_lm(BUNDLED_LMS.get(str(named), named))
 
 
 def _finals(events: Iterable[Event]) -> Iterator[Final]:

@@ -110,8 +110,8 @@ def save_parakeet(folder: Path) -> None:
     _save(folder, ParakeetForCTC, config, ParakeetFeatureExtractor(), PIECES)
 
 
-def save_moonshine_ctc(folder: Path) -> None:
-    """Like the embedded model."""
+def save_moonshine_ctc(folder: Path, joined_after: int | None = None) -> None:
+    """Like the embedded model; that joins its frames."""
     config = MoonshineCTCConfig(
         vocab_size=len(LETTERS),
         hidden_size=64,
@@ -119,6 +119,8 @@ def save_moonshine_ctc(folder: Path) -> None:
         encoder_num_hidden_layers=2,
         encoder_num_attention_heads=2,
         rotary_dim=24,
+        joined_after=joined_after,
+        inputs_to_logits_ratio=384 if joined_after is None else 768,
     )
     _save(folder, MoonshineForCTC, config, _waveform(mask=True, normalize=False))
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stream_asr.acoustic.catalog import EMBEDDED_LM
+from stream_asr.acoustic.catalog import BUNDLED_LMS
 from stream_asr.errors import InputError
 from stream_asr.lm.building import build
 from stream_asr.lm.estimate import estimate
@@ -175,9 +175,9 @@ def test_texts_in_a_folder_make_a_model(tmp_path: Path) -> None:
 
 
 def test_the_bundled_model_knows_english() -> None:
-    model = load(EMBEDDED_LM)
+    model = load(BUNDLED_LMS["lm-en"])
     assert len(model.vocabulary) > 30_000
-    assert EMBEDDED_LM.stat().st_size < 15e6
+    assert BUNDLED_LMS["lm-en"].stat().st_size < 15e6
     context = model.after(model.after((), model.id("one")), model.id("of"))
     assert model.score(context, model.id("the")) > -1
     assert model.score(context, model.id("of")) < -5

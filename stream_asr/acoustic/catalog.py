@@ -7,7 +7,9 @@ from pathlib import Path
 
 EMBEDDED = "embedded-en"
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "models" / EMBEDDED
-EMBEDDED_LM = EMBEDDED_FOLDER.parent / "lm-en" / "lm.npz"
+BUNDLED_LMS = {"lm-en": EMBEDDED_FOLDER.parent / "lm-en" / "lm.npz"}
+"""Language models of the package by name; a checkpoint's ``config.json`` may name the one that suits it."""
+
 RECOMMENDED = "facebook/wav2vec2-base-960h"
 
 
@@ -27,6 +29,6 @@ class CatalogEntry:
 
 
 CATALOG = (
-    CatalogEntry(EMBEDDED, False, 7.7, "English; the default; ships in the package; spells by ear"),
+    CatalogEntry(EMBEDDED, False, 7.7, "English; the default; ships in the package"),
     CatalogEntry(RECOMMENDED, True, 94.4, "English; recommended; 3.4 % WER on LibriSpeech test-clean (its card)"),
 )

@@ -196,6 +196,7 @@ def _load(source: str | Path, name: str, dtype: torch.dtype, tokenizer: Any) -> 
     if tokenizer is None:
         tokenizer = part("tokenizer (vocab.json or tokenizer.json)", AutoTokenizer.from_pretrained)
     else:
+        model.config.language_model = None  # of other words
         # A new vocabulary may have the size of the old one.
         next(getattr(model, layer) for layer in HEADS if hasattr(model, layer)).reset_parameters()
     return model, feature_extractor, tokenizer

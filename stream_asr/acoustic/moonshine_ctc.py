@@ -1,15 +1,7 @@
-"""Moonshine's audio encoder under a linear CTC head: waveform in, no positions but relative ones.
+"""Moonshine's audio encoder under a linear CTC head, as a model of Transformers, which has it only as half of a
+sequence-to-sequence model. `register()` makes its ``Auto`` classes know the type.
 
-Its upper layers may work at half the rate of its lower ones: pieces of words need no more frames, and half of them
-cost half.
-
-Transformers has Moonshine's encoder only as half of a sequence-to-sequence model. Parameter names follow its
-``MoonshineEncoder``, so its checkpoints load without renaming. `register()` makes Transformers' ``Auto`` classes
-know the type.
-
-Sources: Jeffries et al., "Moonshine: Speech Recognition for Live Transcription and Voice Commands", 2024 (encoder);
-Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021 (positions); Graves et al.,
-"Connectionist Temporal Classification", 2006 (the head's training criterion).
+Source: Graves et al., "Connectionist Temporal Classification", 2006 (the head's training criterion).
 """
 
 from __future__ import annotations
@@ -20,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutput
+
+from stream_asr.acoustic.moonshine import Encoder, EncoderSizes
 
 
 class MoonshineCTCConfig(PreTrainedConfig):
@@ -43,7 +36,11 @@ class MoonshineCTCConfig(PreTrainedConfig):
     mask_time_length: int = 10
     mask_feature_prob: float = 0.0
     mask_feature_length: int = 10
-    """SpecAugment, in training only; as in Transformers' ``Wav2Vec2Config``."""
+    final_dropout: float = 0.0
+    """SpecAugment, and dropout before the head; in training only, as in Transformers' ``Wav2Vec2Config``."""
+
+    language_model: str | None = None
+    """Name of a language model of this package that helps with what it writes."""
 
     pad_token_id: int = 0
     """Also the CTC blank, as everywhere in Transformers."""
@@ -54,154 +51,6 @@ class MoonshineCTCConfig(PreTrainedConfig):
     inputs_to_logits_ratio: int = 384
     """Samples at 16 kHz for each output frame: the strides 64, 3 and 2 of the convolutions, and 2 if frames are
     joined."""
-
-
-class _SelfAttention(nn.Module):
-    def __init__(self, config: MoonshineCTCConfig) -> None:
-        super().__init__()
-        width = config.hidden_size
-        self.heads = config.encoder_num_attention_heads
-        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(width, width, bias=False) for _ in range(4))
-
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        batch, frames, width = x.shape
-        query, key, value = (
-            projection(x).view(batch, frames, self.heads, -1).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        query, key = _rotated(query, *rotation), _rotated(key, *rotation)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        joined: Tensor = self.o_proj(attended.transpose(1, 2).reshape(batch, frames, width))
-        return joined
-
-
-class _MLP(nn.Module):
-    def __init__(self, config: MoonshineCTCConfig) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return out
-
-
-class _Layer(GradientCheckpointingLayer):
-    def __init__(self, config: MoonshineCTCConfig) -> None:
-        super().__init__()
-        self.self_attn = _SelfAttention(config)
-        self.mlp = _MLP(config)
-        self.input_layernorm = nn.LayerNorm(config.hidden_size, bias=False)
-        self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, bias=False)
-
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotation, mask)
-        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
-        return out
-
-
-class _Encoder(nn.Module):
-    def __init__(self, config: MoonshineCTCConfig) -> None:
-        super().__init__()
-        width = config.hidden_size
-        self.conv1 = nn.Conv1d(1, width, kernel_size=127, stride=64, bias=False)
-        self.conv2 = nn.Conv1d(width, 2 * width, kernel_size=7, stride=3)
-        self.conv3 = nn.Conv1d(2 * width, width, kernel_size=3, stride=2)
-        self.groupnorm = nn.GroupNorm(num_groups=1, num_channels=width, eps=1e-5)
-        self.layers = nn.ModuleList([_Layer(config) for _ in range(config.encoder_num_hidden_layers)])
-        self.joined_after = config.joined_after
-        self.join = None if config.joined_after is None else nn.Linear(2 * width, width)
-        self.layer_norm = nn.LayerNorm(width, bias=False)
-        self.rotary_dim, self.rope_theta = config.rotary_dim, config.rope_theta
-
-    def features(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """``(batch, samples)`` to ``(batch, frames, width)``.
-
-        Args:
-            lengths: samples of each clip that are no padding, int64, shape (batch,); None for all.
-        """
-        x = self._normalized(torch.tanh(self.conv1(waveform[:, None])), lengths)
-        return F.gelu(self.conv3(F.gelu(self.conv2(x)))).transpose(1, 2)
-
-    def _normalized(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """Group norm over all channels and the time before the padding."""
-        if lengths is None:
-            normed: Tensor = self.groupnorm(x)
-            return normed
-        # In single precision: the sums over a window are more than half precision can hold.
-        dtype, x = x.dtype, x.float()
-        kernel, stride = self.conv1.kernel_size[0], self.conv1.stride[0]
-        frames = ((lengths - kernel) // stride + 1).clamp(min=1)
-        heard = (torch.arange(x.shape[-1], device=x.device) < frames[:, None])[:, None]
-        count = frames[:, None, None] * x.shape[1]
-        mean = (x * heard).sum((1, 2), keepdim=True) / count
-        variance = (torch.square(x - mean) * heard).sum((1, 2), keepdim=True) / count
-        x = ((x - mean) * torch.rsqrt(variance + self.groupnorm.eps)).to(dtype)
-        return x * self.groupnorm.weight[:, None] + self.groupnorm.bias[:, None]
-
-    def frames(self, lengths: Tensor) -> Tensor:
-        """Output frames of clips of so many samples: those that no padding went into."""
-        lengths = self._feature_frames(lengths)
-        return lengths if self.join is None else lengths // 2
-
-    def _feature_frames(self, lengths: Tensor) -> Tensor:
-        for conv in (self.conv1, self.conv2, self.conv3):
-            lengths = (lengths - conv.kernel_size[0]) // conv.stride[0] + 1
-        return lengths.clamp(min=0)
-
-    def forward(self, features: Tensor, lengths: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
-        """
-        Args:
-            features: see `features`.
-            lengths: as given to `features`.
-            visible: bool, shape (frames, frames) of the output, true where the row's frame may look at the column's;
-                None for no limit. Layers before a joining of frames have no limits.
-        """
-        heard = None if lengths is None else self.frames(lengths)
-        return self.upper(self.lower(features, lengths), heard, visible)
-
-    def lower(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """What the layers before the joining make of features, of the same shape."""
-        if self.join is None:
-            return x
-        heard = None if lengths is None else self._feature_frames(lengths)
-        return self._through(self.layers[: self.joined_after], x, heard, None, 1)
-
-    def upper(self, x: Tensor, heard: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
-        """What the other layers make of that, ``(batch, frames of the output, width)``.
-
-        Args:
-            heard: output frames of each clip that are no padding, int64, shape (batch,); None for all.
-        """
-        stride = 1
-        if self.join is not None:
-            x = self.join(x[:, : x.shape[1] // 2 * 2].reshape(x.shape[0], -1, 2 * x.shape[2]))
-            stride = 2
-        x = self._through(self.layers[self.joined_after or 0 :], x, heard, visible, stride)
-        normed: Tensor = self.layer_norm(x)
-        return normed
-
-    def _through(
-        self, layers: nn.ModuleList, x: Tensor, heard: Tensor | None, visible: Tensor | None, stride: int
-    ) -> Tensor:
-        rotation, mask = self._rotation(x, stride), visible
-        if heard is not None:
-            spoken = (torch.arange(x.shape[1], device=x.device) < heard[:, None])[:, None, None]
-            mask = spoken if visible is None else spoken & visible
-        for layer in layers:
-            x = layer(x, rotation, mask)
-        return x
-
-    def _rotation(self, x: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of each position's angles, each ``(frames, rotary_dim / 2)``.
-
-        Args:
-            stride: from one position to the next.
-        """
-        pairs = torch.arange(0, self.rotary_dim, 2, device=x.device, dtype=torch.float32)
-        positions = stride * torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
-        angles = positions[:, None] * self.rope_theta ** (-pairs / self.rotary_dim)
-        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
 
 
 class MoonshineForCTC(PreTrainedModel):
@@ -217,7 +66,17 @@ class MoonshineForCTC(PreTrainedModel):
 
     def __init__(self, config: MoonshineCTCConfig) -> None:
         super().__init__(config)
-        self.encoder = _Encoder(config)
+        self.encoder = Encoder(
+            EncoderSizes(
+                width=config.hidden_size,
+                inner_width=config.intermediate_size,
+                layers=config.encoder_num_hidden_layers,
+                heads=config.encoder_num_attention_heads,
+                rotary_dim=config.rotary_dim,
+                rope_theta=config.rope_theta,
+                joined_after=config.joined_after,
+            )
+        )
         self.ctc_head = nn.Linear(config.hidden_size, config.vocab_size)
         self.masked_spec_embed: Tensor
         self.register_buffer("masked_spec_embed", torch.zeros(config.hidden_size), persistent=False)
@@ -251,13 +110,16 @@ class MoonshineForCTC(PreTrainedModel):
             features = self.encoder.features(input_values, lengths)
         if self.training and self.config.apply_spec_augment:
             features = self._mask_hidden_states(features)
-        return CausalLMOutput(logits=self.ctc_head(self.encoder(features, lengths, visible)))
+        return CausalLMOutput(logits=self._spelled(self.encoder(features, lengths, visible)))
 
     def from_states(self, states: Tensor, heard: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
-        """Logits from what the layers before the joining made of the waveforms; see ``_Encoder.upper``."""
+        """Logits from what the layers before the joining made of the waveforms; see `Encoder.upper`."""
         if self.training and self.config.apply_spec_augment:
             states = self._mask_hidden_states(states)
-        logits: Tensor = self.ctc_head(self.encoder.upper(states, heard, visible))
+        return self._spelled(self.encoder.upper(states, heard, visible))
+
+    def _spelled(self, frames: Tensor) -> Tensor:
+        logits: Tensor = self.ctc_head(F.dropout(frames, self.config.final_dropout, self.training))
         return logits
 
     def _mask_hidden_states(self, features: Tensor) -> Tensor:
@@ -277,19 +139,6 @@ class MoonshineForCTC(PreTrainedModel):
             hidden = holes(width, config.mask_feature_prob, config.mask_feature_length)
             features = features.masked_fill(hidden[:, None], 0.0)
         return features
-
-
-def _rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn neighbouring pairs of each head's first numbers by their position's angles.
-
-    Args:
-        x: ``(batch, heads, frames, width)``.
-        cosine, sine: ``(frames, pairs)``.
-    """
-    turned, still = x[..., : 2 * cosine.shape[-1]], x[..., 2 * cosine.shape[-1] :]
-    even, odd = turned[..., 0::2], turned[..., 1::2]
-    pairs = torch.stack((even * cosine - odd * sine, odd * cosine + even * sine), dim=-1)
-    return torch.cat((pairs.flatten(-2), still), dim=-1)
 
 
 def register() -> None:

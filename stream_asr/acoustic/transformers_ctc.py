@@ -39,6 +39,7 @@ class TransformersCTC:
         labels: what the outputs spell.
 
     Attributes:
+        language_model: name of the bundled one that the checkpoint was made to work with; None for none.
         longest_samples: None: positions of these models are relative, so that no window is too long.
         masks: the model gets an attention mask with its inputs.
         shortest_samples: the shortest window that gives a frame.
@@ -57,6 +58,7 @@ class TransformersCTC:
         self.device = device
         self.shortest_samples = 0
         config = model.config
+        self.language_model: str | None = getattr(config, "language_model", None)
         self._adapter = bool(getattr(config, "add_adapter", False))
         features_masked = (
             "attention_mask" in feature_extractor.model_input_names and model.main_input_name == "input_features"

@@ -76,7 +76,8 @@ class WordOptions:
         typer.Option(
             "--lm",
             help="Language model that helps to find the words; `stream-asr lm build` makes one of your text. "
-            "[dim]default: the bundled English one for embedded-en, none for other models[/dim]",
+            "lm-en is the bundled English one. [dim]default: that for embedded-en and what was fine-tuned from it, "
+            "none for other models[/dim]",
             rich_help_panel=_WORDS,
             show_default=False,
         ),

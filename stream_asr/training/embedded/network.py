@@ -27,8 +27,11 @@ class Network(nn.Module):
             model.encoder.requires_grad_(False)
         if settings.from_states:
             model.encoder.layers[: model.encoder.joined_after].requires_grad_(False)
-        model.config.apply_spec_augment = settings.mask_time > 0
-        model.config.mask_time_prob, model.config.mask_time_length = settings.mask_time, settings.mask_frames
+        config = model.config
+        config.apply_spec_augment = settings.mask_time > 0
+        config.mask_time_prob, config.mask_time_length = settings.mask_time, settings.mask_frames
+        config.mask_feature_prob, config.mask_feature_length = settings.mask_features, settings.mask_width
+        config.final_dropout = settings.dropout
 
     def forward(self, batch: Batch) -> Tensor:
         visible = None

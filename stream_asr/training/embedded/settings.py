@@ -18,7 +18,7 @@ def letters_model() -> MoonshineCTCConfig:
 
 def pieces_model() -> MoonshineCTCConfig:
     """The model that ships. Pieces of words need fewer frames than letters, so its upper layers have half as many."""
-    return MoonshineCTCConfig(vocab_size=PIECES + 1, joined_after=2, inputs_to_logits_ratio=768)
+    return MoonshineCTCConfig(vocab_size=PIECES + 1, joined_after=2, inputs_to_logits_ratio=768, language_model="lm-en")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,9 @@ class TrainingSettings:
         batch_s: seconds of audio in each process's part of a step.
         shortest_s, longest_s: between which the lengths of segments are drawn.
         synthetic: part of the synthetic recordings that an epoch sees, 0 to 1.
+        mask_time, mask_frames: part of the frames that are hidden, and how many at a time.
+        mask_features, mask_width: part of the numbers of all frames that are hidden, and how many neighbours at a time.
+        dropout: before the output layer.
         averaging: of the weights: the part of the average that stays at each step. The average is what is evaluated,
             and shipped.
     """
@@ -56,6 +59,9 @@ class TrainingSettings:
     synthetic: float = 0.3
     mask_time: float = 0.05
     mask_frames: int = 10
+    mask_features: float = 0.0
+    mask_width: int = 16
+    dropout: float = 0.0
     disturbance: Disturbance = field(default_factory=Disturbance)
     weight_decay: float = 0.01
     averaging: float = 0.999

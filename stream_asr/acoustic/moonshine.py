@@ -1,0 +1,197 @@
+"""Moonshine's audio encoder: waveform in, no positions but relative ones.
+
+Its upper layers may work at half the rate of its lower ones: pieces of words need no more frames, and half of them
+cost half. Parameter names follow Transformers' ``MoonshineEncoder``, so its checkpoints load without renaming.
+
+Sources: Jeffries et al., "Moonshine: Speech Recognition for Live Transcription and Voice Commands", 2024; Su et al.,
+"RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021 (positions).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSizes:
+    """Shapes of an `Encoder`.
+
+    Attributes:
+        width: of the frames; ``inner_width`` that of the layer between two of them.
+        rotary_dim: how many of a head's numbers are rotated; the others carry no position.
+        joined_after: layers after which every two frames become one; None for never.
+    """
+
+    width: int
+    inner_width: int
+    layers: int
+    heads: int
+    rotary_dim: int
+    rope_theta: float
+    joined_after: int | None
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, sizes: EncoderSizes) -> None:
+        super().__init__()
+        width = sizes.width
+        self.heads = sizes.heads
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(width, width, bias=False) for _ in range(4))
+
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        batch, frames, width = x.shape
+        query, key, value = (
+            projection(x).view(batch, frames, self.heads, -1).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        query, key = _rotated(query, *rotation), _rotated(key, *rotation)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        joined: Tensor = self.o_proj(attended.transpose(1, 2).reshape(batch, frames, width))
+        return joined
+
+
+class _MLP(nn.Module):
+    def __init__(self, sizes: EncoderSizes) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(sizes.width, sizes.inner_width)
+        self.fc2 = nn.Linear(sizes.inner_width, sizes.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class _Layer(GradientCheckpointingLayer):
+    def __init__(self, sizes: EncoderSizes) -> None:
+        super().__init__()
+        self.self_attn = _SelfAttention(sizes)
+        self.mlp = _MLP(sizes)
+        self.input_layernorm = nn.LayerNorm(sizes.width, bias=False)
+        self.post_attention_layernorm = nn.LayerNorm(sizes.width, bias=False)
+
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rotation, mask)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
+
+class Encoder(nn.Module):
+    def __init__(self, sizes: EncoderSizes) -> None:
+        super().__init__()
+        width = sizes.width
+        self.conv1 = nn.Conv1d(1, width, kernel_size=127, stride=64, bias=False)
+        self.conv2 = nn.Conv1d(width, 2 * width, kernel_size=7, stride=3)
+        self.conv3 = nn.Conv1d(2 * width, width, kernel_size=3, stride=2)
+        self.groupnorm = nn.GroupNorm(num_groups=1, num_channels=width, eps=1e-5)
+        self.layers = nn.ModuleList([_Layer(sizes) for _ in range(sizes.layers)])
+        self.joined_after = sizes.joined_after
+        self.join = None if sizes.joined_after is None else nn.Linear(2 * width, width)
+        self.layer_norm = nn.LayerNorm(width, bias=False)
+        self.rotary_dim, self.rope_theta = sizes.rotary_dim, sizes.rope_theta
+
+    def features(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """``(batch, samples)`` to ``(batch, frames, width)``.
+
+        Args:
+            lengths: samples of each clip that are no padding, int64, shape (batch,); None for all.
+        """
+        x = self._normalized(torch.tanh(self.conv1(waveform[:, None])), lengths)
+        return F.gelu(self.conv3(F.gelu(self.conv2(x)))).transpose(1, 2)
+
+    def _normalized(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """Group norm over all channels and the time before the padding."""
+        if lengths is None:
+            normed: Tensor = self.groupnorm(x)
+            return normed
+        # In single precision: the sums over a window are more than half precision can hold.
+        dtype, x = x.dtype, x.float()
+        kernel, stride = self.conv1.kernel_size[0], self.conv1.stride[0]
+        frames = ((lengths - kernel) // stride + 1).clamp(min=1)
+        heard = (torch.arange(x.shape[-1], device=x.device) < frames[:, None])[:, None]
+        count = frames[:, None, None] * x.shape[1]
+        mean = (x * heard).sum((1, 2), keepdim=True) / count
+        variance = (torch.square(x - mean) * heard).sum((1, 2), keepdim=True) / count
+        x = ((x - mean) * torch.rsqrt(variance + self.groupnorm.eps)).to(dtype)
+        return x * self.groupnorm.weight[:, None] + self.groupnorm.bias[:, None]
+
+    def frames(self, lengths: Tensor) -> Tensor:
+        """Output frames of clips of so many samples: those that no padding went into."""
+        lengths = self._feature_frames(lengths)
+        return lengths if self.join is None else lengths // 2
+
+    def _feature_frames(self, lengths: Tensor) -> Tensor:
+        for conv in (self.conv1, self.conv2, self.conv3):
+            lengths = (lengths - conv.kernel_size[0]) // conv.stride[0] + 1
+        return lengths.clamp(min=0)
+
+    def forward(self, features: Tensor, lengths: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            features: see `features`.
+            lengths: as given to `features`.
+            visible: bool, shape (frames, frames) of the output, true where the row's frame may look at the column's;
+                None for no limit. Layers before a joining of frames have no limits.
+        """
+        heard = None if lengths is None else self.frames(lengths)
+        return self.upper(self.lower(features, lengths), heard, visible)
+
+    def lower(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What the layers before the joining make of features, of the same shape."""
+        if self.join is None:
+            return x
+        heard = None if lengths is None else self._feature_frames(lengths)
+        return self._through(self.layers[: self.joined_after], x, heard, None, 1)
+
+    def upper(self, x: Tensor, heard: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+        """What the other layers make of that, ``(batch, frames of the output, width)``.
+
+        Args:
+            heard: output frames of each clip that are no padding, int64, shape (batch,); None for all.
+        """
+        stride = 1
+        if self.join is not None:
+            x = self.join(x[:, : x.shape[1] // 2 * 2].reshape(x.shape[0], -1, 2 * x.shape[2]))
+            stride = 2
+        x = self._through(self.layers[self.joined_after or 0 :], x, heard, visible, stride)
+        normed: Tensor = self.layer_norm(x)
+        return normed
+
+    def _through(
+        self, layers: nn.ModuleList, x: Tensor, heard: Tensor | None, visible: Tensor | None, stride: int
+    ) -> Tensor:
+        rotation, mask = self._rotation(x, stride), visible
+        if heard is not None:
+            spoken = (torch.arange(x.shape[1], device=x.device) < heard[:, None])[:, None, None]
+            mask = spoken if visible is None else spoken & visible
+        for layer in layers:
+            x = layer(x, rotation, mask)
+        return x
+
+    def _rotation(self, x: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of each position's angles, each ``(frames, rotary_dim / 2)``.
+
+        Args:
+            stride: from one position to the next.
+        """
+        pairs = torch.arange(0, self.rotary_dim, 2, device=x.device, dtype=torch.float32)
+        positions = stride * torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
+        angles = positions[:, None] * self.rope_theta ** (-pairs / self.rotary_dim)
+        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+
+
+def _rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Turn neighbouring pairs of each head's first numbers by their position's angles.
+
+    Args:
+        x: ``(batch, heads, frames, width)``.
+        cosine, sine: ``(frames, pairs)``.
+    """
+    turned, still = x[..., : 2 * cosine.shape[-1]], x[..., 2 * cosine.shape[-1] :]
+    even, odd = turned[..., 0::2], turned[..., 1::2]
+    pairs = torch.stack((even * cosine - odd * sine, odd * cosine + even * sine), dim=-1)
+    return torch.cat((pairs.flatten(-2), still), dim=-1)
