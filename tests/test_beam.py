@@ -169,7 +169,7 @@ def test_hotwords_with_and_without_a_language_model() -> None:
 
 def test_hotwords_of_no_weight_change_nothing() -> None:
     assert isinstance(make_decoder(LABELS, FRAME, CONFIG, None, {"zebra": 0.0}), GreedyDecoder)
-    unsure = frames("the cot sat", {5: ("a", 0.35)})
+    unsure = frames("the cot sat", {5: ("a", 0.1)})
     config = replace(CONFIG, unknown_penalty=20.0)
     without = make_decoder(LABELS, FRAME, config, MODEL).start(0).keep(unsure, len(unsure)).finish()
     zero = make_decoder(LABELS, FRAME, config, MODEL, {"cot": 0.0}).start(0).keep(unsure, len(unsure)).finish()
