@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from commandline import Result, run_main
 from stream_asr import Recognizer, RecognizerConfig
 from stream_asr.arrays import FloatArray
 from stream_asr.casing import casing_of, sentence_case
+from stream_asr.cli.recording import open_recording
+from stream_asr.errors import StreamASRError
+from stream_asr.events import Final, Word
 from stream_asr.lm.files import load
 
 Run = Callable[..., Result]
@@ -172,7 +176,7 @@ def test_a_disk_that_is_full(clip: Path) -> None:
     with open("/dev/full", "wb") as full, start("stream", clip, "--pace", "max", stdout=full) as streaming:
         _, err = streaming.communicate()
     assert streaming.returncode == 1
-    assert err.decode().strip() == "stream-asr: cannot write: No space left on device"
+    assert err.decode().strip() == "stream-asr: input or output failed: No space left on device"
 
 
 def test_a_model_that_is_not_there(run: Run, clip: Path) -> None:
@@ -224,6 +228,18 @@ def test_stream_as_text(run: Run, clip: Path) -> None:
 
 
 # --- listen -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def files_end_at(most_bytes: int) -> Iterator[None]:
+    """As on a disk that is nearly full: no file of this process gets any longer."""
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
 
 
 def pcm(samples: FloatArray) -> bytes:
@@ -301,6 +317,40 @@ def test_what_was_saved_before_is_not_replaced(run: Run, speech: FloatArray, tmp
 def test_nothing_heard_leaves_no_file(run: Run, tmp_path: Path) -> None:
     run("listen", "-", "--save", tmp_path / "a.wav", "--save", tmp_path / "a.srt")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_captions_outlive_a_recording_that_cannot_be_written(run: Run, speech: FloatArray, tmp_path: Path) -> None:
+    sound, text = tmp_path / "said.wav", tmp_path / "said.txt"
+    with files_end_at(50_000):
+        result = run("listen", "-", "--save", sound, "--save", text, stdin=pcm(speech[: 6 * 16_000]))
+    assert result.status == 1
+    told = f"stream-asr: cannot write {sound}: "
+    assert [line.startswith(told) for line in result.err.splitlines()] == [True, True], "when it happens, and at last"
+    assert len(result.out.splitlines()) == 2
+    assert text.read_text().splitlines() == [line[9:] for line in result.out.splitlines()]
+
+
+def final(text: str, start: float) -> Final:
+    return Final(0, start, start + 1, text, 0.9, (Word(text, start, start + 1, 0.9),))
+
+
+def test_subtitles_are_in_the_file_while_the_session_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "said.srt"
+    recording = open_recording(path, 16_000)
+    recording.note(final("one", 0.0))
+    recording.note(final("two", 60.0))
+    assert path.read_text() == "1\n00:00:00,000 --> 00:00:01,000\none\n", "before anything is closed"
+    recording.close()
+    assert path.read_text().endswith("\n\n2\n00:01:00,000 --> 00:01:01,000\ntwo\n")
+
+
+def test_captions_that_cannot_be_written_are_told_of_once(tmp_path: Path) -> None:
+    recording = open_recording(tmp_path / "said.txt", 16_000)
+    with files_end_at(10):
+        recording.note(final("one", 0.0))
+        with pytest.raises(StreamASRError, match=r"cannot write .*said\.txt: File too large"):
+            recording.note(final("a long sentence", 1.0))
+        recording.close()
 
 
 def without_portaudio(monkeypatch: pytest.MonkeyPatch) -> None:

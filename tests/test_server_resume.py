@@ -260,7 +260,7 @@ def stream_file(port: int, path: Path, *options: object, **environment: str) -> 
     """The program to copy from, on a recording; it would hang rather than take as long as this."""
     command = [sys.executable, CLIENTS / "stream_file.py", path, "--url", f"ws://127.0.0.1:{port}", "--text", *options]
     environment = {**os.environ, **environment}
-    return subprocess.run(map(str, command), capture_output=True, text=True, timeout=60, env=environment)
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=60, env=environment)
 
 
 def test_the_token_of_a_client_can_come_from_the_environment(tmp_path: Path, fake_recognizer: Recognizer) -> None:

@@ -10,18 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from stream_asr.errors import InputError
-from stream_asr.events import Event, Final
 
 if TYPE_CHECKING:
-    import soundfile
-
-    from stream_asr.arrays import FloatArray
     from stream_asr.recognizer import Transcript
 
 SUFFIXES = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
-
-_CAPTION_FILES = {".txt": "text", ".jsonl": "jsonl", ".srt": "srt", ".vtt": "vtt"}
-_AUDIO_FILES = (".wav", ".flac")
 
 
 def render(transcript: Transcript, form: str) -> str:
@@ -61,74 +54,6 @@ def replacing(path: Path) -> Iterator[TextIO]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-class Recording:
-    """One file that a live session is saved to: its sound (.wav, .flac) or its captions (.txt, .jsonl, .srt, .vtt).
-
-    Raises:
-        InputError: another ending, a path that cannot be written, or a file that is there already: the
-            recording of yesterday's meeting is not replaced without a word.
-    """
-
-    def __init__(self, path: Path, sample_rate: int) -> None:
-        if path.exists():
-            raise InputError(f"{path} is there already; name another file for --save, or move that one away")
-        self._path = path
-        self._empty = True
-        self._finals: list[Final] = []
-        self._sound: soundfile.SoundFile | None = None
-        self._text: TextIO | None = None
-        self._form = _CAPTION_FILES.get(path.suffix.lower())
-        if self._form is not None:
-            self._text = open_for_writing(path)
-        elif path.suffix.lower() in _AUDIO_FILES:
-            self._sound = _open_sound(path, sample_rate)
-        else:
-            endings = ", ".join((*_AUDIO_FILES, *_CAPTION_FILES))
-            raise InputError(f"cannot tell what to save in {path}; its ending must be one of {endings}")
-
-    def hear(self, block: FloatArray) -> None:
-        if self._sound is not None:
-            self._sound.write(block)
-            self._empty = False
-
-    def note(self, event: Event) -> None:
-        if self._text is None or not isinstance(event, Final) or not event.text:
-            return
-        self._empty = False
-        if self._form == "text":
-            print(event.text, file=self._text, flush=True)
-        elif self._form == "jsonl":
-            print(json.dumps(event.to_json(), ensure_ascii=False), file=self._text, flush=True)
-        else:
-            self._finals.append(event)
-
-    def close(self) -> None:
-        """Subtitles are written here, all at once: the end of a cue depends on the one after it.
-
-        A file that got nothing to hold is removed.
-        """
-        from stream_asr import subtitles
-
-        if self._sound is not None:
-            self._sound.close()
-        if self._text is not None:
-            if self._form in ("srt", "vtt"):
-                write = subtitles.srt if self._form == "srt" else subtitles.vtt
-                self._text.write(write(self._finals))
-            self._text.close()
-        if self._empty:
-            self._path.unlink()
-
-
-def _open_sound(path: Path, sample_rate: int) -> soundfile.SoundFile:
-    import soundfile
-
-    try:
-        return soundfile.SoundFile(path, "w", samplerate=sample_rate, channels=1, subtype="PCM_16")
-    except (soundfile.SoundFileError, OSError) as error:
-        raise InputError(f"cannot write {path}: {error}") from error
 
 
 def form_of(output: Path | None) -> str:
