@@ -16,8 +16,9 @@ from stream_asr.arrays import FloatArray
 from stream_asr.beam import BeamDecoder
 from stream_asr.config import BeamConfig
 from stream_asr.ctc import Labels
-from stream_asr.decoding import Decoder, GreedyDecoder
+from stream_asr.decoding import Decoder
 from stream_asr.errors import InputError
+from stream_asr.greedy import GreedyDecoder
 from stream_asr.lm.decoder import make_decoder
 from stream_asr.lm.estimate import estimate
 from stream_asr.lm.spelling import Spelling

@@ -24,6 +24,7 @@ PURE = (
     "windows",
     "ctc",
     "decoding",
+    "greedy",
     "casing",
     "beam",
     "said",
