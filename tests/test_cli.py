@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 from commandline import Result, run_main
+from disk import files_end_at
 
 from stream_asr import Recognizer, RecognizerConfig
 from stream_asr.arrays import FloatArray
@@ -228,18 +228,6 @@ def test_stream_as_text(run: Run, clip: Path) -> None:
 
 
 # --- listen -----------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def files_end_at(most_bytes: int) -> Iterator[None]:
-    """As on a disk that is nearly full: no file of this process gets any longer."""
-    resource = pytest.importorskip("resource", reason="Windows has no such limit")
-    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
 
 
 def pcm(samples: FloatArray) -> bytes:
