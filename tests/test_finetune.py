@@ -178,7 +178,8 @@ def test_a_log_of_losses_that_were_no_numbers_is_json(
     def no_json(word: str) -> None:
         pytest.fail(f"{word} is no JSON")
 
-    events = [json.loads(line, parse_constant=no_json) for line in (tmp_path / "out" / "log.jsonl").open()]
+    lines = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
+    events = [json.loads(line, parse_constant=no_json) for line in lines]
     last_report = [event for event in events if event["event"] == "training"][-1]
     assert (last_report["loss"], last_report["skipped"]) == (None, 2)
 
