@@ -16,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -25,6 +26,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 NOT_EVENTS = {"ready", "ack", "done", "error"}
 SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 BLOCK_BYTES = 1 << 15
+TOKEN_HELP = "if the server wants one; the variable STREAM_ASR_TOKEN keeps it from those who list processes"
 
 
 class ServerError(Exception):
@@ -62,14 +64,21 @@ class Captions:
         self._audio = bytearray()  # not acknowledged yet
         self._acknowledged = 0  # bytes, all of them before self._audio
         self._finished = False
+        self._over = False
         self._events = 0
         self._changed = asyncio.Event()
         self.reconnections = 0
 
     async def send(self, audio: bytes) -> None:
-        """For sources that can wait: returns when there is room for more."""
-        while len(self._audio) >= self._window:
+        """For sources that can wait: returns when there is room for more.
+
+        Raises:
+            ServerError: the iteration has ended, so nobody will take it.
+        """
+        while len(self._audio) >= self._window and not self._over:
             await self._change()
+        if self._over:
+            raise ServerError("the session ended before its audio did")
         self.push(audio)
 
     def push(self, audio: bytes) -> None:
@@ -83,9 +92,20 @@ class Captions:
         self._changed.set()
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        try:
+            async with aclosing(self._heard()) as events:
+                async for event in events:
+                    yield event
+        finally:
+            # Who waits for room should not wait for ever.
+            self._over = True
+            self._changed.set()
+
+    async def _heard(self) -> AsyncGenerator[dict[str, Any], None]:
         give_up_at = time.monotonic() + self._give_up_s
         delay_s = 0.1
         while True:
+            lost: Exception | None = None
             try:
                 async with connect(self._url, additional_headers=self._headers, compression=None) as socket:
                     received = await self._introduce(socket)
@@ -108,9 +128,12 @@ class Captions:
                         sending.cancel()
             except (OSError, ConnectionClosed, InvalidHandshake) as error:
                 refused = isinstance(error, InvalidStatus) and error.response.status_code < 500
-                if self._session is None or refused or time.monotonic() > give_up_at:
+                if self._session is None or refused:
                     raise ServerError(_reason(error)) from error
+                lost = error
             # Here the connection is lost, though the session is not.
+            if time.monotonic() > give_up_at:
+                raise ServerError(_reason(lost)) from lost
             self.reconnections += 1
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, 3.0)
@@ -156,7 +179,9 @@ class Captions:
         await self._changed.wait()
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception | None) -> str:
+    if error is None:
+        return "the server closes every connection before it is done"
     if isinstance(error, InvalidStatus):
         body = (error.response.body or b"").decode(errors="replace")
         return f"the server answered {error.response.status_code}: {body}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import sys
 import time
@@ -23,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import soundfile
-from captions import Captions, ServerError
+from captions import TOKEN_HELP, Captions, ServerError
 
 BLOCK_S = 0.1
 
@@ -85,7 +86,7 @@ async def main() -> int:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--spread", type=float, default=2.0, help="seconds over which the clients start")
     parser.add_argument("--url", default="ws://127.0.0.1:8765")
-    parser.add_argument("--token")
+    parser.add_argument("--token", default=os.environ.get("STREAM_ASR_TOKEN"), help=TOKEN_HELP)
     options = parser.parse_args()
 
     samples, sample_rate = soundfile.read(options.file, dtype="int16", always_2d=True)

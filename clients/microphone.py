@@ -1,6 +1,6 @@
 """Captions of this machine's microphone from a caption server somewhere else, until Ctrl-C.
 
-    python microphone.py --url wss://captions.example.org --token ...
+    python microphone.py --url wss://captions.example.org
 
 Needs `websockets` and `sounddevice`, and `captions.py` beside it.
 """
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import shutil
 import signal
 import sys
 from contextlib import suppress
 from typing import Any
 
-from captions import Captions, ServerError
+from captions import TOKEN_HELP, Captions, ServerError
 
 try:
     import sounddevice
@@ -39,7 +40,7 @@ def show(event: dict[str, Any]) -> None:
 async def main() -> None:
     parser = argparse.ArgumentParser(description="Captions of the local microphone from a remote server.")
     parser.add_argument("--url", default="ws://127.0.0.1:8765")
-    parser.add_argument("--token")
+    parser.add_argument("--token", default=os.environ.get("STREAM_ASR_TOKEN"), help=TOKEN_HELP)
     parser.add_argument("--input-device", help="number, or part of a name; python -m sounddevice lists them")
     options = parser.parse_args()
 

@@ -11,26 +11,43 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import soundfile
-from captions import Captions, ServerError
+from captions import TOKEN_HELP, Captions, ServerError
 
 BLOCK_S = 0.1
 
 
-async def feed(captions: Captions, file: soundfile.SoundFile, realtime: bool) -> None:
-    """The recording in blocks, each when a microphone would have it."""
+async def feed(captions: Captions, file: soundfile.SoundFile, realtime: bool) -> Exception | None:
+    """Send the recording in blocks, each when a microphone would have it. Returns why it broke off, if it did."""
     started_s, sent_s = time.monotonic(), 0.0
-    for block in file.blocks(round(BLOCK_S * file.samplerate), dtype="int16"):
-        sent_s += len(block) / file.samplerate
-        if realtime:
-            await asyncio.sleep(started_s + sent_s - time.monotonic())
-        await captions.send(block.astype("<i2").tobytes())
-    captions.finish()
+    try:
+        for block in file.blocks(round(BLOCK_S * file.samplerate), dtype="int16"):
+            sent_s += len(block) / file.samplerate
+            if realtime:
+                await asyncio.sleep(started_s + sent_s - time.monotonic())
+            await captions.send(block.astype("<i2").tobytes())
+    except (ServerError, soundfile.LibsndfileError) as error:
+        return error
+    finally:
+        captions.finish()  # a damaged file has last words, too
+    return None
+
+
+async def show(captions: Captions, finals: list[dict[str, Any]], text_only: bool) -> None:
+    """Print what comes back, and keep the finals."""
+    async for event in captions:
+        if event["type"] == "final" and event["text"]:
+            finals.append(event)
+            if text_only:
+                print(event["text"], flush=True)
+        if not text_only:
+            print(json.dumps(event, ensure_ascii=False), flush=True)
 
 
 def srt_time(seconds: float) -> str:
@@ -51,28 +68,25 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description="Send a recording to a caption server.")
     parser.add_argument("file", type=Path)
     parser.add_argument("--url", default="ws://127.0.0.1:8765")
-    parser.add_argument("--token")
+    parser.add_argument("--token", default=os.environ.get("STREAM_ASR_TOKEN"), help=TOKEN_HELP)
     parser.add_argument("--pace", choices=("realtime", "max"), default="realtime")
     parser.add_argument("--text", action="store_true", help="print the text of finals, not all events as JSON")
     parser.add_argument("--srt", type=Path, help="also write the finals as subtitles")
     options = parser.parse_args()
 
-    finals = []
+    finals: list[dict[str, Any]] = []
     with soundfile.SoundFile(options.file) as file:
         captions = Captions(options.url, file.samplerate, channels=file.channels, token=options.token)
-        feeding = asyncio.create_task(feed(captions, file, realtime=options.pace == "realtime"))
-        async for event in captions:
-            if event["type"] == "final" and event["text"]:
-                finals.append(event)
-                if options.text:
-                    print(event["text"], flush=True)
-            if not options.text:
-                print(json.dumps(event, ensure_ascii=False), flush=True)
-        await feeding
+        # The captions of what was sent come to their end, whatever becomes of the rest of the file.
+        _, failure = await asyncio.gather(
+            show(captions, finals, options.text), feed(captions, file, realtime=options.pace == "realtime")
+        )
     if options.srt:
         options.srt.write_text(srt(finals), encoding="utf-8")
     if captions.reconnections:
         print(f"the connection was lost {captions.reconnections} time(s)", file=sys.stderr)
+    if failure is not None:
+        raise failure
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from heapq import nlargest
 from math import exp, inf, log1p
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE, BeamConfig, ms_to_samples
 from stream_asr.ctc import Hypothesis, Labels
 from stream_asr.events import Word
-from stream_asr.lm.spelling import Node, Spelling
+from stream_asr.lm.spelling import Edge, Node, Spelling
 from stream_asr.said import Said, beginning, common, ended_by, extended, in_order, text_after
 
 _LEAST_LOG_PROB = -5.0
@@ -70,8 +70,11 @@ class _Beam:
     score: float
 
 
-_Offer: TypeAlias = "list[Any]"
-"""What may become a `_Beam`: its fields blank, sounding and worth, then text, parent and edge (None for staying)."""
+_Offer: TypeAlias = "tuple[float, float, float, int, _Beam, Edge | None]"
+"""What may become a `_Beam`: its blank, sounding and worth, the hash of its text, parent and edge (None for staying).
+
+A bare tuple, because a search makes hundreds a frame and keeps a few.
+"""
 
 
 class BeamDecoder:
@@ -154,9 +157,9 @@ def _frame(
             worth = beam.worth + edge.gain
             if reached + worth >= floor:
                 longer = text_after(beam.said, edge.words) if edge.words else text
-                _offer(offers, (edge.node, output), [-inf, reached, worth, longer, beam, edge])
-        _offer(offers, (beam.node, beam.output), [total + blank, sounding, beam.worth, text, beam, None])
-    scored = [(_added(offer[0], offer[1]) + offer[2], key, offer) for key, offer in offers.items()]
+                _offer(offers, (edge.node, output), (-inf, reached, worth, longer, beam, edge))
+        _offer(offers, (beam.node, beam.output), (total + blank, sounding, beam.worth, text, beam, None))
+    scored = [(_score(offer), key, offer) for key, offer in offers.items()]
     best = nlargest(width, scored, key=itemgetter(0))
     log_prob_of = dict(options)
     return tuple(
@@ -171,10 +174,18 @@ def _offer(offers: dict[tuple[Node, int], _Offer], key: tuple[Node, int], new: _
     old = offers.setdefault(key, new)
     if old is new:
         return
-    better = new if max(new[:2]) + new[2] > max(old[:2]) + old[2] else old
-    if new[3] == old[3]:
-        better[0], better[1] = _added(new[0], old[0]), _added(new[1], old[1])
+    old_blank, old_sounding, old_worth, old_text, _, _ = old
+    new_blank, new_sounding, new_worth, new_text, _, _ = new
+    better = new if max(new_blank, new_sounding) + new_worth > max(old_blank, old_sounding) + old_worth else old
+    if new_text == old_text:
+        _, _, worth, text, beam, edge = better
+        better = (_added(new_blank, old_blank), _added(new_sounding, old_sounding), worth, text, beam, edge)
     offers[key] = better
+
+
+def _score(offer: _Offer) -> float:
+    blank, sounding, worth, _, _, _ = offer
+    return _added(blank, sounding) + worth
 
 
 def _grown(score: float, node: Node, output: int, offer: _Offer, frame: int, log_prob: float) -> _Beam:

@@ -8,7 +8,7 @@ found by dynamic programming over the words, as paragraphs are broken into lines
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stream_asr.events import Final, Word
@@ -21,6 +21,9 @@ SHORTEST_CUE_S = 1.0
 
 _SEPARATE_S = 2.0
 """Words this far apart never share a cue."""
+
+_HELD_S = 60.0
+"""Where nobody pauses for that long, the breaks up to the end of an utterance are decided without what follows."""
 
 _SHORT_WORD = 12
 """A cue of a single word of up to this many characters looks like a mistake."""
@@ -48,39 +51,96 @@ class _Token:
     ends_utterance: bool
 
 
-def cues(finals: Sequence[Final]) -> list[Cue]:
+class CueCutter:
+    """Makes cues of finals as they come, and holds back the words of those that what follows could change."""
+
+    def __init__(self) -> None:
+        self._held: list[_Token] = []
+
+    def add(self, final: Final) -> list[Cue]:
+        """The cues that are certain now; most finals make none so."""
+        made: list[Cue] = []
+        for at, word in enumerate(final.words):
+            for part in _fitting(word):
+                if self._held and _separate(self._held[0], self._held[-1], part):
+                    made += self._cut(part.start)
+                self._held.append(_Token(part, at == len(final.words) - 1))
+        return made
+
+    def finish(self) -> list[Cue]:
+        """The cues that are left when no finals follow."""
+        return self._cut(None)
+
+    def _cut(self, next_start: float | None) -> list[Cue]:
+        made = _broken(self._held)
+        self._held = []
+        starts = [*(cue.start for cue in made[1:]), next_start]
+        return [_lingering(cue, start) for cue, start in zip(made, starts, strict=False)]
+
+
+def cues(finals: Iterable[Final]) -> list[Cue]:
     """The cues of a transcript. They do not overlap, and hold every word once, in order."""
-    tokens = [
-        _Token(part, at == len(final.words) - 1)
-        for final in finals
-        for at, word in enumerate(final.words)
-        for part in _fitting(word)
-    ]
-    made: list[Cue] = []
-    first = 0
-    for at in range(1, len(tokens) + 1):
-        if at == len(tokens) or tokens[at].word.start - tokens[at - 1].word.end > _SEPARATE_S:
-            made += _broken(tokens[first:at])
-            first = at
-    return [_lingering(cue, made[at + 1].start if at + 1 < len(made) else None) for at, cue in enumerate(made)]
+    cutter = CueCutter()
+    made = [cue for final in finals for cue in cutter.add(final)]
+    return made + cutter.finish()
 
 
-def srt(finals: Sequence[Final]) -> str:
+class SubtitleWriter:
+    """A file of subtitles piece by piece. Whenever a piece was written, what is there is a valid file.
+
+    Args:
+        form: srt for SubRip, or vtt for WebVTT (W3C, "WebVTT: The Web Video Text Tracks Format").
+    """
+
+    def __init__(self, form: str) -> None:
+        self._vtt = form == "vtt"
+        self._cutter = CueCutter()
+        self._cues = 0
+
+    def begin(self) -> str:
+        return "WEBVTT\n" if self._vtt else ""
+
+    def add(self, final: Final) -> str:
+        """The cues that are certain now, if any; see `CueCutter`."""
+        return self._written(self._cutter.add(final))
+
+    def finish(self) -> str:
+        return self._written(self._cutter.finish())
+
+    def _written(self, made: Iterable[Cue]) -> str:
+        blocks = []
+        for cue in made:
+            self._cues += 1
+            if self._vtt:
+                blocks.append("\n" + _block(cue, ".", map(_escaped, cue.lines)))
+            else:
+                blocks.append("\n" * (self._cues > 1) + f"{self._cues}\n" + _block(cue, ",", cue.lines))
+        return "".join(blocks)
+
+
+def srt(finals: Iterable[Final]) -> str:
     """SubRip text."""
-    blocks = (
-        f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n" + "\n".join(cue.lines) + "\n"
-        for number, cue in enumerate(cues(finals), start=1)
-    )
-    return "\n".join(blocks)
+    return _whole(SubtitleWriter("srt"), finals)
 
 
-def vtt(finals: Sequence[Final]) -> str:
-    """WebVTT text (W3C, "WebVTT: The Web Video Text Tracks Format")."""
-    blocks = (
-        f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n" + "\n".join(map(_escaped, cue.lines)) + "\n"
-        for cue in cues(finals)
-    )
-    return "\n".join(["WEBVTT\n", *blocks])
+def vtt(finals: Iterable[Final]) -> str:
+    """WebVTT text."""
+    return _whole(SubtitleWriter("vtt"), finals)
+
+
+def _whole(writer: SubtitleWriter, finals: Iterable[Final]) -> str:
+    return "".join([writer.begin(), *map(writer.add, finals), writer.finish()])
+
+
+def _separate(first: _Token, last: _Token, word: Word) -> bool:
+    """Whether what was said from ``first`` to ``last`` becomes cues of its own, without ``word`` and what follows."""
+    if word.start - last.word.end > _SEPARATE_S:
+        return True
+    return last.ends_utterance and last.word.end - first.word.start > _HELD_S
+
+
+def _block(cue: Cue, point: str, lines: Iterable[str]) -> str:
+    return f"{_clock(cue.start, point)} --> {_clock(cue.end, point)}\n" + "\n".join(lines) + "\n"
 
 
 def _broken(tokens: Sequence[_Token]) -> list[Cue]:

@@ -16,8 +16,9 @@ from stream_asr.arrays import FloatArray
 from stream_asr.beam import BeamDecoder
 from stream_asr.config import BeamConfig
 from stream_asr.ctc import Labels
-from stream_asr.decoding import Decoder, GreedyDecoder
+from stream_asr.decoding import Decoder
 from stream_asr.errors import InputError
+from stream_asr.greedy import GreedyDecoder
 from stream_asr.lm.decoder import make_decoder
 from stream_asr.lm.estimate import estimate
 from stream_asr.lm.spelling import Spelling
@@ -165,7 +166,16 @@ def test_hotwords_with_and_without_a_language_model() -> None:
         assert heard(decoder, frames("fissure sat")) == "fissure sat", "its beginning is charged back"
     two = frames("nu york", {1: ("e", 0.45)})
     assert heard(make_decoder(LABELS, FRAME, CONFIG, None, {"ne york": 0.5}), two) == "ne york"
-    assert heard(make_decoder(LABELS, FRAME, CONFIG, None, {"ne york": 0.0}), two) == "nu york"
+
+
+def test_hotwords_of_no_weight_change_nothing() -> None:
+    assert isinstance(make_decoder(LABELS, FRAME, CONFIG, None, {"zebra": 0.0}), GreedyDecoder)
+    unsure = frames("the cot sat", {5: ("a", 0.1)})
+    config = replace(CONFIG, unknown_penalty=20.0)
+    without = make_decoder(LABELS, FRAME, config, MODEL).start(0).keep(unsure, len(unsure)).finish()
+    zero = make_decoder(LABELS, FRAME, config, MODEL, {"cot": 0.0}).start(0).keep(unsure, len(unsure)).finish()
+    assert zero == without
+    assert without.text == "the cat sat"
 
 
 def test_a_question_that_stays_open_is_decided() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from fakes import FRAME, LABELS, FakeModel, sound
 
 from stream_asr.captions import Caption
-from stream_asr.decoding import GreedyDecoder
+from stream_asr.greedy import GreedyDecoder
 from stream_asr.windows import Window
 
 GREEDY = GreedyDecoder(LABELS, FRAME)

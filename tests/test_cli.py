@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,14 @@ import numpy as np
 import pytest
 import soundfile
 from commandline import Result, run_main
+from disk import files_end_at
 
 from stream_asr import Recognizer, RecognizerConfig
 from stream_asr.arrays import FloatArray
 from stream_asr.casing import casing_of, sentence_case
+from stream_asr.cli.recording import open_recording
+from stream_asr.errors import StreamASRError
+from stream_asr.events import Final, Word
 from stream_asr.lm.files import load
 
 Run = Callable[..., Result]
@@ -172,7 +178,7 @@ def test_a_disk_that_is_full(clip: Path) -> None:
     with open("/dev/full", "wb") as full, start("stream", clip, "--pace", "max", stdout=full) as streaming:
         _, err = streaming.communicate()
     assert streaming.returncode == 1
-    assert err.decode().strip() == "stream-asr: cannot write: No space left on device"
+    assert err.decode().strip() == "stream-asr: input or output failed: No space left on device"
 
 
 def test_a_model_that_is_not_there(run: Run, clip: Path) -> None:
@@ -303,6 +309,40 @@ def test_nothing_heard_leaves_no_file(run: Run, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_captions_outlive_a_recording_that_cannot_be_written(run: Run, speech: FloatArray, tmp_path: Path) -> None:
+    sound, text = tmp_path / "said.wav", tmp_path / "said.txt"
+    with files_end_at(50_000):
+        result = run("listen", "-", "--save", sound, "--save", text, stdin=pcm(speech[: 6 * 16_000]))
+    assert result.status == 1
+    told = f"stream-asr: cannot write {sound}: "
+    assert [line.startswith(told) for line in result.err.splitlines()] == [True, True], "when it happens, and at last"
+    assert len(result.out.splitlines()) == 2
+    assert text.read_text().splitlines() == [line[9:] for line in result.out.splitlines()]
+
+
+def final(text: str, start: float) -> Final:
+    return Final(0, start, start + 1, text, 0.9, (Word(text, start, start + 1, 0.9),))
+
+
+def test_subtitles_are_in_the_file_while_the_session_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "said.srt"
+    recording = open_recording(path, 16_000)
+    recording.note(final("one", 0.0))
+    recording.note(final("two", 60.0))
+    assert path.read_text() == "1\n00:00:00,000 --> 00:00:01,000\none\n", "before anything is closed"
+    recording.close()
+    assert path.read_text().endswith("\n\n2\n00:01:00,000 --> 00:01:01,000\ntwo\n")
+
+
+def test_captions_that_cannot_be_written_are_told_of_once(tmp_path: Path) -> None:
+    recording = open_recording(tmp_path / "said.txt", 16_000)
+    with files_end_at(10):
+        recording.note(final("one", 0.0))
+        with pytest.raises(StreamASRError, match=r"cannot write .*said\.txt: File too large"):
+            recording.note(final("a long sentence", 1.0))
+        recording.close()
+
+
 def without_portaudio(monkeypatch: pytest.MonkeyPatch) -> None:
     class Missing:
         def find_spec(self, name: str, path: object = None, target: object = None) -> None:
@@ -354,36 +394,50 @@ def start(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")
 def test_ctrl_c_ends_listening_with_the_last_words(speech: FloatArray) -> None:
-    with start("listen", "-", stdin=subprocess.PIPE) as listening:
+    with start("listen", "-", "--format", "jsonl", stdin=subprocess.PIPE) as listening:
         assert listening.stdin is not None
         assert listening.stdout is not None
-        listening.stdin.write(pcm(speech[: 6 * 16_000]))
+        # To the middle of the third sentence, and the pipe stays open.
+        listening.stdin.write(pcm(speech[: 8 * 16_000]))
         listening.stdin.flush()
-        assert b"Good morning" in listening.stdout.readline()
-        # In the middle of the third sentence, with the pipe still open.
-        listening.stdin.write(pcm(speech[6 * 16_000 : 8 * 16_000]))
-        listening.stdin.flush()
-        time.sleep(1)
+        events = map(json.loads, listening.stdout)
+        heard = next(event for event in events if event["type"] == "partial" and event["utterance"] == 2)
         listening.send_signal(signal.SIGINT)
-        rest = listening.stdout.read().decode().splitlines()
+        finals = [event for event in events if event["type"] == "final"]
         assert listening.wait(30) == 0
-    assert len(rest) == 2
-    assert rest[-1][9:].startswith("Every")
+    assert heard["text"].startswith("Every")
+    assert finals[-1]["utterance"] == 2
+    assert finals[-1]["text"].startswith("Every")
+
+
+def written_to(terminal: int) -> Iterator[bytes]:
+    """What programs write to a pseudo-terminal until none has it open any more; closes it."""
+    with suppress(OSError):  # how it says so on Linux
+        while block := os.read(terminal, 1 << 16):
+            yield block
+    os.close(terminal)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")
 def test_ctrl_c_while_transcribing_writes_what_was_recognised(tmp_path: Path, speech: FloatArray) -> None:
+    import pty
+
     path, target = tmp_path / "long.wav", tmp_path / "long.txt"
     soundfile.write(path, np.tile(speech, 120), 16_000)
-    with start("transcribe", path, "--output", target) as transcribing:
-        while not list(tmp_path.glob(".*.part")):
-            time.sleep(0.1)
-        time.sleep(3)
+    terminal, its_end = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    with start("transcribe", path, "--output", target, stderr=its_end, env=environment) as transcribing:
+        os.close(its_end)
+        shown = b""
+        # The progress bar: more than the buffer holds was taken in, so the first sentences were recognised.
+        while not re.search(rb"[1-9]\d\d s of audio", shown):
+            shown += os.read(terminal, 1 << 16)
         transcribing.send_signal(signal.SIGINT)
-        _, err = transcribing.communicate(timeout=60)
+        said = shown + b"".join(written_to(terminal))
     assert transcribing.returncode == 130
-    assert b"Traceback" not in err
-    assert f"stopped; {target} ends".encode() in err
+    assert b"Traceback" not in said
+    # A terminal breaks lines.
+    assert f"stopped; {target} ends".replace(" ", "").encode() in re.sub(rb"\s", b"", said)
     assert target.read_text().startswith("Good morning")
 
 
@@ -408,18 +462,8 @@ def test_the_demo_in_a_terminal() -> None:
         [sys.executable, "-m", "stream_asr", "demo"], stdout=its_end, stderr=its_end, env=environment
     )
     os.close(its_end)
-    shown = b""
-    while True:
-        try:
-            block = os.read(terminal, 1 << 16)
-        except OSError:  # how a pseudo-terminal says that nobody has it open any more
-            break
-        if not block:
-            break
-        shown += block
-    os.close(terminal)
+    text = b"".join(written_to(terminal)).decode()
     assert demo.wait(30) == 0
-    text = shown.decode()
     assert "Good morning" in text
     assert "\x1b[2m" in text, "unstable words are dim"
     assert "word emission latency" in text

@@ -8,10 +8,10 @@ from fakes import FRAME, LABELS, FakeModel, conversation, loud, silence, sound
 
 from stream_asr.arrays import FloatArray
 from stream_asr.config import EngineConfig, RecognizerConfig, WindowConfig
-from stream_asr.decoding import GreedyDecoder
 from stream_asr.engine import Engine
 from stream_asr.errors import StreamASRError
 from stream_asr.events import Event, Final
+from stream_asr.greedy import GreedyDecoder
 from stream_asr.pipeline import Pipeline
 from stream_asr.session import Session
 

@@ -34,6 +34,7 @@ from stream_asr.arrays import FloatArray
 from stream_asr.ctc import Path as FramePath
 from stream_asr.ctc import decode
 from stream_asr.errors import InputError
+from stream_asr.training.acoustic import TrainableCTC
 from stream_asr.training.checkpoint import load_checkpoint, save_checkpoint
 from stream_asr.training.clips import read_clip
 from stream_asr.training.finetune import finetune
@@ -166,6 +167,22 @@ def test_a_model_learns_two_recordings_by_heart(run: Run, manifest: Path, tmp_pa
     assert card.startswith("# out\n")
     assert "| after | 0.00 % | 0.00 % |" in card
     assert "| learning_rate | 0.003 |" in card
+
+
+def test_a_log_of_losses_that_were_no_numbers_is_json(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = TrainableCTC.loss
+    monkeypatch.setattr(TrainableCTC, "loss", lambda ctc, batch: loss(ctc, batch) * math.nan)
+    assert run("--output", tmp_path / "out", "--steps", 2).status == 0
+
+    def no_json(word: str) -> None:
+        pytest.fail(f"{word} is no JSON")
+
+    lines = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
+    events = [json.loads(line, parse_constant=no_json) for line in lines]
+    last_report = [event for event in events if event["event"] == "training"][-1]
+    assert (last_report["loss"], last_report["skipped"]) == (None, 2)
 
 
 @pytest.mark.parametrize(

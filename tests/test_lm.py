@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from math import exp
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,8 +46,12 @@ def test_text_becomes_words_as_they_are_spoken() -> None:
         ("1900", "nineteen hundred"),
         ("1905", "nineteen o five"),
         ("2000000", "two million"),
+        ("0021", "twenty one"),
+        ("999,000,000,000", "nine hundred ninety nine billion"),
         ("12345678901234", "one two three four five six seven eight nine zero one two three four"),
+        ("7" * 5000, " ".join(["seven"] * 5000)),
     ],
+    ids=lambda text: text[:20],
 )
 def test_numbers_are_spelt_out(digits: str, words: str) -> None:
     assert spelt(digits) == words
@@ -93,6 +98,31 @@ def test_the_likeliest_word_of_a_beginning() -> None:
     assert model.likeliest("c") == model.likeliest("cat") == model.score((), model.id("cat"))
     assert model.likeliest("cata") == model.score((), model.id("catalogue")) < model.score((), model.id("cat"))
     assert model.likeliest("catz") is None
+
+
+class Forgetful(dict[Any, Any]):
+    """A memory that another thread empties whenever it was looked at or written to."""
+
+    def __contains__(self, key: object) -> bool:
+        found = super().__contains__(key)
+        self.clear()
+        return found
+
+    def __setitem__(self, key: object, value: object) -> None:
+        super().__setitem__(key, value)
+        self.clear()
+
+
+def test_answers_do_not_depend_on_what_is_remembered() -> None:
+    model, other = estimate(TEXT, order=3), estimate(TEXT, order=3)
+    for memory in ("_scores", "_contexts", "_prefixes"):
+        object.__setattr__(other, memory, Forgetful())
+    cat = model.id("cat")
+    for _ in range(2):
+        assert other.after((), cat) == model.after((), cat)
+        assert other.score((cat,), END) == model.score((cat,), END)
+        assert other.likeliest("ca") == model.likeliest("ca")
+        assert other.likeliest("catz") is None
 
 
 def test_rare_words_and_n_grams_can_be_left_out() -> None:

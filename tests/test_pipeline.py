@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from stream_asr.arrays import FloatArray
 from stream_asr.audio.ring_buffer import RingBuffer
 from stream_asr.config import BeamConfig, EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
-from stream_asr.decoding import Decoder, GreedyDecoder
+from stream_asr.decoding import Decoder
 from stream_asr.events import AudioDropped, Event, Final, Overload, Partial, SpeechStarted
+from stream_asr.greedy import GreedyDecoder
 from stream_asr.jobs import Priority
 from stream_asr.lm.decoder import make_decoder
 from stream_asr.lm.estimate import estimate

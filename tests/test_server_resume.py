@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import json
+import os
 import random
 import socket
 import subprocess
@@ -17,6 +21,7 @@ import pytest
 import soundfile
 from fakes import FakeModel, conversation, loud
 from serving import Client, Served, eventually, serving
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from stream_asr import Recognizer
@@ -25,6 +30,13 @@ from stream_asr.arrays import FloatArray
 SAID = ["hello world", "how are you", "fine thanks", "and you too"]
 AUDIO = conversation(*SAID)
 CLIENTS = Path(__file__).parent.parent / "clients"
+
+
+@pytest.fixture
+def captions(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module to copy from."""
+    monkeypatch.syspath_prepend(str(CLIENTS))
+    return importlib.import_module("captions")
 
 
 def cut(client: Client) -> None:
@@ -242,3 +254,78 @@ def test_the_client_to_copy_from_comes_through_a_network_that_keeps_breaking(tmp
         assert result.stdout.splitlines() == SAID * 3
         assert proxy.made > 3
         assert (tmp_path / "said.srt").read_text().count("-->") == len(SAID) * 3
+
+
+def stream_file(port: int, path: Path, *options: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The program to copy from, on a recording; it would hang rather than take as long as this."""
+    command = [sys.executable, CLIENTS / "stream_file.py", path, "--url", f"ws://127.0.0.1:{port}", "--text", *options]
+    environment = {**os.environ, **environment}
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=60, env=environment)
+
+
+def test_the_token_of_a_client_can_come_from_the_environment(tmp_path: Path, fake_recognizer: Recognizer) -> None:
+    path = tmp_path / "said.wav"
+    soundfile.write(path, AUDIO, 16_000, subtype="PCM_16")
+    with serving(fake_recognizer, tokens=("secret",), max_speed=1e6) as server:
+        assert "401" in stream_file(server.port, path, "--pace", "max").stderr
+        assert stream_file(server.port, path, "--pace", "max", STREAM_ASR_TOKEN="secret").stdout.splitlines() == SAID
+
+
+def test_a_damaged_recording_is_captioned_as_far_as_it_goes(tmp_path: Path, fake_recognizer: Recognizer) -> None:
+    path = tmp_path / "said.flac"
+    soundfile.write(path, AUDIO, 16_000, subtype="PCM_16")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 2))
+    with serving(fake_recognizer, max_speed=1e6) as server:
+        result = stream_file(server.port, path, "--pace", "max", "--srt", tmp_path / "said.srt")
+    assert result.returncode == 1
+    assert result.stderr.startswith("stream_file: ")
+    assert "Traceback" not in result.stderr
+    assert result.stdout.splitlines()[0] == SAID[0]
+    assert SAID[0] in (tmp_path / "said.srt").read_text()
+
+
+@pytest.mark.parametrize("code", [1000, 1001])
+def test_a_server_that_hangs_up_on_every_attempt_is_given_up(captions: Any, code: int) -> None:
+    async def hang_up(connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send(json.dumps({"type": "ready", "session": "s"}))
+        await connection.close(code)
+
+    async def listen() -> None:
+        async with serve(hang_up, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            session = captions.Captions(f"ws://127.0.0.1:{port}", 16_000, give_up_s=0.3)
+            async for _ in session:
+                raise AssertionError("it says nothing")
+
+    with pytest.raises(captions.ServerError, match="closes every connection"):
+        asyncio.run(asyncio.wait_for(listen(), 30))
+
+
+def test_who_waits_for_room_hears_that_the_session_is_over(captions: Any) -> None:
+    async def refuse(connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send(json.dumps({"type": "ready", "session": "s"}))
+        await connection.recv()
+        await connection.send(json.dumps({"type": "error", "message": "too fast"}))
+        await connection.wait_closed()
+
+    async def listen() -> list[BaseException | None]:
+        async with serve(refuse, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            session = captions.Captions(f"ws://127.0.0.1:{port}", 16_000, window_s=0.1)
+
+            async def feed() -> None:
+                while True:
+                    await session.send(bytes(1000))
+
+            async def hear() -> None:
+                async for _ in session:
+                    raise AssertionError("it says nothing")
+
+            return await asyncio.gather(feed(), hear(), return_exceptions=True)
+
+    fed, heard = asyncio.run(asyncio.wait_for(listen(), 30))
+    assert isinstance(fed, captions.ServerError)
+    assert str(heard) == "too fast"

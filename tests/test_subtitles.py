@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_asr.events import Final, Word
-from stream_asr.subtitles import LINE_CHARACTERS, LINES, LONGEST_CUE_S, cues, srt, vtt
+from stream_asr.subtitles import (
+    LINE_CHARACTERS,
+    LINES,
+    LONGEST_CUE_S,
+    Cue,
+    CueCutter,
+    SubtitleWriter,
+    cues,
+    srt,
+    vtt,
+)
 
 
 def final(text: str, start: float = 0.0, word_s: float = 0.3, gap_s: float = 0.05) -> Final:
@@ -90,6 +100,41 @@ def test_srt_and_vtt_to_the_letter() -> None:
     assert vtt(finals) == (
         "WEBVTT\n\n00:00:01.000 --> 00:00:02.500\nrock &amp; roll\n\n01:01:01.500 --> 01:01:03.000\n&lt;b&gt; for you\n"
     )
+
+
+def test_a_subtitle_is_written_as_soon_as_it_is_certain() -> None:
+    writer = SubtitleWriter("srt")
+    assert writer.add(final("yes", 0.0)) == "", "what follows may join it"
+    assert writer.add(final("i think so", 0.9)) == ""
+    piece = writer.add(final("and you", 10.0))
+    assert piece == "1\n00:00:00,000 --> 00:00:01,900\nyes i think so\n"
+    assert writer.finish() == "\n2\n00:00:10,000 --> 00:00:11,000\nand you\n"
+
+
+@given(transcripts())
+def test_what_is_written_piece_by_piece_is_a_whole_file_each_time(finals: list[Final]) -> None:
+    writer = SubtitleWriter("vtt")
+    written = writer.begin()
+    for made in finals:
+        written += writer.add(made)
+        assert vtt(finals).startswith(written)
+        assert written.endswith("\n")
+        assert not written.endswith("\n\n")
+    assert written + writer.finish() == vtt(finals)
+
+
+def test_who_never_pauses_is_not_held_back_for_ever() -> None:
+    cutter = CueCutter()
+    held = 0
+    made: list[Cue] = []
+    for number in range(200):
+        more = cutter.add(final("some words of a sentence", 2.0 * number))
+        held = 0 if more else held + 1
+        assert held < 40, "a minute, and what was said until its end"
+        made += more
+    made += cutter.finish()
+    assert " ".join(line for cue in made for line in cue.lines) == " ".join(["some words of a sentence"] * 200)
+    assert all(before.end <= after.start for before, after in itertools.pairwise(made))
 
 
 def test_nothing_said_is_an_empty_file() -> None:

@@ -311,9 +311,12 @@ def test_gradients_that_are_no_numbers_are_left_out() -> None:
         count += 1
         return model.loss(batch) * (math.nan if count % 2 else 1)
 
-    run = trainer(Owner(), Budget(steps=10), model=model, loss=loss)
+    owner = Owner()
+    run = trainer(owner, Budget(steps=10), model=model, loss=loss)
     assert run.run()
     assert run.position.skipped == 5
+    assert 0 < len(owner.reports) < 10, "so that each speaks of a step that was a number, too"
+    assert all(math.isfinite(report.loss) for report in owner.reports)
     assert all(weight.isfinite().all() for weight in weights(run.state_dict()))
 
 

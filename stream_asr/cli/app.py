@@ -94,7 +94,8 @@ def transcribe(
     """
     from stream_asr.audio.files import AudioFile
     from stream_asr.cli import batch
-    from stream_asr.cli.formats import form_of, output_paths
+    from stream_asr.cli.formats import form_of
+    from stream_asr.cli.outputs import output_paths
 
     for path in files:
         AudioFile(path).close()  # a wrong name should not be found out after an hour of other files

@@ -19,11 +19,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from stream_asr.cli.formats import render, replacing
+from stream_asr.cli.formats import render
 from stream_asr.cli.interrupt import Interrupt, interruptible
 from stream_asr.errors import InputError
 from stream_asr.events import Final
 from stream_asr.recognizer import Recognizer, Transcript
+from stream_asr.replacing import replacing, writing
 
 
 def transcribe(recognizer: Recognizer, files: Sequence[Path], targets: Sequence[Path | None], form: str) -> None:
@@ -43,8 +44,9 @@ def transcribe(recognizer: Recognizer, files: Sequence[Path], targets: Sequence[
             with ExitStack() as stack:
                 output = stack.enter_context(replacing(target)) if target is not None else None
                 transcript, failure = _one(recognizer, path, progress, task, interrupt)
-                if output is not None:
-                    output.write(render(transcript, form))
+                if target is not None and output is not None:
+                    with writing(target):
+                        output.write(render(transcript, form).encode())
             if not transcript.utterances and failure is None and not interrupt:
                 print(f"stream-asr: no speech in the {transcript.duration_s:.2f} s of {path}", file=sys.stderr)
             if output is None and several and form == "json":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 
 import numpy as np
 
 from stream_asr.arrays import FloatArray
-from stream_asr.cli.formats import Recording
 from stream_asr.cli.interrupt import Interrupt
+from stream_asr.cli.recording import Recording
 from stream_asr.cli.views import View
 from stream_asr.errors import StreamASRError
 from stream_asr.events import Event, Final
@@ -22,7 +23,7 @@ _SILENCE_DB, _SILENCE_POWER = -90.0, 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of a stream: whether any word was heard, and why the source broke off, if it did."""
+    """What came of a stream: whether any word was heard, and what failed, if anything did, the source first."""
 
     spoken: bool
     failure: StreamASRError | None
@@ -42,12 +43,25 @@ def caption(
 
     Args:
         wait_for_room: for sources that are faster than real time.
-        recordings: are given the sound and the captions as well.
+        recordings: are given the sound and the captions as well. One that fails is told of and left alone:
+            who reads the captions still needs them.
         on_arrival: is given every event with its time of arrival.
     """
     spoken = False
     failure: StreamASRError | None = None
+    unsaved: StreamASRError | None = None
+    saving = list(recordings)
     start = time.monotonic()
+
+    def save(write: Callable[[Recording], None]) -> None:
+        nonlocal unsaved
+        for recording in tuple(saving):
+            try:
+                write(recording)
+            except StreamASRError as error:
+                view.warn(str(error))
+                saving.remove(recording)
+                unsaved = unsaved or error
 
     def show(events: Iterable[Event]) -> None:
         nonlocal spoken
@@ -56,16 +70,14 @@ def caption(
                 on_arrival(Arrival(time.monotonic() - start, event))
             spoken = spoken or (isinstance(event, Final) and bool(event.text))
             view.show(event)
-            for recording in recordings:
-                recording.note(event)
+            save(methodcaller("note", event))
 
     try:
         for block in blocks:
             if len(block):
                 stream.feed(block)
                 view.tick(stream.received_s, _level_db(block), stream.lag_ms)
-                for recording in recordings:
-                    recording.hear(block)
+                save(methodcaller("hear", block))
                 if wait_for_room:
                     stream.drain()
             show(stream.poll())
@@ -76,7 +88,7 @@ def caption(
         failure = error
     stream.finish()
     show(stream)
-    return Run(spoken, failure)
+    return Run(spoken, failure or unsaved)
 
 
 def _level_db(block: FloatArray) -> float:

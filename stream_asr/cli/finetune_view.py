@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from stream_asr.cli.interrupt import Interrupt
+from stream_asr.cli.views import clock
 from stream_asr.training.progress import Report
 from stream_asr.training.scoring import Score
 
@@ -50,7 +51,7 @@ class FineTuneView:
 
     def report(self, report: Report) -> None:
         self._training = True
-        left = "" if report.remaining_s is None else f"  {_clock(report.remaining_s)} to go"
+        left = "" if report.remaining_s is None else f"  {clock(report.remaining_s)} to go"
         state = (
             f"step {report.step}  epoch {report.epochs:.1f}  loss {report.loss:.3f}  rate {report.learning_rate:.1e}  "
             f"{report.audio_rate:.1f} s/s{left}" + (f"  {report.skipped} skipped" if report.skipped else "")
@@ -71,9 +72,3 @@ class FineTuneView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

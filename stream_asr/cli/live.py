@@ -18,8 +18,8 @@ from stream_asr.audio.microphone import Microphone
 from stream_asr.audio.pcm import AudioConverter
 from stream_asr.audio.sources import paced, raw_pcm
 from stream_asr.cli.captioning import Run, caption
-from stream_asr.cli.formats import Recording
 from stream_asr.cli.interrupt import Interrupt, interruptible
+from stream_asr.cli.recording import Recording, open_recording
 from stream_asr.cli.views import JsonLinesView, PlainView, TerminalView, View
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.events import Final
@@ -138,7 +138,7 @@ def _view(form: str, title: str) -> View:
 def _recordings(stack: ExitStack, paths: Iterable[Path], sample_rate: int) -> list[Recording]:
     recordings = []
     for path in paths:
-        recordings.append(Recording(path, sample_rate))
+        recordings.append(open_recording(path, sample_rate))
         stack.callback(recordings[-1].close)
     return recordings
 

@@ -23,8 +23,9 @@ def main() -> None:
         print(f"stream-asr: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except OSError as error:
-        # A full disk, say, in the middle of the work.
-        print(f"stream-asr: cannot write: {error.strerror or error}", file=sys.stderr)
+        # Those of files that the user named were told apart; this is a stdout that goes to a full disk, say.
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"stream-asr: input or output failed: {where}{error.strerror or error}", file=sys.stderr)
         # Python would try once more to write what is left when it ends, and complain in its own way.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

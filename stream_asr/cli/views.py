@@ -28,6 +28,9 @@ class View(Protocol):
 
     def show(self, event: Event) -> None: ...
 
+    def warn(self, text: str) -> None:
+        """Something that the user should know now."""
+
     def tick(self, heard_s: float, level_db: float, lag_ms: int) -> None:
         """Called with every block: the clock, the loudness of the block in dBFS, the lag."""
 
@@ -71,8 +74,11 @@ class TerminalView:
             if event.text:
                 self._live.console.print(final_text(event))
         elif isinstance(event, Overload | AudioDropped):
-            self._live.console.print(Text(warning(event), style="yellow"))
+            self.warn(warning(event))
         self._live.update(self._render())
+
+    def warn(self, text: str) -> None:
+        self._live.console.print(Text(text, style="yellow"))
 
     def tick(self, heard_s: float, level_db: float, lag_ms: int) -> None:
         status = Text().append(f"{clock(heard_s):>7}  ", style="dim")
@@ -108,7 +114,10 @@ class PlainView:
         if isinstance(event, Final) and event.text:
             print(f"{clock(event.start):>7}  {event.text}", file=self._output, flush=True)
         elif isinstance(event, Overload | AudioDropped):
-            print(f"stream-asr: {warning(event)}", file=sys.stderr)
+            self.warn(warning(event))
+
+    def warn(self, text: str) -> None:
+        print(f"stream-asr: {text}", file=sys.stderr)
 
     def tick(self, heard_s: float, level_db: float, lag_ms: int) -> None:
         """Nothing moves in plain lines."""

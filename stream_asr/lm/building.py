@@ -10,6 +10,7 @@ from stream_asr.lm.estimate import estimate
 from stream_asr.lm.files import save
 from stream_asr.lm.ngram import NgramModel
 from stream_asr.lm.text import paragraphs, words_of
+from stream_asr.replacing import replacing, writing
 
 
 def build(
@@ -32,6 +33,7 @@ def build(
 
     Raises:
         InputError: a file cannot be read or written, or the settings are out of range.
+        StreamASRError: there is no room for the model.
     """
     try:
         least = [int(number) for number in cutoffs.split(",")]
@@ -40,16 +42,8 @@ def build(
     more = [word for path in words for word in words_of(_read(path))]
     said = (words for path in _files(texts) for words in paragraphs(_read(path), english=english))
     model = estimate(said, order=order, cutoffs=least, extra_words=more, about=about)
-    part = output.with_name(f".{output.name}.part")
-    try:
-        try:
-            with part.open("wb") as file:
-                save(model, file)
-            part.replace(output)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {output}: {error.strerror or error}") from error
+    with replacing(output) as file, writing(output):
+        save(model, file)
     return model
 
 

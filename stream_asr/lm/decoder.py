@@ -5,8 +5,9 @@ from __future__ import annotations
 from stream_asr.beam import BeamDecoder
 from stream_asr.config import BeamConfig
 from stream_asr.ctc import Labels
-from stream_asr.decoding import Decoder, GreedyDecoder
+from stream_asr.decoding import Decoder
 from stream_asr.errors import InputError
+from stream_asr.greedy import GreedyDecoder
 from stream_asr.lm.hotwords import HotwordList, compiled
 from stream_asr.lm.ngram import NgramModel
 from stream_asr.lm.spelling import Spelling

@@ -94,5 +94,6 @@ def compiled(listed: HotwordList, letters: frozenset[str], letter_bonus: float) 
             raise InputError(f"hotword {phrase!r}: {what}; spell it as it is spoken")
         if not 0 <= weight <= MOST_WEIGHT:
             raise InputError(f"hotword {phrase!r} has weight {weight}; it takes 0 to {MOST_WEIGHT:g}")
-        found[text] = weight * letter_bonus
+        if weight:  # or else a list of zeros would make a difference: to unknown words, and to how we decode
+            found[text] = weight * letter_bonus
     return Hotwords(found)

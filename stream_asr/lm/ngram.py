@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -50,7 +51,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NgramModel:
-    """What follows what.
+    """What follows what. Threads may share one: no answer depends on what is still remembered of earlier ones.
 
     Attributes:
         vocabulary: the words in alphabetical order; the id of the first is `SPECIAL`.
@@ -64,7 +65,7 @@ class NgramModel:
     _ids: dict[str, int] = field(init=False, repr=False)
     _scores: dict[tuple[Context, int], float] = field(init=False, repr=False, default_factory=dict)
     _contexts: dict[Context, Context] = field(init=False, repr=False, default_factory=dict)
-    _prefixes: dict[str, float | None] = field(init=False, repr=False, default_factory=dict)
+    _prefixes: dict[str, float] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         ids = {word: at for at, word in enumerate(self.vocabulary, SPECIAL)}
@@ -104,13 +105,13 @@ class NgramModel:
 
     def likeliest(self, letters: str) -> float | None:
         """Log-probability, by itself, of the likeliest word that begins with ``letters``; None when none does."""
-        if letters not in self._prefixes:
+        if (known := self._prefixes.get(letters)) is None:
             _make_room(self._prefixes)
             first = bisect_left(self.vocabulary, letters)
             stop = bisect_left(self.vocabulary, letters + "\U0010ffff")
             costs = self.levels[0].costs[SPECIAL + first : SPECIAL + stop]
-            self._prefixes[letters] = -float(costs.min()) / STEPS_PER_NAT if len(costs) else None
-        return self._prefixes[letters]
+            known = self._prefixes[letters] = -float(costs.min()) / STEPS_PER_NAT if len(costs) else -inf
+        return known if known > -inf else None
 
     def _steps(self, context: Context, word: int) -> int:
         steps = 0

@@ -143,10 +143,7 @@ class Spelling:
 
 def plain(letters: str) -> str:
     """A word as language models and hotwords have it, whatever capitals and punctuation the model writes."""
-    return (
-        letters
-        if letters.isalpha() and letters.islower()
-        else "".join(letter for letter in letters.lower().replace("’", "'") if letter.isalpha() or letter == "'").strip(
-            "'"
-        )
-    )
+    if letters.isalpha() and letters.islower():
+        return letters
+    kept = (letter for letter in letters.lower().replace("’", "'") if letter.isalpha() or letter == "'")
+    return "".join(kept).strip("'")

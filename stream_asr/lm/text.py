@@ -36,6 +36,8 @@ _SMALL = [
 ]
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
 _SCALES = ((1_000_000_000, "billion"), (1_000_000, "million"), (1_000, "thousand"), (100, "hundred"))
+_MOST_DIGITS = 12
+"""Of a number that is read as one: below a thousand billion."""
 
 
 def paragraphs(text: str, *, english: bool = True) -> Iterator[list[str]]:
@@ -72,9 +74,10 @@ def unaccented(text: str) -> str:
 
 def spelt(digits: str) -> str:
     """A whole number in English words; "1945" is read as a year, "1,945" is not, and long ones digit by digit."""
-    number = int(digits.replace(",", ""))
-    if number >= 1000 * _SCALES[0][0]:
-        return " ".join(_SMALL[int(digit)] for digit in str(number))
+    bare = digits.replace(",", "").lstrip("0") or "0"
+    if len(bare) > _MOST_DIGITS:  # before it is made a number: Python refuses to read those of many thousand digits
+        return " ".join(_SMALL[int(digit)] for digit in bare)
+    number = int(bare)
     if 1100 <= number < 2000 and "," not in digits:
         century, years = divmod(number, 100)
         rest = "hundred" if not years else _cardinal(years) if years >= 10 else f"o {_SMALL[years]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,22 +11,20 @@ import numpy as np
 import torch
 
 from stream_asr.errors import InputError
+from stream_asr.replacing import replacing, writing
 
 State = dict[str, Any]
 """Tensors, numbers, strings, and lists and dictionaries of them: what PyTorch loads without running code."""
 
 
 def save_checkpoint(path: Path, state: State) -> None:
-    """Replace the file at once: whenever the machine stops, a whole checkpoint stands there, the old or the new."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Replace the file at once.
+
+    Raises:
+        StreamASRError: it cannot be written; the old one still stands.
+    """
+    with replacing(path) as file, writing(path):
+        torch.save(state, file)
 
 
 def load_checkpoint(path: Path) -> State:

@@ -29,14 +29,14 @@ def save_model(folder: Path, pretrained: Pretrained) -> None:
 
 
 class Log:
-    """JSON lines, one an event, each on the disk before the next one begins."""
+    """JSON lines, one an event, each in the file before the run goes on: who follows it sees them as they come."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def __call__(self, event: str, **values: Any) -> None:
         with self._path.open("a", encoding="utf-8") as file:
-            print(json.dumps({"event": event, **values}, ensure_ascii=False), file=file)
+            print(json.dumps({"event": event, **values}, ensure_ascii=False, allow_nan=False), file=file)
 
 
 def size_of(utterances: Sequence[Utterance]) -> str:

@@ -42,7 +42,7 @@ class Report:
     Attributes:
         epochs: epochs done, with fractions.
         progress: part of the run that is done, 0 to 1.
-        loss: mean since the last report.
+        loss: mean since the last report, of the steps whose loss was a number; NaN when none was.
         audio_rate: seconds of audio a second since the last report.
         remaining_s: seconds to go, at the pace so far; None while nothing can be said.
     """
@@ -88,11 +88,12 @@ class Meter:
 
     def report(self, position: Position, epochs: float, progress: float, rate: float) -> Report:
         elapsed_s, gained = position.elapsed_s - self._start_s, progress - self._start
+        losses = torch.stack(self._losses)
         report = Report(
             step=position.step,
             epochs=epochs,
             progress=progress,
-            loss=float(torch.stack(self._losses).mean()),
+            loss=float(losses[losses.isfinite()].mean()),
             learning_rate=rate,
             audio_rate=(position.audio_s - self._audio_s) / max(1e-9, position.elapsed_s - self.since_s),
             elapsed_s=position.elapsed_s,

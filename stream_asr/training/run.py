@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from hashlib import sha256
@@ -87,7 +88,8 @@ class Run:
         self._log("resume", step=saved["trainer"]["position"]["step"])
 
     def report(self, report: Report) -> None:
-        self._log("training", **asdict(report))
+        loss = report.loss if math.isfinite(report.loss) else None  # JSON has no word for what is no number
+        self._log("training", **asdict(report) | {"loss": loss})
         self._display.report(report)
 
     def evaluate(self, position: Position) -> float:
