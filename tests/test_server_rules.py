@@ -135,6 +135,9 @@ def test_when_audio_arrived() -> None:
         ({"idle_timeout_s": float("nan")}, "above 0"),
         ({"resume_window_s": -1}, "cannot be negative"),
         ({"tokens": ("",)}, "a token is empty"),
+        ({"tokens": ("good", "schlüssel")}, "characters that no header can carry"),
+        ({"tokens": ("one\ntwo",)}, "characters that no header can carry"),
+        ({"tokens": ("space ",)}, "characters that no header can carry"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, object], says: str) -> None:

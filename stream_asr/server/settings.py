@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stream_asr.errors import InputError
 
@@ -51,8 +51,8 @@ class ServerSettings:
     grace_s: float = 10.0
     """For the last finals, when the server is told to stop."""
 
-    tokens: tuple[str, ...] = ()
-    """Any of them lets a client in; with none, everybody may."""
+    tokens: tuple[str, ...] = field(default=(), repr=False)
+    """Any of them lets a client in; with none, everybody may. They are of ASCII characters, as headers are."""
 
     allow_origins: tuple[str, ...] = ()
     """Web pages from elsewhere that may connect, like https://example.org; ``*`` is all of them."""
@@ -70,3 +70,5 @@ class ServerSettings:
             raise InputError("resume_window_s and grace_s cannot be negative")
         if not all(self.tokens):
             raise InputError("a token is empty")
+        if not all(token.isascii() and token.isprintable() and token == token.strip() for token in self.tokens):
+            raise InputError("a token has characters that no header can carry; use visible ones of ASCII")
