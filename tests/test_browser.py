@@ -13,6 +13,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -256,20 +257,28 @@ def test_a_server_that_does_not_come_back_leaves_the_captions(browser: Any, serv
     tab.close()
 
 
-def test_a_token_is_asked_for_and_kept_out_of_the_address(browser: Any, recognizer: Recognizer, wav: bytes) -> None:
-    with serving(recognizer, tokens=("s3cret",), max_speed=100) as guarded:
+def test_a_token_is_asked_for_and_kept_out_of_addresses(browser: Any, recognizer: Recognizer, wav: bytes) -> None:
+    token = "s3cret/(+%)="
+    with serving(recognizer, tokens=(token,), max_speed=100) as guarded:
         tab = Tab(browser)
+        asked: list[str] = []
+        for happening in ("request", "websocket"):
+            tab.page.on(happening, lambda connection: asked.append(connection.url))
         tab.page.goto(f"http://{guarded.address}/")
         drop(tab, wav)
         tab.await_text("#trouble", "wants a token")
-        tab.page.fill("#token", "s3cret")
-        tab.page.press("#token", "Enter")  # and it goes on with what was refused
+        for tried in ("nöt it", token):
+            tab.page.locator("#token-form").wait_for()
+            tab.page.fill("#token", tried)
+            tab.page.press("#token", "Enter")  # and it goes on with what was refused
         tab.page.locator("#finals li").nth(2).wait_for()
         assert tab.page.locator("#token-form").is_hidden()
+        assert {f"{scheme}://{guarded.address}/v1/stream" for scheme in ("http", "ws")} <= set(asked)
+        assert not any("s3cret" in address for address in asked)
         tab.close()
 
         tab = Tab(browser)
-        tab.page.goto(f"http://{guarded.address}/?token=s3cret")
+        tab.page.goto(f"http://{guarded.address}/?{urlencode({'token': token})}")
         drop(tab, wav)
         tab.page.locator("#finals li").nth(2).wait_for()
         assert tab.page.url == f"http://{guarded.address}/"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -22,6 +23,7 @@ from websockets.sync.client import connect
 
 from stream_asr import InputError
 from stream_asr.server.serve import Tls
+from stream_asr.server.settings import ServerSettings
 
 TOKEN, OTHER = "s3cret-tok%n", "another-secret"
 
@@ -94,6 +96,7 @@ def test_without_one_the_door_stays_shut(guarded: Served, path: str, headers: di
         ("https://evil.example", False),
         ("https://captions.example.evil.example", False),
         ("null", False),
+        ("http://[", False),
     ],
 )
 def test_pages_from_elsewhere_need_to_be_allowed(guarded: Served, origin: str, welcome: bool) -> None:
@@ -106,6 +109,51 @@ def test_pages_from_elsewhere_need_to_be_allowed(guarded: Served, origin: str, w
         with pytest.raises(InvalidStatus) as refused, guarded.connect(additional_headers=headers):
             pass
         assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/stream", "/vosk", "/", "/v1/realtime", "/v1/listen?encoding=alaw&sample_rate=8000"]
+)
+@pytest.mark.parametrize(
+    ("offered", "welcome"),
+    [
+        (["token", TOKEN], True),
+        (["bearer", "s3cret-tok%25n"], True),
+        (["realtime", f"openai-insecure-api-key.{OTHER}"], True),
+        (["token", f"{OTHER}x"], False),
+    ],
+)
+def test_a_browser_sends_its_token_as_a_subprotocol(
+    guarded: Served, path: str, offered: list[Any], welcome: bool
+) -> None:
+    if welcome:
+        with guarded.connect(path, subprotocols=offered) as connection:
+            assert connection.subprotocol == offered[0], "with none at all, a browser would give up"
+    else:
+        with pytest.raises(InvalidStatus) as refused, guarded.connect(path, subprotocols=offered):
+            pass
+        assert refused.value.response.status_code == 401
+
+
+def test_pages_from_allowed_origins_may_read_the_answers(guarded: Served) -> None:
+    page = {"Origin": "https://captions.example"}
+    asking = {**page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    with httpx.Client(trust_env=False) as client:
+        may = client.options(f"http://{guarded.address}/v1/listen", headers=asking)
+    assert may.status_code == 200
+    assert "POST" in may.headers["access-control-allow-methods"]
+    assert may.headers["access-control-allow-headers"] == "authorization"
+    wrong = guarded.post("/v1/listen", headers=page)
+    bad = guarded.post("/v1/listen", headers={**page, "Authorization": f"Bearer {TOKEN}"})
+    assert (wrong.status_code, bad.status_code) == (401, 400)
+    for answer in (may, wrong, bad):
+        assert answer.headers["access-control-allow-origin"] == "https://captions.example"
+    foreign = guarded.get("/readyz", headers={"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+def test_settings_do_not_show_tokens() -> None:
+    assert TOKEN not in repr(ServerSettings(tokens=(TOKEN,)))
 
 
 def test_all_origins_can_be_allowed() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -20,6 +20,16 @@ _log = logging.getLogger(__name__)
 
 _MAX_REASON_BYTES = 123
 """RFC 6455, 5.5.1: a control frame has 125 bytes, and the code takes two."""
+
+
+async def accept(websocket: WebSocket, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Complete the upgrade.
+
+    A browser that offers subprotocols, as one with a token does, gives up unless it gets one of them. What they are
+    called makes no difference here, so it is the first one.
+    """
+    offered = websocket.scope["subprotocols"]
+    await websocket.accept(offered[0] if offered else None, headers)
 
 
 class Socket:

@@ -15,7 +15,7 @@ from stream_asr.server.protocols.messages import refuse
 from stream_asr.server.request import AudioFormat, Received, Request
 from stream_asr.server.service import Service
 from stream_asr.server.session import Session
-from stream_asr.server.socket import Socket, converse
+from stream_asr.server.socket import Socket, accept, converse
 
 router = APIRouter()
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ async def stream(websocket: WebSocket) -> None:
     socket, idle_timeout_s = Socket(websocket, service.settings, service.metrics), service.settings.idle_timeout_s
     async with socket.errors_told(lambda error: None):  # the protocol has no message for them: the close tells
         with service.sessions.newcomer():
-            await websocket.accept()
+            await accept(websocket)
             options, first = await _introduction(socket, idle_timeout_s)
         if options.ignored:
             _log.warning("vosk: ignored in config: %s", ", ".join(sorted(options.ignored)))

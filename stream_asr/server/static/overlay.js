@@ -3,7 +3,7 @@
 import { captionMicrophone } from "./captioning.js";
 import { Failure, inPlainWords } from "./failure.js";
 import { listMicrophones, openMicrophone } from "./microphone.js";
-import { serverAddress } from "./session.js";
+import { Server } from "./session.js";
 
 const AGAIN_MS = 3000;
 
@@ -78,7 +78,7 @@ function onEnd(error) {
 async function begin() {
   try {
     const deviceId = await microphoneNamed(options.get("microphone"));
-    await captionMicrophone(serverAddress(options.get("token")), deviceId, {
+    await captionMicrophone(new Server(options.get("token")), deviceId, {
       onEvent,
       onState,
       onEnd,

@@ -3,7 +3,7 @@ import { captionMicrophone, captionRecording } from "./captioning.js";
 import { inPlainWords } from "./failure.js";
 import { listMicrophones } from "./microphone.js";
 import { Readouts } from "./readouts.js";
-import { serverAddress } from "./session.js";
+import { Server } from "./session.js";
 import { Stage } from "./stage.js";
 import { srt, txt, vtt } from "./subtitles.js";
 import { Transcript } from "./transcript.js";
@@ -79,7 +79,7 @@ function onEnd(error) {
 }
 
 function startMicrophone() {
-  return caption((handlers) => captionMicrophone(serverAddress(token), byId("microphone").value, handlers));
+  return caption((handlers) => captionMicrophone(new Server(token), byId("microphone").value, handlers));
 }
 
 function openFile(file) {
@@ -88,7 +88,7 @@ function openFile(file) {
   clear();
   name = file.name.replace(/\.[^.]*$/, "");
   const realtime = byId("pace").value === "realtime";
-  caption((handlers) => captionRecording(serverAddress(token), file, realtime, handlers), { realtime });
+  caption((handlers) => captionRecording(new Server(token), file, realtime, handlers), { realtime });
 }
 
 byId("start").addEventListener("click", () => {
