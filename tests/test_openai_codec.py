@@ -207,7 +207,8 @@ def test_events_of_clients(event: dict[str, Any], decoded: openai_realtime.Clien
         (b"\0\1", "invalid_event", None, "base64 in input_audio_buffer.append"),
         ("{", "invalid_json", None, "not JSON"),
         ("[" * 100_000, "invalid_json", None, "nested too deeply"),
-        ("[]", "invalid_event", None, "a JSON object"),
+        ("[]", "bad_message", None, "a JSON object"),
+        ('{"x": NaN}', "invalid_json", None, "NaN is no JSON value"),
         ("{}", "invalid_value", "type", "type is null"),
         ({"type": "response.create"}, "invalid_value", "type", "transcription sessions only, with session.update"),
         ({"type": "input_audio_buffer.append"}, "invalid_type", "audio", "audio is null; it takes a base64 string"),
@@ -406,6 +407,25 @@ def test_only_the_commit_of_nothing_is_a_mistake() -> None:
         said.heard(Commit())
     assert said.heard(Append(b"x")) is None
     assert said.heard(Commit()) is None
+
+
+HALF = "\ud800"
+"""Of a surrogate pair: JSON can say it, UTF-8 cannot."""
+
+
+@pytest.mark.parametrize("event", [nested(transcription={"prompt": HALF}), {"type": HALF, "event_id": HALF}])
+def test_what_a_client_said_comes_back_as_it_was(event: dict[str, Any]) -> None:
+    said = Conversation("n", "m", SEGMENTER)
+    try:
+        answer = said.heard(openai_realtime.decode(json.dumps(event))) or ""
+    except EventError as mistake:
+        answer = said.failed(mistake)
+    answer.encode()
+    told = json.loads(answer)
+    if told["type"] == "error":
+        assert told["error"]["event_id"] == HALF
+    else:
+        assert told["session"]["audio"]["input"]["transcription"]["prompt"] == HALF
 
 
 def test_settings_are_given_back_in_the_shape_that_the_client_speaks() -> None:
