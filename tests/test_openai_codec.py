@@ -182,7 +182,7 @@ def flat(**settings: Any) -> dict[str, Any]:
         (nested(turn_detection=None), Update(False, detects_turns=False, transcription={})),
         (nested(turn_detection={"type": "server_vad"}), Update(False, detects_turns=True, transcription={})),
         (
-            nested(transcription={"model": "x"}, noise_reduction={"type": "near_field"}, new=1),
+            nested(transcription={"model": "x", "newer": "y"}, noise_reduction={"type": "near_field"}, new=1),
             Update(False, transcription={"model": "x"}),
         ),
         (flat(), Update(True, transcription={})),
@@ -244,6 +244,18 @@ def test_events_of_clients(event: dict[str, Any], decoded: openai_realtime.Clien
             "invalid_value",
             "session.input_audio_format",
             'input_audio_format is "mp3"; accepted are pcm16, g711_ulaw, g711_alaw',
+        ),
+        (
+            nested(transcription={"prompt": 4097 * "x"}),
+            "invalid_value",
+            "session.audio.input.transcription.prompt",
+            "prompt has 4097 characters; 4096 are accepted",
+        ),
+        (
+            flat(input_audio_transcription={"language": 1}),
+            "invalid_type",
+            "session.input_audio_transcription.language",
+            "language is 1; it takes a string",
         ),
         (flat(turn_detection=False), "invalid_type", "session.turn_detection", "turn_detection is false"),
     ],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -30,6 +30,20 @@ async def accept(websocket: WebSocket, headers: Iterable[tuple[bytes, bytes]] = 
     """
     offered = websocket.scope["subprotocols"]
     await websocket.accept(offered[0] if offered else None, headers)
+
+
+@contextmanager
+def introduction(timeout_s: float) -> Iterator[None]:
+    """Around all that a client says before there is a session, however many messages that takes.
+
+    Raises:
+        SessionError: it took too long.
+    """
+    try:
+        with anyio.fail_after(timeout_s):
+            yield
+    except TimeoutError:
+        raise SessionError("idle_timeout", f"no audio came within {timeout_s:g} s") from None
 
 
 class Socket:

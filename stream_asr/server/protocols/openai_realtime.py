@@ -18,6 +18,11 @@ from stream_asr.server.protocols.openai import RequestError
 SAMPLE_RATE = 24_000
 """Of ``pcm16``; that of the telephone encodings is 8000."""
 
+MAX_TEXT_CHARACTERS = 4096
+"""Of each setting that is kept to be given back."""
+
+_TRANSCRIPTION = ("model", "language", "prompt")
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -47,7 +52,7 @@ class Setup:
 
     format: Format = FORMATS[0]
     detects_turns: bool = True
-    transcription: dict[str, Any] = field(default_factory=dict)
+    transcription: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Update:
     beta: bool
     format: Format | None = None
     detects_turns: bool | None = None
-    transcription: dict[str, Any] | None = None
+    transcription: dict[str, str] | None = None
 
     def applied(self, setup: Setup) -> Setup:
         return replace(
@@ -210,9 +215,21 @@ def _update(settings: dict[str, Any], path: str, transcription: str, *, beta: bo
                 f"turn_detection has the type {shown(detector)}; accepted are server_vad, and null in its place",
                 param=f"{path}.turn_detection.type",
             )
-    return Update(
-        beta, detects_turns=detects_turns, transcription=_object(settings, transcription, f"{path}.{transcription}")
-    )
+    given = _object(settings, transcription, f"{path}.{transcription}")
+    kept = {name: _text(given, name, f"{path}.{transcription}") for name in _TRANSCRIPTION if name in given}
+    return Update(beta, detects_turns=detects_turns, transcription=kept)
+
+
+def _text(parent: dict[str, Any], key: str, path: str) -> str:
+    value = parent[key]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise EventError("invalid_type", f"{key} is {shown(value)}; it takes a string", param=f"{path}.{key}")
+    if len(value) > MAX_TEXT_CHARACTERS:
+        reason = f"{key} has {len(value)} characters; {MAX_TEXT_CHARACTERS} are accepted"
+        raise EventError("invalid_value", reason, param=f"{path}.{key}")
+    return value
 
 
 def _object(parent: dict[str, Any], key: str, path: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from stream_asr.server.request import AudioFormat, Received, Request
 from stream_asr.server.routes.openai_audio import refusal
 from stream_asr.server.service import Service
 from stream_asr.server.session import Session
-from stream_asr.server.socket import Socket, accept, converse
+from stream_asr.server.socket import Socket, accept, converse, introduction
 
 router = APIRouter()
 
@@ -43,7 +43,8 @@ async def realtime(websocket: WebSocket) -> None:
             await accept(websocket)
             await socket.send(conversation.created())
             # The format may change until the first audio is there.
-            first = await hearing.event_for_stream(service.settings.idle_timeout_s)
+            with introduction(service.settings.idle_timeout_s):
+                first = await hearing.event_for_stream(None)
         form = conversation.setup.format
         session = service.sessions.open(Request("openai_realtime", AudioFormat(form.sample_rate, form.encoding)))
         with service.sessions.connection(session):
