@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -14,6 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from stream_asr.server.metrics import Metrics
+
+_log = logging.getLogger(__name__)
 
 Refusal: TypeAlias = "Callable[[int, str, str, dict[str, str] | None], Response]"
 """Makes a response of a status, a short name, a message for people, and headers."""
@@ -76,6 +79,8 @@ class Gate:
         else:
             await self._app(scope, receive, send)
             return
+        peer = scope["client"][0] if scope.get("client") else None
+        _log.info("refused: %s", reason, extra={"path": scope["path"], "peer": peer})
         if scope["type"] == "websocket":
             await deny(WebSocket(scope, receive, send), refused)
         else:

@@ -85,10 +85,18 @@ function startMicrophone() {
 function openFile(file) {
   if (phase !== IDLE || !file) return;
   if (transcript.finals.length && !confirm(`Replace the captions on this page with those of “${file.name}”?`)) return;
-  clear();
-  name = file.name.replace(/\.[^.]*$/, "");
   const realtime = byId("pace").value === "realtime";
-  caption((handlers) => captionRecording(new Server(token), file, realtime, handlers), { realtime });
+  caption(
+    async (handlers) => {
+      const started = await captionRecording(new Server(token), file, realtime, handlers);
+      // Not before: a file that is no recording must not cost the captions that are here.
+      clear();
+      transcript.begin();
+      name = file.name.replace(/\.[^.]*$/, "");
+      return started;
+    },
+    { realtime },
+  );
 }
 
 byId("start").addEventListener("click", () => {

@@ -18,7 +18,8 @@ export class Server {
 
   /** @param {string | null} token that the server wants, if any. */
   constructor(token) {
-    this.#token = /^[ -~]+$/.test(token ?? "") ? token : ""; // no token has other characters, nor have headers
+    // Headers have no other characters, nor has any token: encoded, a wrong one is as wrong as before.
+    this.#token = /^[ -~]*$/.test(token ?? "") ? (token ?? "") : encodeURIComponent(token);
   }
 
   /**
