@@ -13,6 +13,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -213,6 +214,21 @@ def test_what_is_no_recording_is_told_in_plain_words(opened: Opened) -> None:
     tab.await_state("idle")
 
 
+def test_what_is_no_recording_costs_no_captions(opened: Opened, wav: bytes) -> None:
+    tab = opened()
+    drop(tab, wav)
+    tab.page.locator("#finals li").nth(2).wait_for()
+    tab.await_state("idle")
+    tab.page.on("dialog", lambda dialog: dialog.accept())
+    drop(tab, b"no sound at all")
+    tab.await_text("#trouble", "cannot decode “a talk.wav”")
+    assert len(tab.finals) == 3
+    drop(tab, wav)
+    tab.await_state("live")
+    tab.await_state("idle")
+    assert len(tab.finals) == 3, "replaced"
+
+
 # --- the server -----------------------------------------------------------------------------------------------
 
 
@@ -256,20 +272,28 @@ def test_a_server_that_does_not_come_back_leaves_the_captions(browser: Any, serv
     tab.close()
 
 
-def test_a_token_is_asked_for_and_kept_out_of_the_address(browser: Any, recognizer: Recognizer, wav: bytes) -> None:
-    with serving(recognizer, tokens=("s3cret",), max_speed=100) as guarded:
+def test_a_token_is_asked_for_and_kept_out_of_addresses(browser: Any, recognizer: Recognizer, wav: bytes) -> None:
+    token = "s3cret/(+%)="
+    with serving(recognizer, tokens=(token,), max_speed=100) as guarded:
         tab = Tab(browser)
+        asked: list[str] = []
+        for happening in ("request", "websocket"):
+            tab.page.on(happening, lambda connection: asked.append(connection.url))
         tab.page.goto(f"http://{guarded.address}/")
         drop(tab, wav)
-        tab.await_text("#trouble", "wants a token")
-        tab.page.fill("#token", "s3cret")
-        tab.page.press("#token", "Enter")  # and it goes on with what was refused
+        for told, tried in (("wants a token", "nöt it"), ("does not accept this token", token)):
+            tab.await_text("#trouble", told)
+            tab.page.locator("#token-form").wait_for()
+            tab.page.fill("#token", tried)
+            tab.page.press("#token", "Enter")  # and it goes on with what was refused
         tab.page.locator("#finals li").nth(2).wait_for()
         assert tab.page.locator("#token-form").is_hidden()
+        assert {f"{scheme}://{guarded.address}/v1/stream" for scheme in ("http", "ws")} <= set(asked)
+        assert not any("s3cret" in address for address in asked)
         tab.close()
 
         tab = Tab(browser)
-        tab.page.goto(f"http://{guarded.address}/?token=s3cret")
+        tab.page.goto(f"http://{guarded.address}/?{urlencode({'token': token})}")
         drop(tab, wav)
         tab.page.locator("#finals li").nth(2).wait_for()
         assert tab.page.url == f"http://{guarded.address}/"
@@ -424,7 +448,13 @@ def test_the_overlay(opened: Opened, written_down: list[str]) -> None:
 def test_the_overlay_takes_no_nonsense(opened: Opened) -> None:
     tab = opened("/captions?size=x&color=url(x)&background=}&lines=x&hold=x&align=x&microphone=no%20such")
     tab.await_text("#trouble", "There is no such microphone. There are: Fake")
-    assert tab.page.evaluate("() => document.documentElement.style.cssText") == "--lines: 2;"
+    assert tab.page.evaluate("() => document.documentElement.style.cssText") == ""
+
+
+def test_the_overlay_says_which_options_it_cannot_use(opened: Opened) -> None:
+    tab = opened("/captions?colour=red&color=nocolor&size=-3&lines=3")
+    tab.await_text("#trouble", "Not understood in the address: colour, size, color.")
+    assert tab.page.evaluate("() => document.documentElement.style.cssText") == "--lines: 3;"
 
 
 def test_the_overlay_listens_to_the_microphone_it_was_told(opened: Opened) -> None:

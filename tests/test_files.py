@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import random
 import struct
@@ -146,6 +147,10 @@ def test_lossy_files_keep_level_and_pitch(tmp_path: Path, name: str, rates: list
         ("a.mp4", "aac", 48_000, True),
         ("a.webm", "libopus", 48_000, False),
         ("a.mkv", "pcm_f32le", 96_000, False),
+        ("a.aac", "aac", 48_000, False),
+        ("a.wma", "ac3", 48_000, False),
+        ("a.avi", "ac3", 48_000, True),
+        ("a.ts", "aac", 48_000, False),
     ],
 )
 def test_what_libsndfile_cannot_read_goes_through_pyav(
@@ -253,6 +258,30 @@ def test_a_header_without_samples(tmp_path: Path) -> None:
     written(tmp_path / "a.wav", np.zeros((0, 1), dtype=np.float32))
     with pytest.raises(InputError, match="0 samples"):
         AudioFile(tmp_path / "a.wav")
+
+
+POINTERS = {
+    "concat": "ffconcat version 1.0\nfile 'own.wav'\n",
+    "sdp": "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 45678 RTP/AVP 0\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", POINTERS)
+def test_a_file_that_points_elsewhere_is_no_audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Neither to other files nor to the network: what is read may come from a stranger."""
+    pytest.importorskip("av", reason="PyAV is an extra")
+    monkeypatch.chdir(tmp_path)
+    written(Path("own.wav"), tone(16_000))
+    with pytest.raises(InputError, match="given is not audio that can be decoded"):
+        AudioFile("given", io.BytesIO(POINTERS[kind].encode()))
+
+
+def test_the_demuxers_exist() -> None:
+    """FFmpeg passes over names that it does not know."""
+    av = pytest.importorskip("av", reason="PyAV is an extra")
+    names = files._DEMUXERS.split(",")
+    assert set(names) <= av.formats_available
+    assert names == sorted(set(names))
 
 
 def test_raw_pcm_is_sent_to_the_pipe(tmp_path: Path) -> None:

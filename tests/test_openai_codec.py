@@ -182,7 +182,7 @@ def flat(**settings: Any) -> dict[str, Any]:
         (nested(turn_detection=None), Update(False, detects_turns=False, transcription={})),
         (nested(turn_detection={"type": "server_vad"}), Update(False, detects_turns=True, transcription={})),
         (
-            nested(transcription={"model": "x"}, noise_reduction={"type": "near_field"}, new=1),
+            nested(transcription={"model": "x", "newer": "y"}, noise_reduction={"type": "near_field"}, new=1),
             Update(False, transcription={"model": "x"}),
         ),
         (flat(), Update(True, transcription={})),
@@ -207,7 +207,8 @@ def test_events_of_clients(event: dict[str, Any], decoded: openai_realtime.Clien
         (b"\0\1", "invalid_event", None, "base64 in input_audio_buffer.append"),
         ("{", "invalid_json", None, "not JSON"),
         ("[" * 100_000, "invalid_json", None, "nested too deeply"),
-        ("[]", "invalid_event", None, "a JSON object"),
+        ("[]", "bad_message", None, "a JSON object"),
+        ('{"x": NaN}', "invalid_json", None, "NaN is no JSON value"),
         ("{}", "invalid_value", "type", "type is null"),
         ({"type": "response.create"}, "invalid_value", "type", "transcription sessions only, with session.update"),
         ({"type": "input_audio_buffer.append"}, "invalid_type", "audio", "audio is null; it takes a base64 string"),
@@ -243,6 +244,18 @@ def test_events_of_clients(event: dict[str, Any], decoded: openai_realtime.Clien
             "invalid_value",
             "session.input_audio_format",
             'input_audio_format is "mp3"; accepted are pcm16, g711_ulaw, g711_alaw',
+        ),
+        (
+            nested(transcription={"prompt": 4097 * "x"}),
+            "invalid_value",
+            "session.audio.input.transcription.prompt",
+            "prompt has 4097 characters; 4096 are accepted",
+        ),
+        (
+            flat(input_audio_transcription={"language": 1}),
+            "invalid_type",
+            "session.input_audio_transcription.language",
+            "language is 1; it takes a string",
         ),
         (flat(turn_detection=False), "invalid_type", "session.turn_detection", "turn_detection is false"),
     ],
@@ -406,6 +419,25 @@ def test_only_the_commit_of_nothing_is_a_mistake() -> None:
         said.heard(Commit())
     assert said.heard(Append(b"x")) is None
     assert said.heard(Commit()) is None
+
+
+HALF = "\ud800"
+"""Of a surrogate pair: JSON can say it, UTF-8 cannot."""
+
+
+@pytest.mark.parametrize("event", [nested(transcription={"prompt": HALF}), {"type": HALF, "event_id": HALF}])
+def test_what_a_client_said_comes_back_as_it_was(event: dict[str, Any]) -> None:
+    said = Conversation("n", "m", SEGMENTER)
+    try:
+        answer = said.heard(openai_realtime.decode(json.dumps(event))) or ""
+    except EventError as mistake:
+        answer = said.failed(mistake)
+    answer.encode()
+    told = json.loads(answer)
+    if told["type"] == "error":
+        assert told["error"]["event_id"] == HALF
+    else:
+        assert told["session"]["audio"]["input"]["transcription"]["prompt"] == HALF
 
 
 def test_settings_are_given_back_in_the_shape_that_the_client_speaks() -> None:

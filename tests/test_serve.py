@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from serving import Client
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from stream_asr import Recognizer
@@ -105,7 +106,7 @@ def run(*options: str, code: str | None = None) -> subprocess.CompletedProcess[s
         (["--token", ""], "a token is empty"),
         (["--token-file", "missing.txt"], "--token-file missing.txt cannot be read"),
         (["--keyfile", "key.pem"], "--keyfile belongs to a --certfile"),
-        (["--certfile", "missing.pem"], "missing.pem cannot be used for TLS"),
+        (["--certfile", "missing.pem"], "there is no file missing.pem with a certificate or key"),
         (["--host", "no.such.host.invalid"], "cannot listen on 'no.such.host.invalid'"),
     ],
 )
@@ -114,6 +115,18 @@ def test_wrong_options_end_at_once(options: list[str], says: str) -> None:
     assert result.returncode == 2
     assert says in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_refused_websocket_is_a_line_in_the_log_and_no_error() -> None:
+    with process("--token", "right") as (server, address):
+        with pytest.raises(InvalidStatus):
+            connect(f"{address}/v1/stream?token=wr0ng", proxy=None)
+        server.send_signal(signal.SIGTERM)
+        said, complained = server.communicate(timeout=60)
+    [line] = map(json.loads, said.splitlines())
+    assert (line["message"], line["path"]) == ("refused: this token is not accepted", "/v1/stream")
+    assert "wr0ng" not in said + complained
+    assert "handshake" not in complained
 
 
 def test_a_port_that_is_taken() -> None:

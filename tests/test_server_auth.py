@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -22,6 +23,7 @@ from websockets.sync.client import connect
 
 from stream_asr import InputError
 from stream_asr.server.serve import Tls
+from stream_asr.server.settings import ServerSettings
 
 TOKEN, OTHER = "s3cret-tok%n", "another-secret"
 
@@ -72,7 +74,10 @@ def test_a_token_opens_and_no_log_has_it(
         (f"?Token={OTHER}", {}),
     ],
 )
-def test_without_one_the_door_stays_shut(guarded: Served, path: str, headers: dict[str, str]) -> None:
+def test_without_one_the_door_stays_shut(
+    guarded: Served, path: str, headers: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     with (
         pytest.raises(InvalidStatus) as refused,
         guarded.connect(f"/v1/stream{path}", additional_headers=headers),
@@ -83,7 +88,16 @@ def test_without_one_the_door_stays_shut(guarded: Served, path: str, headers: di
     answer = guarded.get(f"/metrics{path}", headers=headers)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
+    assert "this token is not accepted" in caplog.text or "a token is needed" in caplog.text
     assert guarded.get("/healthz").status_code == guarded.get("/readyz").status_code == 200
+
+
+def test_websockets_where_there_is_no_protocol(guarded: Served) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with pytest.raises(InvalidStatus) as refused, guarded.connect("/v1/steam", additional_headers=headers):
+        pass
+    assert refused.value.response.status_code == 404
+    assert "no websocket protocol is spoken at /v1/steam" in (refused.value.response.body or b"").decode()
 
 
 @pytest.mark.parametrize(
@@ -94,6 +108,7 @@ def test_without_one_the_door_stays_shut(guarded: Served, path: str, headers: di
         ("https://evil.example", False),
         ("https://captions.example.evil.example", False),
         ("null", False),
+        ("http://[", False),
     ],
 )
 def test_pages_from_elsewhere_need_to_be_allowed(guarded: Served, origin: str, welcome: bool) -> None:
@@ -106,6 +121,51 @@ def test_pages_from_elsewhere_need_to_be_allowed(guarded: Served, origin: str, w
         with pytest.raises(InvalidStatus) as refused, guarded.connect(additional_headers=headers):
             pass
         assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/stream", "/vosk", "/", "/v1/realtime", "/v1/listen?encoding=alaw&sample_rate=8000"]
+)
+@pytest.mark.parametrize(
+    ("offered", "welcome"),
+    [
+        (["token", TOKEN], True),
+        (["bearer", "s3cret-tok%25n"], True),
+        (["realtime", f"openai-insecure-api-key.{OTHER}"], True),
+        (["token", f"{OTHER}x"], False),
+    ],
+)
+def test_a_browser_sends_its_token_as_a_subprotocol(
+    guarded: Served, path: str, offered: list[Any], welcome: bool
+) -> None:
+    if welcome:
+        with guarded.connect(path, subprotocols=offered) as connection:
+            assert connection.subprotocol == offered[0], "with none at all, a browser would give up"
+    else:
+        with pytest.raises(InvalidStatus) as refused, guarded.connect(path, subprotocols=offered):
+            pass
+        assert refused.value.response.status_code == 401
+
+
+def test_pages_from_allowed_origins_may_read_the_answers(guarded: Served) -> None:
+    page = {"Origin": "https://captions.example"}
+    asking = {**page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    with httpx.Client(trust_env=False) as client:
+        may = client.options(f"http://{guarded.address}/v1/listen", headers=asking)
+    assert may.status_code == 200
+    assert "POST" in may.headers["access-control-allow-methods"]
+    assert may.headers["access-control-allow-headers"] == "authorization"
+    wrong = guarded.post("/v1/listen", headers=page)
+    bad = guarded.post("/v1/listen", headers={**page, "Authorization": f"Bearer {TOKEN}"})
+    assert (wrong.status_code, bad.status_code) == (401, 400)
+    for answer in (may, wrong, bad):
+        assert answer.headers["access-control-allow-origin"] == "https://captions.example"
+    foreign = guarded.get("/readyz", headers={"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+def test_settings_do_not_show_tokens() -> None:
+    assert TOKEN not in repr(ServerSettings(tokens=(TOKEN,)))
 
 
 def test_all_origins_can_be_allowed() -> None:
@@ -153,7 +213,7 @@ def test_tls(certificate: tuple[Path, Path]) -> None:
 
 
 def test_what_is_no_certificate_is_refused(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
-    with pytest.raises(InputError, match="cannot be used for TLS"):
+    with pytest.raises(InputError, match=r"there is no file .*missing\.pem"):
         Tls(tmp_path / "missing.pem")
     with pytest.raises(InputError, match=r"cert\.pem cannot be used for TLS"):
         Tls(certificate[0])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import soxr
 from fakes import FakeModel, conversation, loud, silence, sound
 from serving import TIMEOUT_S, Client, Served, eventually, serving
 from test_serve import process
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from stream_asr import Recognizer
 from stream_asr.arrays import FloatArray
@@ -259,6 +260,19 @@ def test_who_falls_silent_gets_what_was_said_and_then_the_reason() -> None:
         assert (error["error"]["code"], closed) == ("idle_timeout", 1008)
         with server.connect("/v1/realtime") as silent:
             assert Client(silent).ending()[0]["error"]["code"] == "idle_timeout"
+
+
+def test_who_only_changes_settings_is_sent_away() -> None:
+    update = {"type": "session.update", "session": {"type": "transcription"}}
+    with serving(idle_timeout_s=0.3) as server, server.connect("/v1/realtime") as connection:
+        there = Client(connection)
+        with suppress(ConnectionClosed):
+            while True:
+                connection.send(json.dumps(update))
+                there.hear()
+                time.sleep(0.02)
+        error, closed, _ = there.ending()
+        assert (error["error"]["code"], closed) == ("idle_timeout", 1008)
 
 
 def test_the_model_fails() -> None:

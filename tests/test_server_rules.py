@@ -133,8 +133,13 @@ def test_when_audio_arrived() -> None:
         ({"max_speed": 0.5}, "below 1, live audio could not be followed"),
         ({"idle_timeout_s": 0}, "idle_timeout_s is 0; it must be above 0"),
         ({"idle_timeout_s": float("nan")}, "above 0"),
-        ({"resume_window_s": -1}, "cannot be negative"),
+        ({"resume_window_s": -1}, "resume_window_s is -1; it cannot be negative"),
+        ({"allow_origins": ("example.org",)}, "'example.org' is no origin; accepted are SCHEME://HOST"),
+        ({"allow_origins": ("https://example.org/page",)}, "is no origin"),
         ({"tokens": ("",)}, "a token is empty"),
+        ({"tokens": ("good", "schlüssel")}, "characters that no header can carry"),
+        ({"tokens": ("one\ntwo",)}, "characters that no header can carry"),
+        ({"tokens": ("space ",)}, "characters that no header can carry"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, object], says: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -43,7 +45,7 @@ def s16(audio: FloatArray) -> bytes:
         ('{"config": {"max_alternatives": 3}}', Options(max_alternatives=3)),
         (
             '{"config": {"phrase_list": ["one"], "model": "en"}}',
-            Options(ignored=frozenset({'"phrase_list"', '"model"'})),
+            Options(ignored=('"phrase_list"', '"model"'), ignored_count=2),
         ),
         ('{"eof" : 1}', Command.EOF),
         ('{"eof":true}', Command.EOF),
@@ -57,6 +59,18 @@ def test_messages_of_clients(text: str, expected: Options | Command) -> None:
 def test_a_config_changes_what_it_names() -> None:
     before = Options(16_000, words=False)
     assert vosk.decode('{"config": {"max_alternatives": 1}}', before) == Options(16_000, False, 1)
+
+
+def test_of_what_is_ignored_only_some_names_are_kept() -> None:
+    options: Options | Command = Options()
+    for number in range(100):
+        config = {f"{number} {at} {200 * 'x'}": at for at in range(100)}
+        assert isinstance(options, Options)
+        options = vosk.decode(json.dumps({"config": config}), options)
+    assert isinstance(options, Options)
+    assert options.ignored_count == 10_000
+    assert len("".join(options.ignored)) < 400
+    assert options.ignored[0].startswith('"0 0 xx')
 
 
 @pytest.mark.parametrize(
@@ -258,6 +272,15 @@ def test_a_client_that_falls_silent_gets_its_words_first() -> None:
         last, closed = rest(connection)
         assert last["text"] == "hello world"
         assert closed == (1008, "idle_timeout")
+
+
+def test_who_configures_for_ever_is_sent_away() -> None:
+    with serving(idle_timeout_s=0.3) as server, server.connect("/vosk") as connection:
+        with suppress(ConnectionClosed):
+            while True:
+                connection.send('{"config":{"words":1}}')
+                time.sleep(0.02)
+        assert list(rest(connection)) == [(1008, "idle_timeout")]
 
 
 def test_no_more_sessions_than_allowed() -> None:

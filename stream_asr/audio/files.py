@@ -29,7 +29,15 @@ _ACCEPTED = "wav, flac, ogg, opus, mp3, aiff, au, caf and w64 are accepted"
 _UNKNOWN_FRAMES = 2**62
 """libsndfile's count where a header does not say (a flac written to a pipe) is far above this."""
 
-_WITH_PYAV = "with PyAV (pip install 'stream-asr[av]') m4a, mp4, webm and whatever else FFmpeg reads as well"
+_BY_FFMPEG = "m4a, mp4, webm, mkv, aac, wma, amr, avi"
+_WITH_PYAV = f"with PyAV (pip install 'stream-asr[av]') {_BY_FFMPEG} and more as well"
+
+_DEMUXERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,gsm,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,ogg,"
+    "rm,shn,tak,tta,voc,w64,wav,wv,xwma"
+)
+"""By FFmpeg's names, those for files that hold their sound themselves. Others read further files, or the network, which
+a file from a stranger could name: concat, hls, sdp."""
 
 
 class _Reader(Protocol):
@@ -201,9 +209,11 @@ class _PyAVReader:
         self._path = path
         try:
             # Old files have tags that are not UTF-8.
-            container: Any = av.open(file, metadata_errors="replace")
+            container: Any = av.open(file, metadata_errors="replace", container_options={"format_whitelist": _DEMUXERS})
         except (av.FFmpegError, ValueError) as error:
-            raise InputError(f"{path} is not audio that can be decoded; {_ACCEPTED}, and what FFmpeg reads") from error
+            raise InputError(
+                f"{path} is not audio that can be decoded; {_ACCEPTED}, and so are {_BY_FFMPEG} and more"
+            ) from error
         if not container.streams.audio:
             raise InputError(f"{path} has no audio track")
         self._container = container

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from stream_asr.recognizer import Recognizer
 from stream_asr.server.auth import Gate
 from stream_asr.server.metrics import Metrics
-from stream_asr.server.routes import REFUSALS, ROUTERS, health, page
+from stream_asr.server.routes import REFUSALS, ROUTERS, deepgram, health, page
 from stream_asr.server.service import Service
 from stream_asr.server.sessions import Sessions
 from stream_asr.server.settings import ServerSettings
@@ -28,12 +29,21 @@ def create_app(recognizer: Recognizer, settings: ServerSettings | None = None) -
     app.state.service = Service(recognizer, settings, metrics, sessions)
     for router in ROUTERS:
         app.include_router(router)
+    origins = [origin.rstrip("/").lower() for origin in settings.allow_origins]
     app.add_middleware(
         Gate,
         tokens=settings.tokens,
-        origins=settings.allow_origins,
+        origins=origins,
         open_paths=(*health.OPEN_PATHS, *page.OPEN_PATHS),
         refusals=REFUSALS,
         metrics=metrics,
+    )
+    # In front of the gate: browsers ask without a token whether they may send one, and a page may read why not.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("*",),
+        expose_headers=deepgram.EXPOSED_HEADERS,
     )
     return app

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
@@ -14,6 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from stream_asr.server.metrics import Metrics
+
+_log = logging.getLogger(__name__)
 
 Refusal: TypeAlias = "Callable[[int, str, str, dict[str, str] | None], Response]"
 """Makes a response of a status, a short name, a message for people, and headers."""
@@ -27,15 +30,16 @@ class Gate:
     """ASGI middleware in front of everything.
 
     A token comes as ``Authorization: Bearer TOKEN``, ``Authorization: Token TOKEN`` or ``?token=TOKEN``, or from a
-    browser as the websocket subprotocol ``openai-insecure-api-key.TOKEN``, or as the second of two of which the first
-    is ``token`` or ``bearer``. It is taken out of the scope here, so that no log of a request can show it.
+    browser as the websocket subprotocol ``openai-insecure-api-key.TOKEN`` beside another one, or as the second of two
+    of which the first is ``token`` or ``bearer``; there, what the name of a subprotocol cannot hold may be
+    percent-encoded. It is taken out of the scope here, so that no log of a request can show it.
 
     A browser names the page that connects in ``Origin``. Pages of this very server are let in, others if they were
     allowed; programs that are no browsers send no origin and are let in.
 
     Args:
         tokens: any of them is accepted; with none, everybody is.
-        origins: allowed ones; ``*`` is all.
+        origins: allowed ones, as browsers write them: in lower case, without a slash at the end; ``*`` is all.
         open_paths: for plain HTTP without a token: health checks, and pages that hold no secrets.
         refusals: how protocols that have errors of their own say no, by how their paths begin.
     """
@@ -52,7 +56,7 @@ class Gate:
     ) -> None:
         self._app = app
         self._tokens = tuple(token.encode() for token in tokens)
-        self._origins = {origin.rstrip("/").lower() for origin in origins}
+        self._origins = frozenset(origins)
         self._open_paths = frozenset(open_paths)
         self._refusals = refusals
         self._metrics = metrics
@@ -75,6 +79,8 @@ class Gate:
         else:
             await self._app(scope, receive, send)
             return
+        peer = scope["client"][0] if scope.get("client") else None
+        _log.info("refused: %s", reason, extra={"path": scope["path"], "peer": peer})
         if scope["type"] == "websocket":
             await deny(WebSocket(scope, receive, send), refused)
         else:
@@ -89,7 +95,10 @@ class Gate:
         origin = connection.headers.get("origin")
         if origin is None or "*" in self._origins or origin.lower() in self._origins:
             return True
-        return urlsplit(origin).netloc.lower() == connection.headers.get("host", "").lower() != ""
+        try:
+            return urlsplit(origin).netloc.lower() == connection.headers.get("host", "").lower() != ""
+        except ValueError:  # no origin at all
+            return False
 
 
 def _take_tokens(scope: Scope) -> list[str]:
@@ -99,9 +108,10 @@ def _take_tokens(scope: Scope) -> list[str]:
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     tokens += [value for name, value in query if name == "token"]
     protocols = scope.get("subprotocols", [])
+    offered = [name.removeprefix(_PROTOCOL_WITH_TOKEN) for name in protocols if name.startswith(_PROTOCOL_WITH_TOKEN)]
     if len(protocols) == 2 and protocols[0].lower() in _SCHEMES:
-        tokens.append(protocols.pop())
-    tokens += [name.removeprefix(_PROTOCOL_WITH_TOKEN) for name in protocols if name.startswith(_PROTOCOL_WITH_TOKEN)]
+        offered.append(protocols.pop())
+    tokens += [*offered, *map(unquote, offered)]
     if any(name == "token" for name, _ in query):
         scope["query_string"] = urlencode([pair for pair in query if pair[0] != "token"]).encode()
     # The names of subprotocols are in the scope besides, and servers answer from there.

@@ -48,11 +48,16 @@ class Tls:
     keyfile: Path | None = None
 
     def __post_init__(self) -> None:
+        for path in (self.certfile, self.keyfile):
+            if path is not None and not path.is_file():
+                raise InputError(f"there is no file {path} with a certificate or key")
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certfile, self.keyfile)
         except (OSError, ssl.SSLError) as error:
             files = self.certfile if self.keyfile is None else f"{self.certfile} with {self.keyfile}"
-            raise InputError(f"{files} cannot be used for TLS: {error}") from error
+            raise InputError(
+                f"{files} cannot be used for TLS; needed are PEM files that belong together: {error}"
+            ) from error
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -133,13 +138,19 @@ def _log_json() -> None:
     """Sessions as lines of JSON on stdout; what is wrong, in the same form, on stderr."""
     for logger, stream, level in (
         (logging.getLogger("stream_asr.server.sessions"), sys.stdout, logging.INFO),
+        (logging.getLogger("stream_asr.server.auth"), sys.stdout, logging.INFO),
         (logging.getLogger(), sys.stderr, logging.WARNING),
     ):
         handler = logging.StreamHandler(stream)
         handler.setFormatter(JsonFormatter())
         logger.addHandler(handler)
         logger.setLevel(level)
-    logging.getLogger("stream_asr.server.sessions").propagate = False
+        logger.propagate = False
+    # Said of every websocket that is refused before the upgrade, which the gate and the routes tell better.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: _NO_HANDSHAKE not in record.getMessage())
+
+
+_NO_HANDSHAKE = "ASGI callable returned without completing handshake"
 
 
 class _Server(uvicorn.Server):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 from stream_asr.errors import InputError
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+/?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +54,8 @@ class ServerSettings:
     grace_s: float = 10.0
     """For the last finals, when the server is told to stop."""
 
-    tokens: tuple[str, ...] = ()
-    """Any of them lets a client in; with none, everybody may."""
+    tokens: tuple[str, ...] = field(default=(), repr=False)
+    """Any of them lets a client in; with none, everybody may. They are of ASCII characters, as headers are."""
 
     allow_origins: tuple[str, ...] = ()
     """Web pages from elsewhere that may connect, like https://example.org; ``*`` is all of them."""
@@ -66,7 +69,13 @@ class ServerSettings:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be above 0")
         if not self.max_speed >= 1:
             raise InputError(f"max_speed is {self.max_speed}; below 1, live audio could not be followed")
-        if not (self.resume_window_s >= 0 and self.grace_s >= 0):
-            raise InputError("resume_window_s and grace_s cannot be negative")
+        for name in ("resume_window_s", "grace_s"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it cannot be negative")
+        for origin in self.allow_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise InputError(f"{origin!r} is no origin; accepted are SCHEME://HOST, SCHEME://HOST:PORT and *")
         if not all(self.tokens):
             raise InputError("a token is empty")
+        if not all(token.isascii() and token.isprintable() and token == token.strip() for token in self.tokens):
+            raise InputError("a token has characters that no header can carry; use visible ones of ASCII")

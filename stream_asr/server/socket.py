@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -20,6 +20,30 @@ _log = logging.getLogger(__name__)
 
 _MAX_REASON_BYTES = 123
 """RFC 6455, 5.5.1: a control frame has 125 bytes, and the code takes two."""
+
+
+async def accept(websocket: WebSocket, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Complete the upgrade.
+
+    A browser that offers subprotocols, as one with a token does, gives up unless it gets one of them. What they are
+    called makes no difference here, so it is the first one.
+    """
+    offered = websocket.scope["subprotocols"]
+    await websocket.accept(offered[0] if offered else None, headers)
+
+
+@contextmanager
+def introduction(timeout_s: float) -> Iterator[None]:
+    """Around all that a client says before there is a session, however many messages that takes.
+
+    Raises:
+        SessionError: it took too long.
+    """
+    try:
+        with anyio.fail_after(timeout_s):
+            yield
+    except TimeoutError:
+        raise SessionError("idle_timeout", f"no audio came within {timeout_s:g} s") from None
 
 
 class Socket:

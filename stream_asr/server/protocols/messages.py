@@ -24,8 +24,14 @@ def load(text: str) -> dict[str, Any]:
     return message
 
 
-def dump(message: dict[str, Any]) -> str:
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+def dump(message: dict[str, Any], *, ascii_only: bool = False) -> str:
+    """A message as text.
+
+    Args:
+        ascii_only: for what a client said and gets back. Half of a surrogate pair must come back as it was sent, and
+            UTF-8 has none.
+    """
+    return json.dumps(message, ensure_ascii=ascii_only, separators=(",", ":"))
 
 
 def refuse(reason: str) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import MISSING, dataclass, fields
 from typing import ClassVar, TypeAlias
 
@@ -184,8 +183,7 @@ def encode(message: ServerMessage) -> str:
 def encode_event(event: SessionEvent, *, words: bool) -> str:
     """An event as JSON, a final without its ``words`` if they are not wanted."""
     if isinstance(event, Reached):
-        # In ASCII: a client's half of a surrogate pair must come back as it was sent, and UTF-8 has none.
-        return json.dumps({"type": "pong", "id": event.tag}, separators=(",", ":"))
+        return dump({"type": "pong", "id": event.tag}, ascii_only=True)
     message = event.to_json()
     if isinstance(event, Final) and not words:
         del message["words"]

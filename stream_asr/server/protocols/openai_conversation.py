@@ -5,7 +5,6 @@ The events of a stream become items: in each, the transcript of what was said be
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from stream_asr.config import SegmenterConfig
 from stream_asr.events import Final, Partial, SpeechStarted
 from stream_asr.server.errors import SessionError
 from stream_asr.server.outbox import Reached, SessionEvent
+from stream_asr.server.protocols.messages import dump
 from stream_asr.server.protocols.openai import Transcript, error_object
 from stream_asr.server.protocols.openai_realtime import Append, Clear, ClientEvent, Commit, EventError, Setup, Update
 
@@ -116,7 +116,7 @@ class Conversation:
     def failed(self, error: SessionError) -> str:
         """An ``error`` message."""
         told = {**error_object(error), "event_id": error.event_id if isinstance(error, EventError) else None}
-        return self._message("error", error=told)
+        return self._message("error", ascii_only=True, error=told)
 
     # --- to what the recognizer says ----------------------------------------------------------------------
 
@@ -237,7 +237,7 @@ class Conversation:
                 "input_audio_transcription": transcription,
                 "turn_detection": turn_detection,
             }
-            return self._message(f"transcription_session.{happened}", session=session)
+            return self._message(f"transcription_session.{happened}", ascii_only=True, session=session)
         audio_format = {"type": form.nested, "rate": form.sample_rate}
         settings = {"format": audio_format, "transcription": transcription, "turn_detection": turn_detection}
         session = {
@@ -246,9 +246,9 @@ class Conversation:
             "object": "realtime.transcription_session",
             "audio": {"input": settings},
         }
-        return self._message(f"session.{happened}", session=session)
+        return self._message(f"session.{happened}", ascii_only=True, session=session)
 
-    def _message(self, kind: str, **values: Any) -> str:
+    def _message(self, kind: str, *, ascii_only: bool = False, **values: Any) -> str:
         self._messages += 1
         message = {"type": kind, "event_id": f"event_{self._name}_{self._messages}", **values}
-        return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+        return dump(message, ascii_only=ascii_only)

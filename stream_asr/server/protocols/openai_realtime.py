@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+from stream_asr.server.errors import SessionError
+from stream_asr.server.protocols.messages import load, shown
 from stream_asr.server.protocols.openai import RequestError
 
 SAMPLE_RATE = 24_000
 """Of ``pcm16``; that of the telephone encodings is 8000."""
+
+MAX_TEXT_CHARACTERS = 4096
+"""Of each setting that is kept to be given back."""
+
+_TRANSCRIPTION = ("model", "language", "prompt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,7 @@ class Setup:
 
     format: Format = FORMATS[0]
     detects_turns: bool = True
-    transcription: dict[str, Any] = field(default_factory=dict)
+    transcription: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class Update:
     beta: bool
     format: Format | None = None
     detects_turns: bool | None = None
-    transcription: dict[str, Any] | None = None
+    transcription: dict[str, str] | None = None
 
     def applied(self, setup: Setup) -> Setup:
         return replace(
@@ -120,12 +126,9 @@ def decode(message: str | bytes) -> ClientEvent:
     if isinstance(message, bytes):
         raise EventError("invalid_event", "a binary message; audio comes as base64 in input_audio_buffer.append")
     try:
-        event = json.loads(message)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise EventError("invalid_json", f"not JSON: {reason}") from None
-    if not isinstance(event, dict):
-        raise EventError("invalid_event", "an event is a JSON object")
+        event = load(message)
+    except SessionError as error:
+        raise EventError(error.code, error.message) from None
     try:
         return _event(event)
     except EventError as error:
@@ -148,14 +151,14 @@ def _event(event: dict[str, Any]) -> ClientEvent:
         return _flat(_object(event, "session", "session"))
     raise EventError(
         "invalid_value",
-        f"type is {_shown(kind)}; this server has transcription sessions only, with {', '.join(_ACCEPTED)}",
+        f"type is {shown(kind)}; this server has transcription sessions only, with {', '.join(_ACCEPTED)}",
         param="type",
     )
 
 
 def _audio(audio: object) -> bytes:
     if not isinstance(audio, str):
-        raise EventError("invalid_type", f"audio is {_shown(audio)}; it takes a base64 string", param="audio")
+        raise EventError("invalid_type", f"audio is {shown(audio)}; it takes a base64 string", param="audio")
     try:
         return base64.b64decode(audio, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -166,7 +169,7 @@ def _nested(session: dict[str, Any]) -> Update:
     if session.get("type", "transcription") != "transcription":
         raise EventError(
             "invalid_value",
-            f"type is {_shown(session['type'])}; this server has sessions of type transcription only",
+            f"type is {shown(session['type'])}; this server has sessions of type transcription only",
             param="session.type",
         )
     audio = _object(session, "audio", "session.audio")
@@ -180,7 +183,7 @@ def _nested(session: dict[str, Any]) -> Update:
     if rate != found.sample_rate:
         raise EventError(
             "invalid_value",
-            f"rate is {_shown(rate)}; {found.sample_rate} is accepted for {found.nested}",
+            f"rate is {shown(rate)}; {found.sample_rate} is accepted for {found.nested}",
             param="session.audio.input.format.rate",
         )
     return replace(made, format=found)
@@ -196,7 +199,7 @@ def _flat(session: dict[str, Any]) -> Update:
 def _format(names: list[str], given: object, param: str) -> Format:
     if given not in names:
         name = param.rpartition(".")[2]
-        raise EventError("invalid_value", f"{name} is {_shown(given)}; accepted are {', '.join(names)}", param=param)
+        raise EventError("invalid_value", f"{name} is {shown(given)}; accepted are {', '.join(names)}", param=param)
     return FORMATS[names.index(str(given))]
 
 
@@ -209,12 +212,24 @@ def _update(settings: dict[str, Any], path: str, transcription: str, *, beta: bo
         if detector != "server_vad":
             raise EventError(
                 "invalid_value",
-                f"turn_detection has the type {_shown(detector)}; accepted are server_vad, and null in its place",
+                f"turn_detection has the type {shown(detector)}; accepted are server_vad, and null in its place",
                 param=f"{path}.turn_detection.type",
             )
-    return Update(
-        beta, detects_turns=detects_turns, transcription=_object(settings, transcription, f"{path}.{transcription}")
-    )
+    given = _object(settings, transcription, f"{path}.{transcription}")
+    kept = {name: _text(given, name, f"{path}.{transcription}") for name in _TRANSCRIPTION if name in given}
+    return Update(beta, detects_turns=detects_turns, transcription=kept)
+
+
+def _text(parent: dict[str, Any], key: str, path: str) -> str:
+    value = parent[key]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise EventError("invalid_type", f"{key} is {shown(value)}; it takes a string", param=f"{path}.{key}")
+    if len(value) > MAX_TEXT_CHARACTERS:
+        reason = f"{key} has {len(value)} characters; {MAX_TEXT_CHARACTERS} are accepted"
+        raise EventError("invalid_value", reason, param=f"{path}.{key}")
+    return value
 
 
 def _object(parent: dict[str, Any], key: str, path: str) -> dict[str, Any]:
@@ -223,10 +238,5 @@ def _object(parent: dict[str, Any], key: str, path: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise EventError("invalid_type", f"{key} is {_shown(value)}; it takes an object", param=path)
+        raise EventError("invalid_type", f"{key} is {shown(value)}; it takes an object", param=path)
     return value
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -11,6 +11,9 @@ from stream_asr.events import Final, Partial, Word
 from stream_asr.server.outbox import SessionEvent
 from stream_asr.server.protocols.messages import dump, load, refuse, shown
 
+_MAX_IGNORED = 8
+"""Names that are remembered for the log."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -20,13 +23,15 @@ class Options:
         sample_rate: in Hz. The default is that of Vosk's server: browser clients record at it and say nothing.
         words: send the words of results, with their times.
         max_alternatives: above 0, results come in the form for several alternatives, of which there is one.
-        ignored: keys that change nothing here.
+        ignored: the first few keys that change nothing here.
+        ignored_count: how many there were, with repetitions.
     """
 
     sample_rate: int = 8000
     words: bool = True
     max_alternatives: int = 0
-    ignored: frozenset[str] = frozenset()
+    ignored: tuple[str, ...] = ()
+    ignored_count: int = 0
 
 
 class Command(Enum):
@@ -58,7 +63,6 @@ def decode(text: str, options: Options) -> Options | Command:
 def _configured(config: object, options: Options) -> Options:
     if not isinstance(config, dict):
         refuse(f"config is {shown(config)}; it takes an object")
-    ignored = options.ignored
     for key, value in config.items():
         if key == "sample_rate":
             options = replace(options, sample_rate=_whole(key, value))
@@ -67,8 +71,12 @@ def _configured(config: object, options: Options) -> Options:
         elif key == "words":
             options = replace(options, words=bool(_whole(key, value)))
         else:
-            ignored |= {shown(key)}
-    return replace(options, ignored=ignored)
+            options = replace(options, ignored=_noted(options.ignored, key), ignored_count=options.ignored_count + 1)
+    return options
+
+
+def _noted(names: tuple[str, ...], key: str) -> tuple[str, ...]:
+    return names if len(names) == _MAX_IGNORED or shown(key) in names else (*names, shown(key))
 
 
 def _whole(key: str, value: object) -> int:

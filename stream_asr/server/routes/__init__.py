@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from stream_asr.server.auth import Refusal
-from stream_asr.server.routes import deepgram, health, native, openai_audio, openai_realtime, page, vosk
+from stream_asr.server.routes import deepgram, health, native, openai_audio, openai_realtime, page, unknown, vosk
 
-_ALL = (health, native, openai_audio, openai_realtime, vosk, deepgram, page)
+_ALL = (health, native, openai_audio, openai_realtime, vosk, deepgram, page, unknown)
 ROUTERS: tuple[APIRouter, ...] = tuple(route.router for route in _ALL)
 
 REFUSALS: dict[str, Refusal] = {

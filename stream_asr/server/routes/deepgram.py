@@ -28,11 +28,14 @@ from stream_asr.server.request import Request as SessionRequest
 from stream_asr.server.responses import Conversing
 from stream_asr.server.service import Service
 from stream_asr.server.session import Session
-from stream_asr.server.socket import Socket, converse
+from stream_asr.server.socket import Socket, accept, converse
 
 router = APIRouter()
 
 _log = logging.getLogger(__name__)
+
+EXPOSED_HEADERS = ("dg-request-id", "dg-error")
+"""Of responses, for web pages to read."""
 
 _MARK_EVERY_S = 0.1
 _MAX_MARKS = 16
@@ -72,9 +75,7 @@ async def listen(websocket: WebSocket) -> None:
     socket, origin = Socket(websocket, service.settings, service.metrics), _origin(service)
     async with socket.errors_told(deepgram.encode_error):
         with service.sessions.connection(session):
-            # A browser that has sent its token as a subprotocol wants to see one of those that it offered.
-            offered = websocket.scope["subprotocols"]
-            await websocket.accept(offered[0] if offered else None, [(b"dg-request-id", origin.request_id.encode())])
+            await accept(websocket, [(b"dg-request-id", origin.request_id.encode())])
             listener = _Listener(socket, session, query, origin)
             await converse(session, listener.hear(service.settings.idle_timeout_s), listener.tell())
         await socket.close()

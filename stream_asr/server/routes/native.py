@@ -15,7 +15,7 @@ from stream_asr.server.protocols import native
 from stream_asr.server.request import AudioFormat, Received, Request
 from stream_asr.server.service import Service
 from stream_asr.server.session import Session
-from stream_asr.server.socket import Socket, converse
+from stream_asr.server.socket import Socket, accept, converse
 
 router = APIRouter()
 
@@ -39,7 +39,7 @@ async def stream(websocket: WebSocket) -> None:
     socket = Socket(websocket, service.settings, service.metrics)
     async with socket.errors_told(lambda error: native.encode(native.Error(error.code, error.message))):
         with service.sessions.newcomer():
-            await websocket.accept()
+            await accept(websocket)
             first = await socket.receive(service.settings.start_timeout_s)
         session = await _session(service, first)
         with service.sessions.connection(session, resumable=True):

@@ -14,15 +14,12 @@ from stream_asr.server.request import AudioFormat, Received, Request
 from stream_asr.server.routes.openai_audio import refusal
 from stream_asr.server.service import Service
 from stream_asr.server.session import Session
-from stream_asr.server.socket import Socket, converse
+from stream_asr.server.socket import Socket, accept, converse, introduction
 
 router = APIRouter()
 
 _MAX_MISTAKES = 100
 """Clients may go on after a mistake, but not for ever."""
-
-_SUBPROTOCOL = "realtime"
-"""Offered by browsers, which take no for an answer only if they offered nothing."""
 
 
 @router.websocket("/v1/realtime")
@@ -43,10 +40,11 @@ async def realtime(websocket: WebSocket) -> None:
     hearing = _Hearing(socket, conversation)
     async with socket.errors_told(conversation.failed):
         with service.sessions.newcomer():
-            await websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in websocket.scope["subprotocols"] else None)
+            await accept(websocket)
             await socket.send(conversation.created())
             # The format may change until the first audio is there.
-            first = await hearing.event_for_stream(service.settings.idle_timeout_s)
+            with introduction(service.settings.idle_timeout_s):
+                first = await hearing.event_for_stream(None)
         form = conversation.setup.format
         session = service.sessions.open(Request("openai_realtime", AudioFormat(form.sample_rate, form.encoding)))
         with service.sessions.connection(session):

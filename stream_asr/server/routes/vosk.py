@@ -15,7 +15,7 @@ from stream_asr.server.protocols.messages import refuse
 from stream_asr.server.request import AudioFormat, Received, Request
 from stream_asr.server.service import Service
 from stream_asr.server.session import Session
-from stream_asr.server.socket import Socket, converse
+from stream_asr.server.socket import Socket, accept, converse, introduction
 
 router = APIRouter()
 _log = logging.getLogger(__name__)
@@ -36,10 +36,12 @@ async def stream(websocket: WebSocket) -> None:
     socket, idle_timeout_s = Socket(websocket, service.settings, service.metrics), service.settings.idle_timeout_s
     async with socket.errors_told(lambda error: None):  # the protocol has no message for them: the close tells
         with service.sessions.newcomer():
-            await websocket.accept()
-            options, first = await _introduction(socket, idle_timeout_s)
+            await accept(websocket)
+            # It has longer than other clients for a first message: browsers connect before they ask for the microphone.
+            with introduction(idle_timeout_s):
+                options, first = await _introduction(socket)
         if options.ignored:
-            _log.warning("vosk: ignored in config: %s", ", ".join(sorted(options.ignored)))
+            _log.warning("vosk: ignored in config: %s (%d)", ", ".join(options.ignored), options.ignored_count)
         session = service.sessions.open(Request("vosk", AudioFormat(options.sample_rate), words=options.words))
         with service.sessions.connection(session):
             dialogue = _Dialogue(socket, session, options)
@@ -47,14 +49,11 @@ async def stream(websocket: WebSocket) -> None:
         await socket.close()
 
 
-async def _introduction(socket: Socket, idle_timeout_s: float) -> tuple[vosk.Options, bytes | vosk.Command]:
-    """What the client configures, and the first message after that.
-
-    It has longer than other clients for a first message: browsers connect before they ask for the microphone.
-    """
+async def _introduction(socket: Socket) -> tuple[vosk.Options, bytes | vosk.Command]:
+    """What the client configures, and the first message after that."""
     options = vosk.Options()
     while True:
-        message = await socket.receive(idle_timeout_s)
+        message = await socket.receive(None)
         decoded = message if isinstance(message, bytes) else vosk.decode(message, options)
         if not isinstance(decoded, vosk.Options):
             return options, decoded

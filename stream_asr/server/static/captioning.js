@@ -2,7 +2,7 @@
 import { openMicrophone } from "./microphone.js";
 import { levelDb, toInt16 } from "./pcm.js";
 import { openRecording } from "./recording.js";
-import { Session, knock } from "./session.js";
+import { Session } from "./session.js";
 
 /**
  * @typedef {object} Captioning what goes on until `onEnd` is called.
@@ -18,17 +18,17 @@ import { Session, knock } from "./session.js";
 /**
  * Caption a microphone until it is stopped.
  *
- * @param {URL} address
+ * @param {Server} server
  * @param {string} deviceId "" for the default one.
  * @param {Handlers} handlers
  * @returns {Promise<Captioning>}
  */
-export async function captionMicrophone(address, deviceId, handlers) {
-  await knock(address); // nobody should be asked for their microphone in vain
+export async function captionMicrophone(server, deviceId, handlers) {
+  await server.knock(); // nobody should be asked for their microphone in vain
   const microphone = await openMicrophone(deviceId);
   let stopping = null;
   const stopMicrophone = () => (stopping ??= microphone.stop());
-  const session = new Session(address, microphone.sampleRate, {
+  const session = new Session(server, microphone.sampleRate, {
     ...handlers,
     onEnd: (error) => stopMicrophone().then(() => handlers.onEnd(error)),
   });
@@ -43,16 +43,16 @@ export async function captionMicrophone(address, deviceId, handlers) {
 /**
  * Caption a recording to its end.
  *
- * @param {URL} address
+ * @param {Server} server
  * @param {File} file
  * @param {boolean} realtime as if it were spoken now; or as fast as the server takes it.
  * @param {Handlers} handlers
  * @returns {Promise<Captioning>}
  */
-export async function captionRecording(address, file, realtime, handlers) {
-  await knock(address);
+export async function captionRecording(server, file, realtime, handlers) {
+  await server.knock();
   const recording = await openRecording(file);
-  const session = new Session(address, recording.sampleRate, {
+  const session = new Session(server, recording.sampleRate, {
     ...handlers,
     onEnd: (error) => {
       recording.stop();

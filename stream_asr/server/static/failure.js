@@ -10,7 +10,8 @@ export class Failure extends Error {
 
 const WORDS = {
   // The server's codes.
-  unauthorized: () => "This server wants a token, and has not got the right one.",
+  unauthorized: ({ message }) =>
+    message.includes("not accepted") ? "The server does not accept this token." : "This server wants a token.",
   foreign_origin: () => "The server does not let this page connect. Its --allow-origin names the pages that may.",
   too_many_sessions: () => "The server is full. Try again in a moment.",
   shutting_down: () => "The server is shutting down. What was said so far is on this page.",

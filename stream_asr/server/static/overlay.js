@@ -3,31 +3,38 @@
 import { captionMicrophone } from "./captioning.js";
 import { Failure, inPlainWords } from "./failure.js";
 import { listMicrophones, openMicrophone } from "./microphone.js";
-import { serverAddress } from "./session.js";
+import { Server } from "./session.js";
 
 const AGAIN_MS = 3000;
+const READ_MS = 10_000;
 
 const options = new URLSearchParams(location.search);
 const box = document.getElementById("captions");
 const trouble = document.getElementById("trouble");
+const KNOWN = ["size", "lines", "color", "background", "shadow", "align", "hold", "unstable", "microphone", "token"];
+const unusable = [...options.keys()].filter((name) => !KNOWN.includes(name));
 const lines = Math.min(20, Math.max(1, parseInt(options.get("lines") ?? "2") || 2));
 const holdMs = 1000 * Math.max(0, parseFloat(options.get("hold") ?? "6") || 0);
 const unstable = options.get("unstable") !== "0";
 
 // --- looks -----------------------------------------------------------------------------------------------------------
 
-function style(property, value, accepted) {
-  if (value !== null && accepted) document.documentElement.style.setProperty(property, value);
+/** Set a property to what an option says; one that cannot be used is left as it is, and told. */
+function style(property, name, accepted, value = options.get(name)) {
+  if (!options.has(name)) return;
+  if (accepted) document.documentElement.style.setProperty(property, value);
+  else unusable.push(name);
 }
 
 const size = parseFloat(options.get("size"));
 const isColor = (name) => CSS.supports("color", options.get(name) ?? "");
-style("--lines", String(lines), true);
-style("--size", `${size}px`, size > 0);
-style("--color", options.get("color"), isColor("color"));
-style("--background", options.get("background"), isColor("background"));
-style("--shadow", "none", options.get("shadow") === "0");
-style("--align", options.get("align"), ["left", "center", "right"].includes(options.get("align")));
+style("--lines", "lines", parseInt(options.get("lines")) > 0, String(lines));
+style("--size", "size", size > 0, `${size}px`);
+style("--color", "color", isColor("color"));
+style("--background", "background", isColor("background"));
+style("--shadow", "shadow", ["0", "1"].includes(options.get("shadow")), options.get("shadow") === "0" ? "none" : "");
+style("--align", "align", ["left", "center", "right"].includes(options.get("align")));
+if (options.has("hold") && !(parseFloat(options.get("hold")) >= 0)) unusable.push("hold");
 
 // --- captions --------------------------------------------------------------------------------------------------------
 
@@ -60,9 +67,12 @@ function onEvent({ type, stable, text }) {
 
 // --- a session, and another one when it ends -------------------------------------------------------------------------
 
+let note = unusable.length ? `Not understood in the address: ${unusable.join(", ")}. See the README.` : "";
+if (note) setTimeout(() => tell((note = "")), READ_MS);
+
 function tell(words) {
-  trouble.textContent = words;
-  trouble.hidden = !words;
+  trouble.textContent = words || note;
+  trouble.hidden = !trouble.textContent;
 }
 
 function onState(state) {
@@ -71,14 +81,15 @@ function onState(state) {
 
 function onEnd(error) {
   current = null;
-  tell(error ? inPlainWords(error) : "");
+  const where = error?.code === "unauthorized" ? " Put token=… into the address." : "";
+  tell(error ? inPlainWords(error) + where : "");
   setTimeout(begin, AGAIN_MS);
 }
 
 async function begin() {
   try {
     const deviceId = await microphoneNamed(options.get("microphone"));
-    await captionMicrophone(serverAddress(options.get("token")), deviceId, {
+    await captionMicrophone(new Server(options.get("token")), deviceId, {
       onEvent,
       onState,
       onEnd,

@@ -3,7 +3,7 @@ import { captionMicrophone, captionRecording } from "./captioning.js";
 import { inPlainWords } from "./failure.js";
 import { listMicrophones } from "./microphone.js";
 import { Readouts } from "./readouts.js";
-import { serverAddress } from "./session.js";
+import { Server } from "./session.js";
 import { Stage } from "./stage.js";
 import { srt, txt, vtt } from "./subtitles.js";
 import { Transcript } from "./transcript.js";
@@ -79,16 +79,24 @@ function onEnd(error) {
 }
 
 function startMicrophone() {
-  return caption((handlers) => captionMicrophone(serverAddress(token), byId("microphone").value, handlers));
+  return caption((handlers) => captionMicrophone(new Server(token), byId("microphone").value, handlers));
 }
 
 function openFile(file) {
   if (phase !== IDLE || !file) return;
   if (transcript.finals.length && !confirm(`Replace the captions on this page with those of “${file.name}”?`)) return;
-  clear();
-  name = file.name.replace(/\.[^.]*$/, "");
   const realtime = byId("pace").value === "realtime";
-  caption((handlers) => captionRecording(serverAddress(token), file, realtime, handlers), { realtime });
+  caption(
+    async (handlers) => {
+      const started = await captionRecording(new Server(token), file, realtime, handlers);
+      // Not before: a file that is no recording must not cost the captions that are here.
+      clear();
+      transcript.begin();
+      name = file.name.replace(/\.[^.]*$/, "");
+      return started;
+    },
+    { realtime },
+  );
 }
 
 byId("start").addEventListener("click", () => {

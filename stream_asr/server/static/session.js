@@ -11,35 +11,49 @@ const GIVE_UP_S = 30; // the server keeps sessions for so long unless it was tol
 const SILENT_S = 10; // a server that says nothing for so long while we send is behind a dead connection
 const LONGEST_DELAY_S = 3;
 
-/** Where the server listens: beside the page, with the page's token if it has one. */
-export function serverAddress(token) {
-  const address = new URL("v1/stream", document.baseURI);
-  if (token) address.searchParams.set("token", token);
-  return address;
-}
+/** The server that the page is from. The token never enters an address: proxies log those. */
+export class Server {
+  #address = new URL("v1/stream", document.baseURI);
+  #token;
 
-/**
- * Ask by plain HTTP whether a session could begin: browsers do not say why a websocket was refused.
- *
- * @throws {Failure} why not.
- */
-export async function knock(address) {
-  let response;
-  try {
-    response = await fetch(address);
-  } catch (error) {
-    throw new Failure("unreachable", "", { cause: error });
+  /** @param {string | null} token that the server wants, if any. */
+  constructor(token) {
+    // Headers have no other characters, nor has any token: encoded, a wrong one is as wrong as before.
+    this.#token = /^[ -~]*$/.test(token ?? "") ? (token ?? "") : encodeURIComponent(token);
   }
-  if (response.ok) return;
-  const { code, message } = await response.json().catch(() => ({ code: "unreachable" }));
-  throw new Failure(code, message);
+
+  /**
+   * Ask by plain HTTP whether a session could begin: browsers do not say why a websocket was refused.
+   *
+   * @throws {Failure} why not.
+   */
+  async knock() {
+    const headers = this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
+    let response;
+    try {
+      response = await fetch(this.#address, { headers });
+    } catch (error) {
+      throw new Failure("unreachable", "", { cause: error });
+    }
+    if (response.ok) return;
+    const { code, message } = await response.json().catch(() => ({ code: "unreachable" }));
+    throw new Failure(code, message);
+  }
+
+  /** @returns {WebSocket} with the token as a subprotocol, for want of headers. */
+  connect() {
+    const address = new URL(this.#address);
+    address.protocol = address.protocol.replace("http", "ws");
+    const encoded = encodeURIComponent(this.#token).replace(/[()]/g, (bracket) => (bracket === "(" ? "%28" : "%29"));
+    return new WebSocket(address, this.#token ? ["token", encoded] : []);
+  }
 }
 
 export class Session {
   /** Samples given to `push` so far. */
   pushed = 0;
 
-  #address;
+  #server;
   #start;
   #handlers;
   #socket = null;
@@ -59,16 +73,15 @@ export class Session {
   #watch = setInterval(() => this.#leaveDeadConnection(), 1000);
 
   /**
-   * @param {URL} address of /v1/stream.
+   * @param {Server} server
    * @param {number} sampleRate of the mono audio that will come.
    * @param {object} handlers
    * @param {(event: object) => void} handlers.onEvent captions, as the server sends them.
    * @param {(state: "live" | "reconnecting") => void} handlers.onState
    * @param {(error: Error | null) => void} handlers.onEnd called once; null after the last caption.
    */
-  constructor(address, sampleRate, handlers) {
-    this.#address = new URL(address);
-    this.#address.protocol = address.protocol.replace("http", "ws");
+  constructor(server, sampleRate, handlers) {
+    this.#server = server;
     this.#start = { type: "start", sample_rate: sampleRate, encoding: "pcm_s16le" };
     this.#handlers = handlers;
     this.#connect();
@@ -111,7 +124,7 @@ export class Session {
   }
 
   #connect() {
-    const socket = (this.#socket = new WebSocket(this.#address));
+    const socket = (this.#socket = this.#server.connect());
     socket.onopen = () => {
       const resume = { type: "resume", session: this.#key, events: this.#events };
       this.#say(this.#key === null ? this.#start : resume);
