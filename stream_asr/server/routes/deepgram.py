@@ -17,7 +17,7 @@ from starlette.types import Send
 import stream_asr
 from stream_asr.events import Final
 from stream_asr.server.auth import deny
-from stream_asr.server.errors import CloseCode, IdleError, SessionError
+from stream_asr.server.errors import CloseCode, IdleError, SessionError, internal
 from stream_asr.server.outbox import Reached
 from stream_asr.server.protocols import deepgram
 from stream_asr.server.protocols.deepgram import Control, Query
@@ -161,8 +161,7 @@ async def _transcribe(request: Request, send: Send) -> None:
         response = _refused(service, error)
     except Exception:
         _log.exception("a request failed")
-        failure = SessionError("internal", "the server failed; its log has the details", CloseCode.INTERNAL_ERROR)
-        response = _refused(service, failure)
+        response = _refused(service, internal())
     await response(request.scope, request.receive, send)
 
 
