@@ -16,7 +16,6 @@ from starlette.types import Send
 
 import stream_asr
 from stream_asr.events import Final
-from stream_asr.server.auth import deny
 from stream_asr.server.errors import CloseCode, IdleError, SessionError, internal
 from stream_asr.server.outbox import Reached
 from stream_asr.server.protocols import deepgram
@@ -25,7 +24,7 @@ from stream_asr.server.protocols.deepgram_results import Origin, Results, record
 from stream_asr.server.recording import ClientLeftError, body, format_of, on_disk, open_audio, recognise
 from stream_asr.server.request import Received
 from stream_asr.server.request import Request as SessionRequest
-from stream_asr.server.responses import Conversing
+from stream_asr.server.responses import Conversing, deny
 from stream_asr.server.service import Service
 from stream_asr.server.session import Session
 from stream_asr.server.socket import Socket, accept, converse
