@@ -184,6 +184,11 @@ class Stream:
         return samples_to_ms(self._session.pipeline.lag_samples)
 
     @property
+    def partials_coalesced(self) -> int:
+        """Partials that were never read because a newer one took their place."""
+        return self._session.coalesced
+
+    @property
     def counts(self) -> Counts:
         """Where the samples went; exact once the last event was read."""
         return self._session.pipeline.counts

@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from stream_asr import Recognizer
 from stream_asr.server import serve
+from stream_asr.server.session import Session
 
 SAID = ["hello world", "how are you", "fine thanks"]
 
@@ -125,6 +126,7 @@ MISTAKES: list[tuple[list[str | bytes], str, int]] = [
     ([START, pcm(np.full(9, np.nan, dtype=np.float32))], "bad_audio", 1007),
     ([START, b"\0" * 10_001], "message_too_big", 1009),
     ([START, "x" * 10_001], "message_too_big", 1009),
+    ([START, "ä" * 5_001], "message_too_big", 1009),
 ]
 
 
@@ -351,7 +353,7 @@ def test_pings_that_wait_are_bounded() -> None:
         for number in range(65):
             client.say("ping", id=number)
         error, _, _ = client.ending()
-        assert error["code"] == "too_many_pings"
+        assert error["code"] == "too_many_waiting"
         stuck.set()
 
 
@@ -404,6 +406,24 @@ def test_the_model_fails_and_the_client_is_told(caplog: pytest.LogCaptureFixture
             assert (error["code"], closed) == ("internal", 1011)
             assert "out of memory" in error["message"]
         assert server.service.sessions.open_count == 0
+
+
+def test_what_nobody_foresaw_is_no_end_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(session: Session, event: object) -> None:
+        raise RuntimeError("a secret of ours")
+
+    monkeypatch.setattr(Session, "_observe", fail)
+    with serving() as server, server.connect() as connection:
+        client = Client(connection)
+        client.start()
+        client.send(conversation("hello"))
+        client.say("finish")
+        error, closed, _ = client.ending()
+        assert (error["code"], closed) == ("internal", 1011)
+        assert error["message"] == "the server failed; its log has the details"
+    assert "a secret of ours" in caplog.text
 
 
 def test_one_line_for_every_session(caplog: pytest.LogCaptureFixture) -> None:

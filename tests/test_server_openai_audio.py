@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import os
@@ -27,6 +28,9 @@ from websockets.exceptions import InvalidStatus
 from stream_asr import InputError, Recognizer
 from stream_asr.arrays import FloatArray
 from stream_asr.audio.files import AudioFile
+from stream_asr.server.errors import SessionError
+from stream_asr.server.responses import EventStream
+from stream_asr.server.routes import openai_audio
 
 SAID = ["hello world", "and again", "ab abc"]
 TEXT = " ".join(SAID)
@@ -379,6 +383,24 @@ def test_more_finals_than_may_wait_are_read_as_they_come() -> None:
     said = ["ab"] * 40
     with serving(max_unsent_events=16, max_speed=1e6) as server:
         assert transcribe(server, recording(conversation(*said))).text == " ".join(said)
+
+
+def test_a_farewell_that_nobody_reads_comes_to_an_end(served: Served) -> None:
+    async def part() -> None:
+        is_full = False
+
+        async def send(message: object) -> None:
+            if is_full:
+                await asyncio.Event().wait()
+
+        events = EventStream(send)
+        await events.send("data: {}\n\n")
+        is_full = True
+        await asyncio.wait_for(
+            openai_audio._fail(served.service, SessionError("slow_reader", ""), events), TIMEOUT_S / 6
+        )
+
+    asyncio.run(part())
 
 
 def test_a_server_that_stops_says_so(stuck: Stuck) -> None:

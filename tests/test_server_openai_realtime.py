@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -266,11 +266,15 @@ def test_who_only_changes_settings_is_sent_away() -> None:
     update = {"type": "session.update", "session": {"type": "transcription"}}
     with serving(idle_timeout_s=0.3) as server, server.connect("/v1/realtime") as connection:
         there = Client(connection)
-        with suppress(ConnectionClosed):
-            while True:
+
+        def chat() -> None:
+            for _ in range(100):
                 connection.send(json.dumps(update))
                 there.hear()
                 time.sleep(0.02)
+
+        with pytest.raises(ConnectionClosed):
+            chat()
         error, closed, _ = there.ending()
         assert (error["error"]["code"], closed) == ("idle_timeout", 1008)
 

@@ -26,6 +26,11 @@ from websockets.exceptions import ConnectionClosed
 
 from stream_asr import Recognizer
 from stream_asr.arrays import FloatArray
+from stream_asr.server.errors import SessionError
+from stream_asr.server.metrics import Metrics
+from stream_asr.server.request import AudioFormat, Request
+from stream_asr.server.sessions import Sessions
+from stream_asr.server.settings import ServerSettings
 
 SAID = ["hello world", "how are you", "fine thanks", "and you too"]
 AUDIO = conversation(*SAID)
@@ -142,6 +147,21 @@ def test_a_new_connection_takes_over_from_one_that_is_half_open(fake_recognizer:
         successor.say("finish")
         successor.until("done")
         assert successor.finals == SAID
+
+
+def test_a_session_that_ends_while_it_is_taken_over_is_gone(fake_recognizer: Recognizer) -> None:
+    async def talk() -> SessionError:
+        sessions = Sessions(fake_recognizer, ServerSettings(), Metrics(lambda: fake_recognizer.stats))
+        session = sessions.open(Request("native", AudioFormat(16_000)))
+        taking_over = asyncio.create_task(sessions.resume(session.key, None))
+        with suppress(SessionError), sessions.connection(session, resumable=True):
+            await asyncio.sleep(0)
+            raise SessionError("bad_message", "said just before")
+        with pytest.raises(SessionError) as caught:
+            await taking_over
+        return caught.value
+
+    assert asyncio.run(talk()).code == "unknown_session"
 
 
 def test_a_client_that_says_goodbye_is_not_waited_for(fake_recognizer: Recognizer) -> None:

@@ -84,6 +84,16 @@ def test_a_client_may_have_got_the_event_whose_sending_failed() -> None:
     assert sent(outbox) == []
 
 
+def test_partials_that_were_sent_do_not_count_as_replaced() -> None:
+    outbox = Outbox(10)
+    outbox.put(partial(0, "a"))
+    sent(outbox)
+    outbox.put(final(0))
+    outbox.rewind(0)
+    assert sent(outbox) == [final(0)]
+    assert outbox.coalesced == 0
+
+
 def test_impossible_counts_are_refused() -> None:
     outbox = Outbox(2)
     for number in range(4):

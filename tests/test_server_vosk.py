@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -276,10 +275,14 @@ def test_a_client_that_falls_silent_gets_its_words_first() -> None:
 
 def test_who_configures_for_ever_is_sent_away() -> None:
     with serving(idle_timeout_s=0.3) as server, server.connect("/vosk") as connection:
-        with suppress(ConnectionClosed):
-            while True:
+
+        def chat() -> None:
+            for _ in range(100):
                 connection.send('{"config":{"words":1}}')
                 time.sleep(0.02)
+
+        with pytest.raises(ConnectionClosed):
+            chat()
         assert list(rest(connection)) == [(1008, "idle_timeout")]
 
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from stream_asr.server.metrics import Metrics
+from stream_asr.server.responses import Refusal, deny, refusal
 
 _log = logging.getLogger(__name__)
-
-Refusal: TypeAlias = "Callable[[int, str, str, dict[str, str] | None], Response]"
-"""Makes a response of a status, a short name, a message for people, and headers."""
 
 _SCHEMES = ("bearer", "token")
 _PROTOCOL_WITH_TOKEN = "openai-insecure-api-key."
@@ -118,14 +114,3 @@ def _take_tokens(scope: Scope) -> list[str]:
     scope["subprotocols"] = [name for name in protocols if not name.startswith(_PROTOCOL_WITH_TOKEN)]
     scope["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() not in _SECRET_HEADERS]
     return tokens
-
-
-def refusal(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
-    """An HTTP response in the words of the native protocol."""
-    return JSONResponse({"type": "error", "code": code, "message": message}, status, headers)
-
-
-async def deny(websocket: WebSocket, response: Response) -> None:
-    """Answer a websocket request with ``response`` in place of the upgrade."""
-    await websocket.receive()
-    await websocket.send_denial_response(response)

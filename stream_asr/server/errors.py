@@ -43,6 +43,11 @@ class SessionError(Exception):
         return _STATUS.get(self.close_code, 400)
 
 
+def internal() -> SessionError:
+    """For what nobody foresaw: the client is told nothing of it."""
+    return SessionError("internal", "the server failed; its log has the details", CloseCode.INTERNAL_ERROR)
+
+
 class TakenOverError(SessionError):
     """Another connection resumed the session: this connection ends, the session does not."""
 

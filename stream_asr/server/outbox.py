@@ -41,12 +41,16 @@ class Outbox:
         return len(self._unsent)
 
     def put(self, event: SessionEvent) -> None:
+        self.coalesced += self._place(event)
+
+    def _place(self, event: SessionEvent) -> bool:
+        """Whether it took the place of a partial."""
         last = self._unsent[-1] if self._unsent else None
         if isinstance(last, Partial) and isinstance(event, Partial | Final) and last.utterance == event.utterance:
             self._unsent[-1] = event
-            self.coalesced += 1
-        else:
-            self._unsent.append(event)
+            return True
+        self._unsent.append(event)
+        return False
 
     def take(self) -> SessionEvent | None:
         """The next event to send, None when nothing waits; call `confirm` when it was sent."""
@@ -82,4 +86,4 @@ class Outbox:
         waiting, self._unsent = self._unsent, deque()
         self.sent = received
         for event in (*again, *waiting):
-            self.put(event)
+            self._place(event)  # what gives way now was sent before

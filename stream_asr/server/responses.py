@@ -1,12 +1,28 @@
-"""HTTP responses that last."""
+"""HTTP responses: those that say no, and those that last."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+Refusal: TypeAlias = "Callable[[int, str, str, dict[str, str] | None], Response]"
+"""Makes a response of a status, a short name, a message for people, and headers."""
+
+
+def refusal(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
+    """An HTTP response in the words of the native protocol."""
+    return JSONResponse({"type": "error", "code": code, "message": message}, status, headers)
+
+
+async def deny(websocket: WebSocket, response: Response) -> None:
+    """Answer a websocket request with ``response`` in place of the upgrade."""
+    await websocket.receive()
+    await websocket.send_denial_response(response)
 
 
 class Conversing(Response):

@@ -6,13 +6,14 @@ A session belongs to one event loop. It outlives a connection that is lost; see 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import NoReturn
 
 from stream_asr.errors import InputError, StreamASRError
 from stream_asr.events import Final, Marked, Overload, Partial
-from stream_asr.server.errors import CloseCode, SessionError, TakenOverError
+from stream_asr.server.errors import CloseCode, SessionError, TakenOverError, internal
 from stream_asr.server.limits import Pace, Timeline
 from stream_asr.server.metrics import Metrics
 from stream_asr.server.outbox import Outbox, Reached, SessionEvent
@@ -20,12 +21,12 @@ from stream_asr.server.request import Received, Request
 from stream_asr.server.settings import ServerSettings
 from stream_asr.stream import Stream
 
+_log = logging.getLogger(__name__)
+
 _PIECE_S = 0.25
 """Audio given to the recognizer at a time, so that a long message waits for room like many short ones."""
 
 _BURST_S = 2.0
-_LEAST_COST_S = 0.002
-"""Every message counts as at least so much audio: a flood of tiny ones is slowed down, too."""
 
 _AHEAD_S = 1.0
 """A source that is so far ahead of real time is no microphone, and its lag says nothing about this machine."""
@@ -110,7 +111,6 @@ class Session:
             SessionError: the client has called `finish` before.
         """
         await self._require_open()
-        await self._slow_down(0)
         self.stream.flush()
 
     async def mark(self, tag: str | int) -> None:
@@ -121,8 +121,7 @@ class Session:
         """
         await self._require_open()
         if len(self._tags) >= _MAX_TAGS:
-            raise SessionError("too_many_pings", f"{_MAX_TAGS} pings wait for their pong already")
-        await self._slow_down(0)
+            raise SessionError("too_many_waiting", f"{_MAX_TAGS} messages wait already until all audio is recognised")
         self._tags[self.stream.mark()] = tag
 
     def finish(self) -> None:
@@ -148,7 +147,7 @@ class Session:
 
     async def _slow_down(self, audio_s: float) -> None:
         # Even if there is no need to wait, the others get their turn between two pieces of a long message.
-        await asyncio.sleep(self._pace.wait_s(max(audio_s, _LEAST_COST_S), time.monotonic()))
+        await asyncio.sleep(self._pace.wait_s(audio_s, time.monotonic()))
 
     async def _require_open(self) -> None:
         if self._last_word is not None:
@@ -198,6 +197,9 @@ class Session:
                     return
         except StreamASRError as error:
             self._last_word = SessionError("internal", str(error), CloseCode.INTERNAL_ERROR)
+        except Exception:
+            _log.exception("a session failed")
+            self._last_word = internal()
         finally:
             self._complete = True
             self._changed.set()

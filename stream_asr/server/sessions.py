@@ -117,12 +117,11 @@ class Sessions:
         """
         session = self._sessions.get(key)
         if session is None:
-            window_s = self._settings.resume_window_s
-            raise SessionError(
-                "unknown_session",
-                f"no such session; sessions are kept for {window_s:g} s after their connection was lost",
-            )
+            raise self._unknown()
         await session.attach()
+        if self._sessions.get(key) is not session:  # it ended while its old connection gave it up
+            session.detach()
+            raise self._unknown()
         if expiry := self._expiries.pop(key, None):
             expiry.cancel()
         session.resumes += 1
@@ -133,6 +132,12 @@ class Sessions:
             raise SessionError("bad_resume", str(error)) from None
         self._metrics.resumed.inc()
         return session
+
+    def _unknown(self) -> SessionError:
+        window_s = self._settings.resume_window_s
+        return SessionError(
+            "unknown_session", f"no such session; sessions are kept for {window_s:g} s after their connection was lost"
+        )
 
     # --- going out ----------------------------------------------------------------------------------------
 
@@ -187,7 +192,8 @@ class Sessions:
         counts = session.stream.counts
         self._metrics.closed.labels(session.request.protocol, ended_by).inc()
         self._metrics.previews_skipped.inc(counts.previews_skipped)
-        self._metrics.partials_coalesced.inc(session.outbox.coalesced)
+        coalesced = session.outbox.coalesced + session.stream.partials_coalesced
+        self._metrics.partials_coalesced.inc(coalesced)
         _log.info(
             "session",
             extra={
@@ -202,7 +208,7 @@ class Sessions:
                 "finals": session.finals,
                 "words": session.words,
                 "events_sent": session.outbox.sent,
-                "partials_coalesced": session.outbox.coalesced,
+                "partials_coalesced": coalesced,
                 "previews_skipped": counts.previews_skipped,
                 "dropped_samples": counts.dropped,
                 "resumes": session.resumes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
@@ -11,12 +12,18 @@ from typing import Any
 import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from stream_asr.server.errors import CloseCode, IdleError, SessionError
+from stream_asr.server.errors import CloseCode, IdleError, SessionError, internal
+from stream_asr.server.limits import Pace
 from stream_asr.server.metrics import Metrics
 from stream_asr.server.session import Session
 from stream_asr.server.settings import ServerSettings
 
 _log = logging.getLogger(__name__)
+
+_MESSAGE_COST_S = 0.002
+"""Every message counts as so much audio, whatever is in it: a flood of tiny ones is slowed down, too."""
+
+_BURST_S = 2.0
 
 _MAX_REASON_BYTES = 123
 """RFC 6455, 5.5.1: a control frame has 125 bytes, and the code takes two."""
@@ -51,9 +58,10 @@ class Socket:
 
     def __init__(self, websocket: WebSocket, settings: ServerSettings, metrics: Metrics) -> None:
         self._websocket, self._settings, self._metrics = websocket, settings, metrics
+        self._pace = Pace(settings.max_speed, _BURST_S, time.monotonic())
 
     async def receive(self, timeout_s: float | None) -> str | bytes:
-        """The next message.
+        """The next message. Whatever the messages are, the others get their turn between two of them.
 
         Args:
             timeout_s: None waits for ever.
@@ -62,6 +70,7 @@ class Socket:
             SessionError: it is too long, or (`IdleError`) none came in time.
             WebSocketDisconnect: the client has left.
         """
+        await asyncio.sleep(self._pace.wait_s(_MESSAGE_COST_S, time.monotonic()))
         try:
             # Not asyncio.wait_for: before Python 3.12 it forgets to be cancelled when a message comes just then.
             with anyio.fail_after(timeout_s):
@@ -73,10 +82,11 @@ class Socket:
         received: str | bytes | None = message.get("text")
         if received is None:
             received = bytes(message["bytes"])
-        if len(received) > self._settings.max_message_bytes:
+        size = len(received.encode() if isinstance(received, str) else received)
+        if size > self._settings.max_message_bytes:
             raise SessionError(
                 "message_too_big",
-                f"a message of {len(received)} bytes; {self._settings.max_message_bytes} are accepted",
+                f"a message of {size} bytes; {self._settings.max_message_bytes} are accepted",
                 CloseCode.TOO_BIG,
             )
         return received
@@ -109,7 +119,7 @@ class Socket:
             await self._tell(error, encode(error))
         except Exception:
             _log.exception("a connection failed")
-            failure = SessionError("internal", "the server failed; its log has the details", CloseCode.INTERNAL_ERROR)
+            failure = internal()
             await self._tell(failure, encode(failure))
 
     async def _tell(self, error: SessionError, text: str | None) -> None:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from stream_asr.server.errors import SessionError
-from stream_asr.server.protocols.messages import dump, load, refuse, shown
+from stream_asr.server.protocols.messages import BOOLEANS, dump, load, refuse, shown
 from stream_asr.server.request import AudioFormat
 
 _ENCODINGS = {"linear16": "pcm_s16le", "linear32": "pcm_f32le", "mulaw": "mulaw", "alaw": "alaw"}
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _CANNOT = {
     "callback": "results are sent to nobody but the client",
     "redact": "nothing would be redacted",
@@ -66,7 +65,7 @@ def parse(pairs: Iterable[tuple[str, str]], *, live: bool) -> Query:
             f"a stream needs encoding and sample_rate; accepted are {', '.join(_ENCODINGS)}, but no file formats"
         )
     endpointing = given.get("endpointing", "true").lower()
-    if endpointing not in _BOOLEANS and not endpointing.isdecimal():
+    if endpointing not in BOOLEANS and not endpointing.isdecimal():
         raise _bad_query(f"endpointing is {endpointing[:40]!r}; it takes false, or a number of milliseconds")
     raw = None
     if encoding is not None and sample_rate is not None:
@@ -84,9 +83,9 @@ def parse(pairs: Iterable[tuple[str, str]], *, live: bool) -> Query:
 
 def _flag(given: dict[str, str], name: str) -> bool:
     value = given.get(name, "false").lower()
-    if value not in _BOOLEANS:
+    if value not in BOOLEANS:
         raise _bad_query(f"{name} is {value[:40]!r}; it takes true or false")
-    return _BOOLEANS[value]
+    return BOOLEANS[value]
 
 
 def _whole(given: dict[str, str], name: str) -> int | None:

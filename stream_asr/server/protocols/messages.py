@@ -7,6 +7,9 @@ from typing import Any, NoReturn
 
 from stream_asr.server.errors import CloseCode, SessionError
 
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+"""As queries and forms write them."""
+
 
 def load(text: str) -> dict[str, Any]:
     """A text message as an object.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from collections.abc import Iterable, Sequence
@@ -10,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream_asr.events import Final, Word
+from stream_asr.server.protocols.messages import BOOLEANS, dump
 from stream_asr.server.protocols.openai import RequestError
 from stream_asr.subtitles import srt, vtt
 
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
 _STREAMED_FORMATS = ("json", "text")
 _GRANULARITIES = ("word", "segment")
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _LEAST_CONFIDENCE = 1e-5
 """For the logarithm: a segment may have none."""
 
@@ -46,7 +45,7 @@ def decode(fields: Iterable[tuple[str, str]]) -> Wanted:
     pairs = list(fields)
     given = dict(pairs)
     response_format = _one_of("response_format", given.get("response_format", "json"), FORMATS)
-    stream = _BOOLEANS[_one_of("stream", given.get("stream", "false").lower(), _BOOLEANS)]
+    stream = BOOLEANS[_one_of("stream", given.get("stream", "false").lower(), BOOLEANS)]
     if stream:
         _one_of("response_format", response_format, _STREAMED_FORMATS, " with stream")
     granularities = tuple(
@@ -103,7 +102,7 @@ def encode(wanted: Wanted, finals: Sequence[Final], duration_s: float) -> Body:
         if "segment" in wanted.granularities:
             answer["segments"] = [_segment(number, final) for number, final in enumerate(finals)]
     answer["usage"] = {"type": "duration", "seconds": math.ceil(duration_s)}
-    return Body(_json(answer), "application/json")
+    return Body(dump(answer), "application/json")
 
 
 def _word(word: Word) -> dict[str, Any]:
@@ -143,8 +142,4 @@ def encode_failure(error: dict[str, Any]) -> str:
 
 
 def _event(data: dict[str, Any]) -> str:
-    return f"data: {_json(data)}\n\n"
-
-
-def _json(data: dict[str, Any]) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return f"data: {dump(data)}\n\n"

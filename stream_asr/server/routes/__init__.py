@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from stream_asr.server.auth import Refusal
+from stream_asr.server.responses import Refusal
 from stream_asr.server.routes import deepgram, health, native, openai_audio, openai_realtime, page, unknown, vosk
 
 _ALL = (health, native, openai_audio, openai_realtime, vosk, deepgram, page, unknown)

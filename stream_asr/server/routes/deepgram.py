@@ -16,8 +16,7 @@ from starlette.types import Send
 
 import stream_asr
 from stream_asr.events import Final
-from stream_asr.server.auth import deny
-from stream_asr.server.errors import CloseCode, IdleError, SessionError
+from stream_asr.server.errors import CloseCode, IdleError, SessionError, internal
 from stream_asr.server.outbox import Reached
 from stream_asr.server.protocols import deepgram
 from stream_asr.server.protocols.deepgram import Control, Query
@@ -25,7 +24,7 @@ from stream_asr.server.protocols.deepgram_results import Origin, Results, record
 from stream_asr.server.recording import ClientLeftError, body, format_of, on_disk, open_audio, recognise
 from stream_asr.server.request import Received
 from stream_asr.server.request import Request as SessionRequest
-from stream_asr.server.responses import Conversing
+from stream_asr.server.responses import Conversing, deny
 from stream_asr.server.service import Service
 from stream_asr.server.session import Session
 from stream_asr.server.socket import Socket, accept, converse
@@ -161,8 +160,7 @@ async def _transcribe(request: Request, send: Send) -> None:
         response = _refused(service, error)
     except Exception:
         _log.exception("a request failed")
-        failure = SessionError("internal", "the server failed; its log has the details", CloseCode.INTERNAL_ERROR)
-        response = _refused(service, failure)
+        response = _refused(service, internal())
     await response(request.scope, request.receive, send)
 
 

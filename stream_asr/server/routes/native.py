@@ -9,10 +9,10 @@ from fastapi.requests import HTTPConnection
 from fastapi.responses import Response
 
 from stream_asr.config import SAMPLE_RATE
-from stream_asr.server.auth import deny, refusal
 from stream_asr.server.errors import IdleError, SessionError
 from stream_asr.server.protocols import native
 from stream_asr.server.request import AudioFormat, Received, Request
+from stream_asr.server.responses import deny, refusal
 from stream_asr.server.service import Service
 from stream_asr.server.session import Session
 from stream_asr.server.socket import Socket, accept, converse

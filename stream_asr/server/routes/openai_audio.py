@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from contextlib import AsyncExitStack
 
+import anyio
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import FormData, UploadFile
 from starlette.types import Send
 
 from stream_asr.events import Final
-from stream_asr.server.errors import CloseCode, SessionError
+from stream_asr.server.errors import CloseCode, SessionError, internal
 from stream_asr.server.protocols import openai, openai_audio
 from stream_asr.server.recording import ClientLeftError, format_of, multipart, open_audio, recognise
 from stream_asr.server.request import Request as SessionRequest
@@ -63,8 +64,7 @@ async def _transcribe(request: Request, send: Send) -> None:
         response = await _fail(service, error, events)
     except Exception:
         _log.exception("a request failed")
-        failure = SessionError("internal", "the server failed; its log has the details", CloseCode.INTERNAL_ERROR)
-        response = await _fail(service, failure, events)
+        response = await _fail(service, internal(), events)
     if response is not None:
         await response(request.scope, request.receive, send)
 
@@ -111,5 +111,6 @@ async def _fail(service: Service, error: SessionError, events: EventStream) -> R
     told = openai.error_object(error)
     if not events.begun:
         return JSONResponse({"error": told}, error.http_status)
-    await events.send(openai_audio.encode_failure(told), last=True)
+    with anyio.move_on_after(service.settings.close_timeout_s):  # a client that does not read does not hear it, either
+        await events.send(openai_audio.encode_failure(told), last=True)
     return None

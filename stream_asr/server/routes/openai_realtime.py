@@ -6,11 +6,11 @@ import secrets
 
 from fastapi import APIRouter, WebSocket
 
-from stream_asr.server.auth import deny
 from stream_asr.server.errors import IdleError, SessionError
 from stream_asr.server.protocols.openai_conversation import Conversation
 from stream_asr.server.protocols.openai_realtime import Append, Clear, ClientEvent, Commit, EventError, decode
 from stream_asr.server.request import AudioFormat, Received, Request
+from stream_asr.server.responses import deny
 from stream_asr.server.routes.openai_audio import refusal
 from stream_asr.server.service import Service
 from stream_asr.server.session import Session

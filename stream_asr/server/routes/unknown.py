@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, WebSocket
 
-from stream_asr.server.auth import deny, refusal
+from stream_asr.server.responses import deny, refusal
 
 router = APIRouter()
 

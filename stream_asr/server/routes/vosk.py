@@ -7,12 +7,12 @@ import logging
 
 from fastapi import APIRouter, WebSocket
 
-from stream_asr.server.auth import deny, refusal
 from stream_asr.server.errors import IdleError, SessionError
 from stream_asr.server.outbox import Reached
 from stream_asr.server.protocols import vosk
 from stream_asr.server.protocols.messages import refuse
 from stream_asr.server.request import AudioFormat, Received, Request
+from stream_asr.server.responses import deny, refusal
 from stream_asr.server.service import Service
 from stream_asr.server.session import Session
 from stream_asr.server.socket import Socket, accept, converse, introduction
