@@ -21,7 +21,7 @@ from contextlib import aclosing
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 NOT_EVENTS = {"ready", "ack", "done", "error"}
 SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
@@ -37,7 +37,7 @@ class Captions:
     """Give audio to `send` or `push`, call `finish`, and iterate over the events meanwhile.
 
     Args:
-        url: ws://HOST:PORT or wss://HOST:PORT of the server.
+        url: ws://HOST:PORT or wss://HOST:PORT of the server; the address of its page does as well.
         token: if the server wants one.
         give_up_s: how long to try to reach the server again; it keeps sessions for 30 s unless told otherwise.
         window_s: audio on its way that the server has not acknowledged, at most.
@@ -54,7 +54,7 @@ class Captions:
         window_s: float = 10.0,
         **options: Any,
     ) -> None:
-        self._url = url.rstrip("/") + "/v1/stream"
+        self._url = _websocket(url)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._start = {"type": "start", "sample_rate": sample_rate, **options}
         self._frame_bytes = SAMPLE_BYTES[options.get("encoding", "pcm_s16le")] * options.get("channels", 1)
@@ -126,7 +126,7 @@ class Captions:
                                 yield message
                     finally:
                         sending.cancel()
-            except (OSError, ConnectionClosed, InvalidHandshake) as error:
+            except (OSError, ConnectionClosed, InvalidHandshake, InvalidURI) as error:
                 refused = isinstance(error, InvalidStatus) and error.response.status_code < 500
                 if self._session is None or refused:
                     raise ServerError(_reason(error)) from error
@@ -179,10 +179,16 @@ class Captions:
         await self._changed.wait()
 
 
+def _websocket(url: str) -> str:
+    scheme, _, rest = url.rpartition("://")
+    scheme = {"": "ws", "http": "ws", "https": "wss"}.get(scheme, scheme)
+    return f"{scheme}://{rest.rstrip('/').removesuffix('/v1/stream')}/v1/stream"
+
+
 def _reason(error: Exception | None) -> str:
     if error is None:
         return "the server closes every connection before it is done"
     if isinstance(error, InvalidStatus):
         body = (error.response.body or b"").decode(errors="replace")
-        return f"the server answered {error.response.status_code}: {body}"
+        return f"the server answered {error.response.status_code}{': ' if body else ''}{body}"
     return f"no connection to the server: {error}"

@@ -88,6 +88,10 @@ async def main() -> int:
     parser.add_argument("--url", default="ws://127.0.0.1:8765")
     parser.add_argument("--token", default=os.environ.get("STREAM_ASR_TOKEN"), help=TOKEN_HELP)
     options = parser.parse_args()
+    if options.clients < 1:
+        parser.error(f"--clients is {options.clients}; at least 1 is needed")
+    if not options.file.is_file():
+        parser.error(f"there is no file {options.file}")
 
     samples, sample_rate = soundfile.read(options.file, dtype="int16", always_2d=True)
     pcm = samples[:, 0].astype("<i2").tobytes()

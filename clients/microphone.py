@@ -18,11 +18,6 @@ from typing import Any
 
 from captions import TOKEN_HELP, Captions, ServerError
 
-try:
-    import sounddevice
-except OSError as error:  # the package is there, the library is not
-    sys.exit(f"microphone: {error}; on Debian and Ubuntu: apt install libportaudio2")
-
 BLOCK_S = 0.05
 
 
@@ -43,6 +38,10 @@ async def main() -> None:
     parser.add_argument("--token", default=os.environ.get("STREAM_ASR_TOKEN"), help=TOKEN_HELP)
     parser.add_argument("--input-device", help="number, or part of a name; python -m sounddevice lists them")
     options = parser.parse_args()
+    try:
+        import sounddevice  # not before: the package may be there and the library not
+    except OSError as error:
+        sys.exit(f"microphone: {error}; on Debian and Ubuntu: apt install libportaudio2")
 
     device = options.input_device
     device = int(device) if device is not None and device.isdigit() else device
@@ -50,7 +49,7 @@ async def main() -> None:
     captions = Captions(options.url, sample_rate, token=options.token)
     loop = asyncio.get_running_loop()
 
-    def heard(block: Any, frames: int, time: Any, status: sounddevice.CallbackFlags) -> None:
+    def heard(block: Any, frames: int, time: Any, status: Any) -> None:
         # Called by the sound card's thread. What it gives is in the machine's byte order: little, but for oddities.
         loop.call_soon_threadsafe(captions.push, bytes(block))
 
@@ -64,15 +63,18 @@ async def main() -> None:
 
     with suppress(NotImplementedError):  # on Windows, Ctrl-C ends without the last words
         loop.add_signal_handler(signal.SIGINT, stop)
-    with microphone:
-        async for event in captions:
-            show(event)
+    try:
+        with microphone:
+            async for event in captions:
+                show(event)
+    except sounddevice.PortAudioError as error:
+        sys.exit(f"microphone: {error}")
 
 
 if __name__ == "__main__":
     try:
         asyncio.run(main())
-    except (ServerError, OSError, ValueError, sounddevice.PortAudioError) as error:
+    except (ServerError, OSError, ValueError) as error:
         sys.exit(f"microphone: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -73,6 +73,10 @@ async def main() -> None:
     parser.add_argument("--text", action="store_true", help="print the text of finals, not all events as JSON")
     parser.add_argument("--srt", type=Path, help="also write the finals as subtitles")
     options = parser.parse_args()
+    if not options.file.is_file():
+        parser.error(f"there is no file {options.file}")
+    if options.srt and not options.srt.absolute().parent.is_dir():
+        parser.error(f"there is no folder {options.srt.parent} for --srt")
 
     finals: list[dict[str, Any]] = []
     with soundfile.SoundFile(options.file) as file:

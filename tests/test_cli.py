@@ -501,6 +501,7 @@ def test_words_that_cannot_be_used(run: Run, tmp_path: Path, demo_path: Path) ->
         (("--lm", tmp_path / "none.lm"), "there is no language model"),
         (("--lm", demo_path), "no language model that `stream-asr lm build` wrote"),
         (("--lm", "x.lm", "--no-lm"), "exclude each other"),
+        (("--lm-weight", "1", "--no-lm"), "no language model to weigh"),
         (("--hotwords", tmp_path / "nobody.txt"), "cannot read the hotwords"),
         (("--hotwords", names), "spell it as it is spoken"),
     ):

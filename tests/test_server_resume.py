@@ -305,6 +305,30 @@ def test_a_damaged_recording_is_captioned_as_far_as_it_goes(tmp_path: Path, fake
     assert SAID[0] in (tmp_path / "said.srt").read_text()
 
 
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("ws://there:1", "ws://there:1/v1/stream"),
+        ("wss://there/", "wss://there/v1/stream"),
+        ("http://there:1/", "ws://there:1/v1/stream"),
+        ("https://there/captions", "wss://there/captions/v1/stream"),
+        ("there:1", "ws://there:1/v1/stream"),
+        ("ws://there:1/v1/stream", "ws://there:1/v1/stream"),
+    ],
+)
+def test_addresses_as_people_copy_them(captions: Any, url: str, asked: str) -> None:
+    assert captions._websocket(url) == asked
+
+
+def test_an_address_that_is_none_is_told(captions: Any) -> None:
+    async def listen() -> None:
+        async for _ in captions.Captions("ftp://there", 16_000):
+            raise AssertionError("it says nothing")
+
+    with pytest.raises(captions.ServerError, match="no connection to the server: ftp://there"):
+        asyncio.run(listen())
+
+
 @pytest.mark.parametrize("code", [1000, 1001])
 def test_a_server_that_hangs_up_on_every_attempt_is_given_up(captions: Any, code: int) -> None:
     async def hang_up(connection: ServerConnection) -> None:

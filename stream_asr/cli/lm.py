@@ -8,6 +8,8 @@ from typing import Annotated, Optional
 
 import typer
 
+_FEW_WORDS = 5_000
+
 app = typer.Typer(no_args_is_help=True, help="Make a language model of your own text.")
 
 
@@ -58,3 +60,9 @@ def build(
     grams = ", ".join(f"{len(level.words):,} of {length}" for length, level in enumerate(model.levels[1:], 2))
     size_mb = output.stat().st_size / 1e6
     print(f"{output}: {len(model.vocabulary):,} words; n-grams: {grams or 'none'}; {size_mb:.1f} MB", file=sys.stderr)
+    if len(model.vocabulary) < _FEW_WORDS:
+        print(
+            "stream-asr: these are few words, and with --lm they take the place of the bundled model's 47,000: other "
+            "words will be spelt by ear. A few hundred pages of text do better; for names alone there is --hotwords",
+            file=sys.stderr,
+        )

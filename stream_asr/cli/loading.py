@@ -21,6 +21,8 @@ def load_recognizer(model: ModelOptions, words: WordOptions, speech: SpeechOptio
     from stream_asr.config import BeamConfig, RecognizerConfig, SegmenterConfig
 
     # Settings first: a wrong one should not cost the seconds that loading takes.
+    if words.lm_weight is not None and words.no_lm:
+        raise InputError("--lm-weight has no language model to weigh with --no-lm")
     if words.lm is not None and words.no_lm:
         raise InputError("--lm and --no-lm exclude each other")
     config = RecognizerConfig(
