@@ -146,13 +146,13 @@ class EngineConfig:
 class BeamConfig:
     """How a language model and hotwords have their say; ``benchmarks/tune_lm.py`` finds the weights for a model."""
 
-    lm_weight: float = 0.75
+    lm_weight: float = 0.6
     """Weight of the language model's log-probabilities against the acoustic model's."""
 
     word_bonus: float = 1.0
     """Nats for each word: a language model alone would have as few as possible."""
 
-    unknown_penalty: float = 8.0
+    unknown_penalty: float = 9.0
     """Nats that a word must make up for, besides, that is in no vocabulary."""
 
     hotword_bonus: float = 1.0
