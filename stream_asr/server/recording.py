@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -13,15 +14,19 @@ import anyio.to_thread
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Send
 
 from stream_asr.arrays import FloatArray
 from stream_asr.audio.files import AudioFile
 from stream_asr.errors import InputError
-from stream_asr.server.errors import CloseCode, IdleError, SessionError
+from stream_asr.server.errors import CloseCode, IdleError, SessionError, internal
 from stream_asr.server.request import AudioFormat
 from stream_asr.server.session import Session
 from stream_asr.server.settings import ServerSettings
 from stream_asr.server.socket import converse
+
+_log = logging.getLogger(__name__)
 
 _MAX_FIELDS = 100
 
@@ -31,6 +36,30 @@ class ClientLeftError(SessionError):
 
     def __init__(self) -> None:
         super().__init__("client_left", "the client has left")
+
+
+async def answering(
+    request: Request,
+    send: Send,
+    answer: Callable[[], Awaitable[Response | None]],
+    fail: Callable[[SessionError], Awaitable[Response | None]],
+) -> None:
+    """Send what ``answer`` gives, or what ``fail`` makes of its error; nothing to a client that has left.
+
+    Args:
+        answer, fail: give None where everything has been sent already.
+    """
+    try:
+        response = await answer()
+    except ClientLeftError:
+        return
+    except SessionError as error:
+        response = await fail(error)
+    except Exception:
+        _log.exception("a request failed")
+        response = await fail(internal())
+    if response is not None:
+        await response(request.scope, request.receive, send)
 
 
 @asynccontextmanager

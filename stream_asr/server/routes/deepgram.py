@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -16,12 +15,12 @@ from starlette.types import Send
 
 import stream_asr
 from stream_asr.events import Final
-from stream_asr.server.errors import CloseCode, IdleError, SessionError, internal
+from stream_asr.server.errors import CloseCode, IdleError, SessionError
 from stream_asr.server.outbox import Reached
 from stream_asr.server.protocols import deepgram
 from stream_asr.server.protocols.deepgram import Control, Query
 from stream_asr.server.protocols.deepgram_results import Origin, Results, recording
-from stream_asr.server.recording import ClientLeftError, body, format_of, on_disk, open_audio, recognise
+from stream_asr.server.recording import answering, body, format_of, on_disk, open_audio, recognise
 from stream_asr.server.request import Received
 from stream_asr.server.request import Request as SessionRequest
 from stream_asr.server.responses import Conversing, deny
@@ -30,8 +29,6 @@ from stream_asr.server.session import Session
 from stream_asr.server.socket import Socket, accept, converse
 
 router = APIRouter()
-
-_log = logging.getLogger(__name__)
 
 EXPOSED_HEADERS = ("dg-request-id", "dg-error")
 """Of responses, for web pages to read."""
@@ -152,16 +149,11 @@ async def transcribe() -> Response:
 
 async def _transcribe(request: Request, send: Send) -> None:
     service = Service.of(request)
-    try:
-        response = await _answer(service, request)
-    except ClientLeftError:
-        return
-    except SessionError as error:
-        response = _refused(service, error)
-    except Exception:
-        _log.exception("a request failed")
-        response = _refused(service, internal())
-    await response(request.scope, request.receive, send)
+
+    async def fail(error: SessionError) -> Response:
+        return _refused(service, error)
+
+    await answering(request, send, lambda: _answer(service, request), fail)
 
 
 async def _answer(service: Service, request: Request) -> Response:

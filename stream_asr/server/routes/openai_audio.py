@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import AsyncExitStack
 
 import anyio
@@ -12,17 +11,15 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.types import Send
 
 from stream_asr.events import Final
-from stream_asr.server.errors import CloseCode, SessionError, internal
+from stream_asr.server.errors import CloseCode, SessionError
 from stream_asr.server.protocols import openai, openai_audio
-from stream_asr.server.recording import ClientLeftError, format_of, multipart, open_audio, recognise
+from stream_asr.server.recording import answering, format_of, multipart, open_audio, recognise
 from stream_asr.server.request import Request as SessionRequest
 from stream_asr.server.responses import Conversing, EventStream
 from stream_asr.server.service import Service
 from stream_asr.server.session import Session
 
 router = APIRouter()
-
-_log = logging.getLogger(__name__)
 
 
 def refusal(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
@@ -56,17 +53,9 @@ async def model(request: Request, name: str) -> Response:
 
 async def _transcribe(request: Request, send: Send) -> None:
     service, events = Service.of(request), EventStream(send)
-    try:
-        response = await _answer(service, request, events)
-    except ClientLeftError:
-        return
-    except SessionError as error:
-        response = await _fail(service, error, events)
-    except Exception:
-        _log.exception("a request failed")
-        response = await _fail(service, internal(), events)
-    if response is not None:
-        await response(request.scope, request.receive, send)
+    await answering(
+        request, send, lambda: _answer(service, request, events), lambda error: _fail(service, error, events)
+    )
 
 
 async def _answer(service: Service, request: Request, events: EventStream) -> Response | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig
 from stream_asr.training.embedded.chunks import ChunkLimits
@@ -90,7 +90,20 @@ STATE_COPIES: tuple[Disturbance | None, ...] = (
 )
 """Of each recording; synthetic ones have the first only."""
 
-_STATE_CHUNKS = ChunkLimits(0.15, (8, 42), (21, 125))
+_PIECES = TrainingSettings(
+    steps=3_600,
+    learning_rate=1e-3,
+    pieces=True,
+    from_states=True,
+    muon=True,
+    warmup_steps=300,
+    decay=0.0,
+    batch_s=32.0,
+    synthetic=0.5,
+    weight_decay=0.02,
+    averaging=0.998,
+    chunks=ChunkLimits(0.15, (8, 42), (21, 125)),
+)
 
 STAGES = {
     "head": TrainingSettings(steps=80, learning_rate=2e-3, head_only=True, warmup_steps=10, averaging=0.9),
@@ -98,36 +111,17 @@ STAGES = {
     "anneal": TrainingSettings(
         steps=2_600, learning_rate=5e-4, warmup_steps=0, decay=1.0, synthetic=0.1, averaging=0.99
     ),
-    "pieces": TrainingSettings(
-        steps=3_600,
-        learning_rate=1e-3,
-        pieces=True,
-        from_states=True,
-        muon=True,
-        warmup_steps=300,
-        decay=0.0,
-        batch_s=32.0,
-        synthetic=0.5,
-        weight_decay=0.02,
-        averaging=0.998,
-        chunks=_STATE_CHUNKS,
-    ),
-    "masked": TrainingSettings(
+    "pieces": _PIECES,
+    "masked": replace(
+        _PIECES,
         steps=3_700,
-        learning_rate=1e-3,
-        pieces=True,
-        from_states=True,
-        muon=True,
         warmup_steps=0,
         decay=0.8,
-        batch_s=32.0,
         synthetic=1.0,
         mask_time=0.25,
         mask_features=0.1,
         dropout=0.1,
         weight_decay=0.05,
-        averaging=0.998,
-        chunks=_STATE_CHUNKS,
     ),
 }
 """In order; each starts from the best weights of the one before."""
