@@ -46,7 +46,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from stream_asr import ctc
-from stream_asr.acoustic import loading, moonshine_ctc
+from stream_asr.acoustic import moonshine_ctc, pretrained, standalone
 from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
 from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, MoonshineForCTC
@@ -368,9 +368,47 @@ def test_the_embedded_model_takes_windows_of_all_lengths_together(
         np.testing.assert_allclose(together, embedded.log_probs([window])[0], atol=1e-2)
 
 
-def test_what_holes_of_the_embedded_model_are_filled_with(embedded: TransformersCTC) -> None:
+def test_what_holes_of_the_embedded_model_are_filled_with() -> None:
     # It stands in no file, and memory that loading leaves as it was made losses of fine-tuning no numbers.
-    assert not embedded.model.masked_spec_embed.any()
+    assert not pretrained.load_pretrained().model.masked_spec_embed.any()
+
+
+def test_the_embedded_model_does_without_transformers() -> None:
+    """Importing it takes longer than everything else before the first caption."""
+    script = (
+        "import sys; from stream_asr import Recognizer; Recognizer.from_pretrained().close(); "
+        "print(*({'torch', 'transformers', 'huggingface_hub'} & sys.modules.keys()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["torch"]
+
+
+def test_without_transformers_the_embedded_model_is_the_same(speech: FloatArray, embedded: TransformersCTC) -> None:
+    whole = pretrained.load_pretrained()
+    other = TransformersCTC(
+        whole.name, whole.model.eval(), whole.feature_extractor, whole.labels, device=torch.device("cpu")
+    )
+    assert isinstance(embedded.model, standalone.Network)
+    assert isinstance(other.model, MoonshineForCTC)
+    for name in ("name", "labels", "language_model", "frame_samples", "pads", "masks", "shortest_samples"):
+        assert getattr(embedded, name) == getattr(other, name), name
+    windows = [speech[: 50 * 768], speech[9_000:][: 20 * 768]]
+    for batch in (windows, windows[:1]):
+        for ours, theirs in zip(embedded.log_probs(batch), other.log_probs(batch), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("spoil", ["weights", "tokenizer", "rate"])
+def test_a_spoilt_folder_of_the_embedded_kind_gets_the_usual_errors(spoil: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(EMBEDDED_FOLDER, tmp_path / "spoilt"))
+    if spoil == "weights":
+        change_weights(folder, lambda name: "conv2" not in name)
+    elif spoil == "tokenizer":
+        (folder / "tokenizer.json").write_text("{")
+    else:
+        change(folder / "preprocessor_config.json", sampling_rate=8_000)
+    with pytest.raises(ModelError, match=r"conv2|tokenizer|8000 Hz"):
+        load_model(folder, device="cpu")
 
 
 def test_the_embedded_model_in_int8_hears_the_same(speech: FloatArray, embedded: TransformersCTC) -> None:
@@ -427,7 +465,7 @@ def test_files_are_fetched_from_a_hub_that_answers(
         assert local_files_only == cache_only
         raise OSError("not there")
 
-    monkeypatch.setattr(loading, "get_hf_file_metadata", answer)
+    monkeypatch.setattr(pretrained, "get_hf_file_metadata", answer)
     monkeypatch.setattr(AutoModelForCTC, "from_pretrained", fetch)
     with pytest.raises(ModelError, match="could not be fetched"):
         load_model("stream-asr-tests/no-such-model")

@@ -21,7 +21,8 @@ from checkpoints import (
 )
 from torch import Tensor
 
-from stream_asr.acoustic.loading import load_model, load_pretrained
+from stream_asr.acoustic.loading import load_model
+from stream_asr.acoustic.pretrained import load_pretrained
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.arrays import FloatArray
 from stream_asr.errors import InputError, ModelError

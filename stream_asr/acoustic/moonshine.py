@@ -9,12 +9,13 @@ Sources: Jeffries et al., "Moonshine: Speech Recognition for Live Transcription 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,29 @@ class EncoderSizes:
     rotary_dim: int
     rope_theta: float
     joined_after: int | None
+
+
+def encoder_sizes(config: Any) -> EncoderSizes:
+    """From a configuration whose fields are those of `MoonshineCTCConfig`."""
+    return EncoderSizes(
+        width=config.hidden_size,
+        inner_width=config.intermediate_size,
+        layers=config.encoder_num_hidden_layers,
+        heads=config.encoder_num_attention_heads,
+        rotary_dim=config.rotary_dim,
+        rope_theta=config.rope_theta,
+        joined_after=config.joined_after,
+    )
+
+
+def clip_lengths(attention_mask: Tensor | None) -> Tensor | None:
+    """Samples of each clip that are no padding, int64, shape (batch,); None where there is no padding at all.
+
+    A single window is never padded, and attention without a mask is the faster.
+    """
+    if attention_mask is None or bool(attention_mask.all()):
+        return None
+    return attention_mask.sum(-1)
 
 
 class _SelfAttention(nn.Module):
@@ -66,7 +90,7 @@ class _MLP(nn.Module):
         return out
 
 
-class _Layer(GradientCheckpointingLayer):
+class _Layer(nn.Module):
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
         self.self_attn = _SelfAttention(sizes)
@@ -93,6 +117,9 @@ class Encoder(nn.Module):
         self.join = None if sizes.joined_after is None else nn.Linear(2 * width, width)
         self.layer_norm = nn.LayerNorm(width, bias=False)
         self.rotary_dim, self.rope_theta = sizes.rotary_dim, sizes.rope_theta
+        # Transformers sets both, where a model is told to compute its layers again rather than to remember them.
+        self.gradient_checkpointing = False
+        self._gradient_checkpointing_func: Callable[..., Tensor]
 
     def features(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``(batch, samples)`` to ``(batch, frames, width)``.
@@ -169,7 +196,10 @@ class Encoder(nn.Module):
             spoken = (torch.arange(x.shape[1], device=x.device) < heard[:, None])[:, None, None]
             mask = spoken if visible is None else spoken & visible
         for layer in layers:
-            x = layer(x, rotation, mask)
+            if self.gradient_checkpointing and self.training:
+                x = self._gradient_checkpointing_func(layer, x, rotation, mask)
+            else:
+                x = layer(x, rotation, mask)
         return x
 
     def _rotation(self, x: Tensor, stride: int) -> tuple[Tensor, Tensor]:

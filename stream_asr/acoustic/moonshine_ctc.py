@@ -14,13 +14,14 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from stream_asr.acoustic.moonshine import Encoder, EncoderSizes
+from stream_asr.acoustic.moonshine import Encoder, clip_lengths, encoder_sizes
+from stream_asr.acoustic.standalone import MODEL_TYPE
 
 
 class MoonshineCTCConfig(PreTrainedConfig):
     """Sizes of a `MoonshineForCTC`; the field names are those of Transformers' ``MoonshineConfig``."""
 
-    model_type = "moonshine_ctc"
+    model_type = MODEL_TYPE
 
     vocab_size: int = 29
     hidden_size: int = 288
@@ -66,17 +67,7 @@ class MoonshineForCTC(PreTrainedModel):
 
     def __init__(self, config: MoonshineCTCConfig) -> None:
         super().__init__(config)
-        self.encoder = Encoder(
-            EncoderSizes(
-                width=config.hidden_size,
-                inner_width=config.intermediate_size,
-                layers=config.encoder_num_hidden_layers,
-                heads=config.encoder_num_attention_heads,
-                rotary_dim=config.rotary_dim,
-                rope_theta=config.rope_theta,
-                joined_after=config.joined_after,
-            )
-        )
+        self.encoder = Encoder(encoder_sizes(config))
         self.ctc_head = nn.Linear(config.hidden_size, config.vocab_size)
         self.masked_spec_embed: Tensor
         self.register_buffer("masked_spec_embed", torch.zeros(config.hidden_size), persistent=False)
@@ -103,9 +94,7 @@ class MoonshineForCTC(PreTrainedModel):
         self, input_values: Tensor, attention_mask: Tensor | None = None, visible: Tensor | None = None, **_: Any
     ) -> CausalLMOutput:
         """``visible``, bool of shape (frames, frames), limits which frames (columns) each frame (row) looks at."""
-        # A single window is never padded, and attention without a mask is the faster.
-        padded = attention_mask is not None and not bool(attention_mask.all())
-        lengths = attention_mask.sum(-1) if attention_mask is not None and padded else None
+        lengths = clip_lengths(attention_mask)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder.conv1.weight.requires_grad):
             features = self.encoder.features(input_values, lengths)
         if self.training and self.config.apply_spec_augment:
@@ -142,6 +131,6 @@ class MoonshineForCTC(PreTrainedModel):
 
 
 def register() -> None:
-    """Teach ``AutoConfig`` and ``AutoModelForCTC`` the type ``moonshine_ctc``; calling it again changes nothing."""
+    """Teach ``AutoConfig`` and ``AutoModelForCTC`` this type; calling it again changes nothing."""
     AutoConfig.register(MoonshineCTCConfig.model_type, MoonshineCTCConfig, exist_ok=True)
     AutoModelForCTC.register(MoonshineCTCConfig, MoonshineForCTC, exist_ok=True)

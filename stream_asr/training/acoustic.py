@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stream_asr.acoustic.loading import HEADS
+from stream_asr.acoustic.pretrained import HEADS
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE

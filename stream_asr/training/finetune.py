@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from stream_asr.acoustic.loading import Pretrained, load_pretrained, pick_device, use_threads
+from stream_asr.acoustic.loading import pick_device, use_threads
+from stream_asr.acoustic.pretrained import Pretrained, load_pretrained
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.errors import InputError, StreamASRError
 from stream_asr.training.acoustic import TrainableCTC, checkpoint_activations, freeze

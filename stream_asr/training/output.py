@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stream_asr.acoustic.loading import Pretrained, quiet
+from stream_asr.acoustic.pretrained import Pretrained, quiet
 from stream_asr.training.dataset import Utterance
 from stream_asr.training.scoring import Score
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 
 from stream_asr import __version__
-from stream_asr.acoustic.loading import Pretrained
+from stream_asr.acoustic.pretrained import Pretrained
 from stream_asr.errors import InputError
 from stream_asr.training.acoustic import Batch, TrainableCTC
 from stream_asr.training.checkpoint import State, save_checkpoint

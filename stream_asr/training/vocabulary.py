@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import Wav2Vec2CTCTokenizer
 
-from stream_asr.acoustic.loading import Pretrained
+from stream_asr.acoustic.pretrained import Pretrained
 from stream_asr.errors import InputError
 from stream_asr.training.alphabet import Alphabet, collected
 from stream_asr.training.settings import FROM_TEXT
