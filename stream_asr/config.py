@@ -102,6 +102,9 @@ class WindowConfig:
     right_context_ms: int = 800
     """Audio after the frames that are kept."""
 
+    preview_left_context_ms: int = 1000
+    """The same for windows whose text is shown and thrown away; no more than ``left_context_ms`` is used."""
+
     preview_interval_ms: int = 200
     """New audio between two preview windows, at least."""
 
@@ -111,6 +114,10 @@ class WindowConfig:
     def __post_init__(self) -> None:
         _require(self.left_context_ms >= 0, f"left_context_ms is {self.left_context_ms}; it cannot be negative")
         _require(self.right_context_ms >= 0, f"right_context_ms is {self.right_context_ms}; it cannot be negative")
+        _require(
+            self.preview_left_context_ms >= 0,
+            f"preview_left_context_ms is {self.preview_left_context_ms}; it cannot be negative",
+        )
         _require(self.commit_ms > 0, f"commit_ms is {self.commit_ms}; it must be above 0")
         _require(self.preview_interval_ms > 0, f"preview_interval_ms is {self.preview_interval_ms}; it must be above 0")
         _require(self.hold_back_ms >= 0, f"hold_back_ms is {self.hold_back_ms}; it cannot be negative")

@@ -54,13 +54,13 @@ class Engine:
 
     def __init__(self, model: AcousticModel, max_batch_size: int) -> None:
         self._model = model
-        self._max_batch = max_batch_size
+        self._max_batch = min(max_batch_size, model.most_windows or max_batch_size)
         # Replaced as a whole, never changed in place, so that the loop can walk it without a lock.
         self._sessions: tuple[Session, ...] = ()
         self._lock = threading.Lock()
         self._work = threading.Event()
         self._closing = False
-        self._batches = [0] * (max_batch_size + 1)
+        self._batches = [0] * (self._max_batch + 1)
         self._thread: threading.Thread | None = None
 
     def add(self, session: Session) -> None:

@@ -123,7 +123,8 @@ class Recognizer:
         Args:
             device: auto, cpu, cuda or mps.
             precision: auto, float32, float16 or int8.
-            threads: of the processor, for PyTorch in this whole process; its own choice unless given.
+            threads: of the processor, for PyTorch in this whole process; its own choice unless given. Small models
+                give each of them a window of its own.
             lm: file of a language model (`stream-asr lm build` makes them), "lm-en" for the bundled English one,
                 None for none; "auto" is what the model's configuration names: the bundled one for the embedded
                 model and what was fine-tuned from it, none for others.
@@ -140,11 +141,14 @@ class Recognizer:
         listed = read_hotwords(hotwords) if isinstance(hotwords, str | Path) else hotwords
         language_model = _language_model(lm) if lm != "auto" else None
         from stream_asr.acoustic.loading import load_model
+        from stream_asr.acoustic.side_by_side import arranged
 
         loaded = load_model(model, device=device, precision=precision, threads=threads)
         if lm == "auto" and loaded.language_model in BUNDLED_LMS:
             language_model = _language_model(loaded.language_model)
-        return cls(loaded, config, lm=language_model, hotwords=listed, casing=casing_of(loaded.labels, raw=raw))
+        return cls(
+            arranged(loaded), config, lm=language_model, hotwords=listed, casing=casing_of(loaded.labels, raw=raw)
+        )
 
     def stream(
         self, sample_rate: int = SAMPLE_RATE, *, channels: int = 1, encoding: str = "pcm_s16le", live: bool = True

@@ -3,7 +3,7 @@
 Commit windows lie on a grid fixed by the utterance's own samples: window i covers [iS - L, iS + S + R) of it
 and the frames of its middle S samples are kept. They alone decide the text that stays, so that text depends
 neither on pacing nor on load. Preview windows reach up to the newest audio in between; their text is shown
-and thrown away.
+and thrown away, so a little left context will do.
 
 Source: the stride trimming of overlapping CTC windows, as in "Making automatic speech recognition work on
 large files with Wav2Vec2 in Transformers" (Patry, 2022), on a grid that is independent of chunk sizes.
@@ -31,11 +31,12 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class WindowGeometry:
-    """L, S and R in samples, each a whole number of model frames."""
+    """L, S and R in samples, each a whole number of model frames, as are the L and the interval of previews."""
 
     left: int
     commit: int
     right: int
+    preview_left: int
     preview_interval: int
     grid: int
 
@@ -58,7 +59,8 @@ class WindowGeometry:
                     f"commit_ms + right_context_ms exceed the model's longest input of {longest_samples} samples"
                 )
             left = min(left, room - room % grid_samples)
-        return cls(left, commit, right, on_grid(config.preview_interval_ms), grid_samples)
+        preview_left = min(left, on_grid(config.preview_left_context_ms))
+        return cls(left, commit, right, preview_left, on_grid(config.preview_interval_ms), grid_samples)
 
 
 class WindowPlan:
@@ -88,7 +90,8 @@ class WindowPlan:
         stop = position - (position - self._start) % self._geometry.grid
         if stop <= self._committed:
             return None
-        return Window(self.needed_from, stop, self._committed, stop)
+        start = max(self._start, self._committed - self._geometry.preview_left)
+        return Window(start, stop, self._committed, stop)
 
     def last(self, end: int, heard: int) -> Window | None:
         """The window that keeps all that is left of an utterance that ends at ``end``.

@@ -60,6 +60,7 @@ class FakeModel:
     name = "fake"
     frame_samples = FRAME
     longest_samples: int | None = None
+    most_windows: int | None = None
     labels = LABELS
 
     def __init__(

@@ -78,6 +78,17 @@ def test_where_batches_round_differently_kept_windows_run_alone() -> None:
     assert {len(batch) for batch in model.batches} == {1}
 
 
+def test_a_batch_is_no_larger_than_the_model_gains_by() -> None:
+    model = FakeModel()
+    model.most_windows = 2
+    engine = Engine(model, max_batch_size=8)
+    for _ in range(5):
+        session(engine, conversation("hello world"), ended=True)
+    run(engine)
+    assert {len(batch) for batch in model.batches} == {1, 2}
+    assert len(engine.stats.batches) == 3
+
+
 def speaker(windows: Sequence[FloatArray], tags: str = "vyz") -> str:
     """Whose window it is: each stream says a letter that the others do not."""
     levels = np.unique(np.rint(windows[0] * 64))

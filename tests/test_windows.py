@@ -9,7 +9,9 @@ from stream_asr.windows import WindowGeometry, WindowPlan
 
 GRID = 320
 geometries = st.builds(
-    lambda left, commit, right: WindowGeometry(left * GRID, commit * GRID, right * GRID, 10 * GRID, GRID),
+    lambda left, commit, right: WindowGeometry(
+        left * GRID, commit * GRID, right * GRID, left // 2 * GRID, 10 * GRID, GRID
+    ),
     st.integers(0, 200),
     st.integers(1, 100),
     st.integers(0, 60),
@@ -89,3 +91,25 @@ def test_a_cut_utterance_gets_what_follows_as_right_context() -> None:
     window = plan.last(16_000, heard=16_000 + 1000)
     assert window is not None
     assert (window.stop, window.keep_stop) == (16_000 + 960, 16_000)
+
+
+@given(geometries, st.integers(0, 50), st.integers(1, 200_000))
+def test_previews_show_all_that_is_not_committed_after_a_little_of_what_is(
+    geometry: WindowGeometry, start_frame: int, length: int
+) -> None:
+    start = start_frame * GRID
+    plan = WindowPlan(geometry, start)
+    committed = max([start, *(window.keep_stop for window in plan.commits(start + length))])
+    window = plan.preview(start + length)
+    if window is None:
+        assert start + length - committed < GRID
+        return
+    assert (window.keep_start, window.keep_stop) == (committed, window.stop)
+    assert window.start == max(start, committed - geometry.preview_left)
+    assert plan.needed_from <= window.start
+    assert 0 <= start + length - window.stop < GRID
+
+
+def test_previews_have_no_more_left_context_than_what_is_kept() -> None:
+    geometry = WindowGeometry.of(WindowConfig(left_context_ms=600, preview_left_context_ms=1000), GRID)
+    assert geometry.preview_left == geometry.left

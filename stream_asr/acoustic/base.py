@@ -41,6 +41,10 @@ class AcousticModel(Protocol):
         come out either way.
         """
 
+    @property
+    def most_windows(self) -> int | None:
+        """Windows that gain by being run together; None for as many as there are."""
+
     def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
         """Run one batch.
 

@@ -60,6 +60,24 @@ def clip_lengths(attention_mask: Tensor | None) -> Tensor | None:
     return attention_mask.sum(-1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Rotation:
+    """Turns neighbouring pairs of a head's first numbers by their position's angles, and leaves the others alone.
+
+    Attributes:
+        cosine, sine: ``(frames, width of a head)``; a sine has the sign with which the partner comes in.
+        partner: of each number of a head, int64.
+    """
+
+    cosine: Tensor
+    sine: Tensor
+    partner: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Of ``(batch, heads, frames, width of a head)``."""
+        return torch.addcmul(x * self.cosine, x.index_select(-1, self.partner), self.sine)
+
+
 class _SelfAttention(nn.Module):
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
@@ -67,14 +85,13 @@ class _SelfAttention(nn.Module):
         self.heads = sizes.heads
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(width, width, bias=False) for _ in range(4))
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: _Rotation, mask: Tensor | None) -> Tensor:
         batch, frames, width = x.shape
         query, key, value = (
             projection(x).view(batch, frames, self.heads, -1).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        query, key = _rotated(query, *rotation), _rotated(key, *rotation)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        attended = F.scaled_dot_product_attention(rotation(query), rotation(key), value, attn_mask=mask)
         joined: Tensor = self.o_proj(attended.transpose(1, 2).reshape(batch, frames, width))
         return joined
 
@@ -98,7 +115,7 @@ class _Layer(nn.Module):
         self.input_layernorm = nn.LayerNorm(sizes.width, bias=False)
         self.post_attention_layernorm = nn.LayerNorm(sizes.width, bias=False)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: _Rotation, mask: Tensor | None) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rotation, mask)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
@@ -116,7 +133,7 @@ class Encoder(nn.Module):
         self.joined_after = sizes.joined_after
         self.join = None if sizes.joined_after is None else nn.Linear(2 * width, width)
         self.layer_norm = nn.LayerNorm(width, bias=False)
-        self.rotary_dim, self.rope_theta = sizes.rotary_dim, sizes.rope_theta
+        self.heads, self.rotary_dim, self.rope_theta = sizes.heads, sizes.rotary_dim, sizes.rope_theta
         # Transformers sets both, where a model is told to compute its layers again rather than to remember them.
         self.gradient_checkpointing = False
         self._gradient_checkpointing_func: Callable[..., Tensor]
@@ -202,26 +219,21 @@ class Encoder(nn.Module):
                 x = layer(x, rotation, mask)
         return x
 
-    def _rotation(self, x: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of each position's angles, each ``(frames, rotary_dim / 2)``.
+    def _rotation(self, x: Tensor, stride: int) -> _Rotation:
+        """That of each frame of ``x``, ``(batch, frames, width)``.
 
         Args:
             stride: from one position to the next.
         """
+        still = x.shape[2] // self.heads - self.rotary_dim
         pairs = torch.arange(0, self.rotary_dim, 2, device=x.device, dtype=torch.float32)
         positions = stride * torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
         angles = positions[:, None] * self.rope_theta ** (-pairs / self.rotary_dim)
-        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-
-
-def _rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn neighbouring pairs of each head's first numbers by their position's angles.
-
-    Args:
-        x: ``(batch, heads, frames, width)``.
-        cosine, sine: ``(frames, pairs)``.
-    """
-    turned, still = x[..., : 2 * cosine.shape[-1]], x[..., 2 * cosine.shape[-1] :]
-    even, odd = turned[..., 0::2], turned[..., 1::2]
-    pairs = torch.stack((even * cosine - odd * sine, odd * cosine + even * sine), dim=-1)
-    return torch.cat((pairs.flatten(-2), still), dim=-1)
+        sine = torch.stack((-angles.sin(), angles.sin()), dim=-1).flatten(1)
+        partner = torch.arange(x.shape[2] // self.heads, device=x.device)
+        partner[: self.rotary_dim] ^= 1
+        return _Rotation(
+            F.pad(angles.cos().repeat_interleave(2, dim=1), (0, still), value=1.0).to(x.dtype),
+            F.pad(sine, (0, still)).to(x.dtype),
+            partner,
+        )

@@ -41,6 +41,7 @@ class TransformersCTC:
     Attributes:
         language_model: name of the bundled one that the checkpoint was made to work with; None for none.
         longest_samples: None: positions of these models are relative, so that no window is too long.
+        most_windows: None: a batch may be of any size.
         masks: the model gets an attention mask with its inputs.
         shortest_samples: the shortest window that gives a frame.
 
@@ -49,6 +50,7 @@ class TransformersCTC:
     """
 
     longest_samples: int | None = None
+    most_windows: int | None = None
 
     def __init__(self, name: str, model: Any, feature_extractor: Any, labels: Labels, *, device: torch.device) -> None:
         self.name = name
@@ -74,6 +76,10 @@ class TransformersCTC:
         self.masks = self.pads or features_masked
         self.frame_samples, self._short_frames = self._probe()
         self.shortest_samples = self._find_shortest()
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
     @property
     def batches_kept_windows(self) -> bool:

@@ -1,0 +1,66 @@
+"""Small models on a processor: each window alone, on a core of its own.
+
+A window of a small model is too little work to share among cores: waiting for each other costs them more than the
+work. And what comes out for a window that is run alone does not depend on its company.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from stream_asr.acoustic.base import AcousticModel
+from stream_asr.acoustic.transformers_ctc import TransformersCTC
+from stream_asr.arrays import FloatArray
+from stream_asr.ctc import Labels
+
+_SMALL = 30_000_000
+"""Parameters up to which a core does a window of some seconds in less than the time between two previews."""
+
+
+class SideBySide:
+    """See `AcousticModel`.
+
+    Args:
+        model: runs the windows.
+        cores: that it may have.
+    """
+
+    pads = True
+    batches_kept_windows = True
+
+    def __init__(self, model: AcousticModel, cores: int) -> None:
+        self._model = model
+        self.most_windows = cores
+        self._pool = ThreadPoolExecutor(cores, "stream_asr-model", initializer=torch.set_num_threads, initargs=(1,))
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    @property
+    def frame_samples(self) -> int:
+        return self._model.frame_samples
+
+    @property
+    def longest_samples(self) -> int | None:
+        return self._model.longest_samples
+
+    @property
+    def labels(self) -> Labels:
+        return self._model.labels
+
+    def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
+        return list(self._pool.map(self._alone, windows))
+
+    def _alone(self, window: FloatArray) -> FloatArray:
+        return self._model.log_probs([window])[0]
+
+
+def arranged(model: TransformersCTC) -> AcousticModel:
+    """The model as it runs best where it is: windows side by side, if it is a small one on a processor."""
+    if model.device.type != "cpu" or model.parameters > _SMALL:
+        return model
+    return SideBySide(model, torch.get_num_threads())
