@@ -173,16 +173,13 @@ class Encoder(nn.Module):
             lengths = (lengths - conv.kernel_size[0]) // conv.stride[0] + 1
         return lengths.clamp(min=0)
 
-    def forward(self, features: Tensor, lengths: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
         """
         Args:
             features: see `features`.
             lengths: as given to `features`.
-            visible: bool, shape (frames, frames) of the output, true where the row's frame may look at the column's;
-                None for no limit. Layers before a joining of frames have no limits.
         """
-        heard = None if lengths is None else self.frames(lengths)
-        return self.upper(self.lower(features, lengths), heard, visible)
+        return self.upper(self.lower(features, lengths), None if lengths is None else self.frames(lengths))
 
     def lower(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """What the layers before the joining make of features, of the same shape."""
@@ -196,6 +193,8 @@ class Encoder(nn.Module):
 
         Args:
             heard: output frames of each clip that are no padding, int64, shape (batch,); None for all.
+            visible: bool, shape (frames, frames) of the output, true where the row's frame may look at the column's;
+                None for no limit.
         """
         stride = 1
         if self.join is not None:

@@ -90,16 +90,13 @@ class MoonshineForCTC(PreTrainedModel):
         for module in (self.encoder.conv1, self.encoder.groupnorm, self.encoder.conv2, self.encoder.conv3):
             module.requires_grad_(False)
 
-    def forward(
-        self, input_values: Tensor, attention_mask: Tensor | None = None, visible: Tensor | None = None, **_: Any
-    ) -> CausalLMOutput:
-        """``visible``, bool of shape (frames, frames), limits which frames (columns) each frame (row) looks at."""
+    def forward(self, input_values: Tensor, attention_mask: Tensor | None = None, **_: Any) -> CausalLMOutput:
         lengths = clip_lengths(attention_mask)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.encoder.conv1.weight.requires_grad):
             features = self.encoder.features(input_values, lengths)
         if self.training and self.config.apply_spec_augment:
             features = self._mask_hidden_states(features)
-        return CausalLMOutput(logits=self._spelled(self.encoder(features, lengths, visible)))
+        return CausalLMOutput(logits=self._spelled(self.encoder(features, lengths)))
 
     def from_states(self, states: Tensor, heard: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
         """Logits from what the layers before the joining made of the waveforms; see `Encoder.upper`."""

@@ -19,10 +19,18 @@ from stream_asr.training.embedded.base import encoder_file, read_encoder
 from stream_asr.training.embedded.corpus import INDEX, Corpus, packed, with_pauses
 from stream_asr.training.embedded.disturbance import Disturbance
 from stream_asr.training.embedded.export import export
-from stream_asr.training.embedded.settings import PIECES, RARE_HOURS, SEED, STAGES, STATE_COPIES, SYNTHETIC_HOURS
+from stream_asr.training.embedded.settings import (
+    COPIES,
+    PIECES,
+    RARE_HOURS,
+    SEED,
+    SYNTHETIC_HOURS,
+    TRAINING,
+    embedded_model,
+)
 from stream_asr.training.embedded.states import save_states
 from stream_asr.training.embedded.synthesis import sentences, synthesised, with_rare_words
-from stream_asr.training.embedded.train import BEST, Stage, processes, start_from, train
+from stream_asr.training.embedded.train import BEST, Training, processes, start_from, train
 from stream_asr.training.embedded.units import learn_pieces, pieces
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -47,7 +55,7 @@ def main(
 ) -> None:
     """Make an embedded English model, from packages and a folder of recordings to a folder for --model.
 
-    Several hours on two cores. It may be interrupted at any time: the same command goes on where it was. Needs
+    A few hours on two cores. It may be interrupted at any time: the same command goes on where it was. Needs
     pip install --no-deps moonshine-voice==0.0.62 and pip install hibari-tts onnxruntime flatbuffers.
     """
     work.mkdir(parents=True, exist_ok=True)
@@ -57,21 +65,19 @@ def main(
         synthetic = _corpus(work / "synthetic", lambda progress: _synthetic(text, progress))
         rare = _corpus(work / "rare", lambda progress: _rare(text, (recordings, synthetic), progress))
         divided = _pieces(work / "pieces.json", recordings, text)
-        for name, settings in STAGES.items():
-            learned_from = [(recordings, 1.0), (synthetic, settings.synthetic)]
-            if settings.from_states:
-                model = MoonshineForCTC(settings.model())
-                start_from(model, weights)
-                copies = [(recordings, STATE_COPIES, 1.0)]
-                copies += [(folder, STATE_COPIES[:1], settings.synthetic) for folder in (synthetic, rare)]
-                learned_from = [
-                    (_states(work / "states" / folder.name, Corpus.load(folder), model, made), part)
-                    for folder, made, part in copies
-                ]
-            units = divided if settings.pieces else None
-            train(Stage(work / name, settings, weights, units, recordings, learned_from), processes())
-            weights = work / name / BEST
-        export(weights, settings.model(), pieces(divided), output)
+        model = MoonshineForCTC(embedded_model())
+        start_from(model, weights)
+        learned_from = [
+            (_states(work / "states" / folder.name, Corpus.load(folder), model, copies), part)
+            for folder, copies, part in (
+                (recordings, COPIES, 1.0),
+                (synthetic, COPIES[:1], TRAINING.synthetic),
+                (rare, COPIES[:1], TRAINING.synthetic),
+            )
+        ]
+        training = Training(work / "training", TRAINING, embedded_model(), weights, divided, recordings, learned_from)
+        train(training, processes())
+        export(training.folder / BEST, embedded_model(), pieces(divided), output)
     except StreamASRError as error:
         raise SystemExit(f"error: {error}") from error
     typer.echo(f"the model is in {output}: stream-asr transcribe --model {output} RECORDING")
@@ -94,10 +100,9 @@ def _corpus(folder: Path, make: Callable[[Progress], Corpus]) -> Path:
 def _recordings(manifest: Path, aligner: str | None, progress: Progress) -> Corpus:
     reading, aligning = (progress.add_task(what) for what in ("reading recordings", "finding their pauses"))
     corpus = packed(manifest, lambda done, total: progress.update(reading, completed=done, total=total))
-    longest_s = max(settings.longest_s for settings in STAGES.values())
     model = load_model(aligner)
     return with_pauses(
-        corpus, model, longest_s, lambda done, total: progress.update(aligning, completed=done, total=total)
+        corpus, model, TRAINING.longest_s, lambda done, total: progress.update(aligning, completed=done, total=total)
     )
 
 
@@ -125,7 +130,7 @@ def _pieces(path: Path, recordings: Path, texts: Path) -> Path:
 def _states(folder: Path, corpus: Corpus, model: MoonshineForCTC, copies: Sequence[Disturbance | None]) -> Path:
     if not (folder / INDEX).exists():
         with Progress() as progress:
-            task = progress.add_task(f"passing {folder.name} through the lower layers")
+            task = progress.add_task(f"passing {folder.name} through the frozen layers")
             save_states(
                 corpus,
                 model,

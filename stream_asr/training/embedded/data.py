@@ -1,5 +1,4 @@
-"""Segments of corpora as batches: cut anew in each epoch, recordings sped up and made noisy anew, shared out among
-processes."""
+"""Segments of corpora as batches: cut anew in each epoch, shared out among processes."""
 
 from __future__ import annotations
 
@@ -11,12 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stream_asr.arrays import FloatArray
 from stream_asr.training.alphabet import Alphabet
 from stream_asr.training.batches import plan
 from stream_asr.training.dataset import ahead
 from stream_asr.training.embedded.corpus import Corpus, Recording
-from stream_asr.training.embedded.disturbance import disturbed
 from stream_asr.training.embedded.segments import Segment, cut
 from stream_asr.training.embedded.settings import TrainingSettings
 
@@ -26,14 +23,14 @@ class Batch:
     """Segments that go through the model together.
 
     Attributes:
-        inputs: float32, shape (segments, samples) or (segments, frames, width), zeros behind the shorter ones.
-        lengths: of the segments, in samples or frames.
+        states: float32, shape (segments, frames, width), zeros behind the shorter ones.
+        lengths: of the segments, in frames.
         seconds: of audio, all together.
         ids: the outputs of each segment's text.
         draw: decides what else is left to chance.
     """
 
-    inputs: Tensor
+    states: Tensor
     lengths: tuple[int, ...]
     seconds: float
     ids: tuple[tuple[int, ...], ...]
@@ -69,7 +66,7 @@ class SegmentData:
     """See `stream_asr.training.loop.Batches`. What a batch holds depends on seed, epoch and place alone.
 
     Args:
-        sources: all of waveforms or all of frames, at one rate.
+        sources: of states.
         rank, processes: this process gets every ``processes``-th batch, from number ``rank`` on.
     """
 
@@ -106,18 +103,13 @@ class SegmentData:
         number = place * self._processes + self._rank
         rng = np.random.default_rng((self._settings.seed, epoch, number))
         items = self._planned(epoch)[number]
-        clips = [self._clip(item, rng) for item in items]
-        longest = max(map(len, clips))
-        inputs = np.zeros((len(clips), longest, *clips[0].shape[1:]), dtype=np.float32)
-        for row, clip in zip(inputs, clips, strict=True):
-            row[: len(clip)] = clip
+        clips = [item.corpus.clip(item.recording, item.segment.start, item.segment.stop) for item in items]
         lengths = tuple(map(len, clips))
+        states = np.zeros((len(clips), max(lengths), *clips[0].shape[1:]), dtype=np.float32)
+        for row, clip in zip(states, clips, strict=True):
+            row[: len(clip)] = clip
         ids = tuple(self._alphabet.spell(_text(item)).ids for item in items)
-        return Batch(torch.from_numpy(inputs), lengths, sum(lengths) / self._rate, ids, rng)
-
-    def _clip(self, item: _Item, rng: np.random.Generator) -> FloatArray:
-        clip = item.corpus.clip(item.recording, item.segment.start, item.segment.stop)
-        return clip if clip.ndim > 1 else disturbed(clip, self._settings.disturbance, rng)
+        return Batch(torch.from_numpy(states), lengths, sum(lengths) / self._rate, ids, rng)
 
 
 def _text(item: _Item) -> str:

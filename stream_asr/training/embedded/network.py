@@ -1,4 +1,4 @@
-"""The model as it is trained: frozen parts, holes in what it hears, limited views; and its loss."""
+"""The model as it is trained: frozen layers, holes in what they tell, limited views; and its loss."""
 
 from __future__ import annotations
 
@@ -15,18 +15,14 @@ class Network(nn.Module):
     """Batches in, log-probabilities ``(segments, frames, vocabulary)`` out.
 
     Args:
-        model: its feature encoder is frozen: it has heard more speech than this training has to offer. Batches of
-            states leave the layers before the joining out, so these are frozen, too.
+        model: the layers before the joining of frames are frozen; batches hold what these made of the recordings.
     """
 
     def __init__(self, model: MoonshineForCTC, settings: TrainingSettings) -> None:
         super().__init__()
-        self.model, self._settings = model, settings
+        self.model, self._chunks = model, settings.chunks
         model.freeze_feature_encoder()
-        if settings.head_only:
-            model.encoder.requires_grad_(False)
-        if settings.from_states:
-            model.encoder.layers[: model.encoder.joined_after].requires_grad_(False)
+        model.encoder.layers[: model.encoder.joined_after].requires_grad_(False)
         config = model.config
         config.apply_spec_augment = settings.mask_time > 0
         config.mask_time_prob, config.mask_time_length = settings.mask_time, settings.mask_frames
@@ -34,34 +30,23 @@ class Network(nn.Module):
         config.final_dropout = settings.dropout
 
     def forward(self, batch: Batch) -> Tensor:
-        visible = None
-        if self.training:
-            visible = self._settings.chunks.draw(int(self.frames(batch).max()), batch.draw)
-        logits: Tensor
-        if self._settings.from_states:
-            logits = self.model.from_states(batch.inputs, self.frames(batch), visible)
-        else:
-            mask = torch.arange(batch.inputs.shape[1]) < torch.tensor(batch.lengths)[:, None]
-            logits = self.model(batch.inputs, mask.long(), visible).logits
-        return F.log_softmax(logits, dim=-1)
-
-    def frames(self, batch: Batch) -> Tensor:
-        """Outputs of each segment, int64."""
-        lengths = torch.tensor(batch.lengths)
-        return lengths // 2 if self._settings.from_states else self.model.encoder.frames(lengths)
+        frames = output_frames(batch)
+        visible = self._chunks.draw(int(frames.max()), batch.draw) if self.training else None
+        return F.log_softmax(self.model.from_states(batch.states, frames, visible), dim=-1)
 
 
-def ctc_loss(log_probs: Tensor, frames: Tensor, batch: Batch, blank: int) -> Tensor:
-    """The negative log-likelihood of the texts, in nats for each of their outputs.
+def output_frames(batch: Batch) -> Tensor:
+    """Outputs of each segment, int64."""
+    return torch.tensor(batch.lengths) // 2
 
-    Args:
-        frames: of each segment, those of its padding not counted.
-    """
+
+def ctc_loss(log_probs: Tensor, batch: Batch, blank: int) -> Tensor:
+    """The negative log-likelihood of the texts, in nats for each of their outputs."""
     ids = [torch.tensor(text) for text in batch.ids]
     total = F.ctc_loss(
         log_probs.transpose(0, 1),
         torch.cat(ids),
-        frames,
+        output_frames(batch),
         torch.tensor([len(text) for text in ids]),
         blank=blank,
         reduction="sum",

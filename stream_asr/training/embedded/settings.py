@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig
 from stream_asr.training.embedded.chunks import ChunkLimits
 from stream_asr.training.embedded.disturbance import Disturbance
 
-PIECES = 512
+PIECES = 480
 
 
-def letters_model() -> MoonshineCTCConfig:
-    """The model that spells, which teaches the encoder what is written for what it hears."""
-    return MoonshineCTCConfig(vocab_size=29)
+def embedded_model() -> MoonshineCTCConfig:
+    """All of Moonshine's encoder, and two layers of our own on top.
 
-
-def pieces_model() -> MoonshineCTCConfig:
-    """The model that ships. Pieces of words need fewer frames than letters, so its upper layers have half as many."""
-    return MoonshineCTCConfig(vocab_size=PIECES + 1, joined_after=2, inputs_to_logits_ratio=768, language_model="lm-en")
+    Its layers stay as they are: they have heard more voices than any training here has to offer. Pieces of words need
+    fewer frames than sounds, so the layers on top have half as many.
+    """
+    return MoonshineCTCConfig(
+        vocab_size=PIECES + 1,
+        encoder_num_hidden_layers=8,
+        joined_after=6,
+        inputs_to_logits_ratio=768,
+        language_model="lm-en",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """Of one stage of the training.
-
+    """
     Attributes:
         steps: updates of the weights.
         learning_rate: at its highest.
-        pieces: the model that ships, not the one that spells.
-        head_only: nothing but the output layer learns: the gradients of a random one would spoil the encoder.
-        from_states: the layers before the joining are frozen, and what they make of the recordings is read from the
-            disk.
-        muon: moves the matrices; else AdamW does.
         warmup_steps: over which the rate rises.
-        decay: last part of the stage, over which the rate falls to nothing.
+        decay: last part of the training, over which the rate falls to nothing.
         batch_s: seconds of audio in each process's part of a step.
         shortest_s, longest_s: between which the lengths of segments are drawn.
         synthetic: part of the synthetic recordings that an epoch sees, 0 to 1.
@@ -47,30 +46,24 @@ class TrainingSettings:
 
     steps: int
     learning_rate: float
-    pieces: bool = False
-    head_only: bool = False
-    from_states: bool = False
-    muon: bool = False
-    warmup_steps: int = 200
-    decay: float = 0.3
-    batch_s: float = 14.0
+    warmup_steps: int
+    decay: float = 0.45
+    batch_s: float = 40.0
     shortest_s: float = 2.0
     longest_s: float = 10.0
-    synthetic: float = 0.3
-    mask_time: float = 0.05
+    synthetic: float = 0.6
+    mask_time: float = 0.12
     mask_frames: int = 10
-    mask_features: float = 0.0
+    mask_features: float = 0.03
     mask_width: int = 16
-    dropout: float = 0.0
-    disturbance: Disturbance = field(default_factory=Disturbance)
-    weight_decay: float = 0.01
-    averaging: float = 0.999
-    chunks: ChunkLimits = field(default_factory=lambda: ChunkLimits(0.4, (17, 84), (42, 250)))
+    dropout: float = 0.1
+    weight_decay: float = 0.03
+    averaging: float = 0.998
+    chunks: ChunkLimits = field(default_factory=lambda: ChunkLimits(0.12, (8, 42), (21, 125)))
     seed: int = 0
 
-    def model(self) -> MoonshineCTCConfig:
-        return pieces_model() if self.pieces else letters_model()
 
+TRAINING = TrainingSettings(steps=9_000, learning_rate=3e-3, warmup_steps=150)
 
 SEED = 20261122
 
@@ -83,45 +76,9 @@ TEST_SPEAKERS = ("so-0048", "so-0739", "so-1336", "so-2129", "so-2621", "so-3837
 SYNTHETIC_HOURS, RARE_HOURS = 8.0, 10.0
 """Of sentences as they come, and of those with words that neither recordings nor these have often."""
 
-STATE_COPIES: tuple[Disturbance | None, ...] = (
+COPIES: tuple[Disturbance | None, ...] = (
     None,
     Disturbance(speed=(0.88, 0.97), noisy=0.6),
     Disturbance(speed=(1.03, 1.12), noisy=0.6),
 )
 """Of each recording; synthetic ones have the first only."""
-
-_PIECES = TrainingSettings(
-    steps=3_600,
-    learning_rate=1e-3,
-    pieces=True,
-    from_states=True,
-    muon=True,
-    warmup_steps=300,
-    decay=0.0,
-    batch_s=32.0,
-    synthetic=0.5,
-    weight_decay=0.02,
-    averaging=0.998,
-    chunks=ChunkLimits(0.15, (8, 42), (21, 125)),
-)
-
-STAGES = {
-    "head": TrainingSettings(steps=80, learning_rate=2e-3, head_only=True, warmup_steps=10, averaging=0.9),
-    "letters": TrainingSettings(steps=3_300, learning_rate=5e-4, warmup_steps=300, decay=0.0),
-    "anneal": TrainingSettings(
-        steps=2_600, learning_rate=5e-4, warmup_steps=0, decay=1.0, synthetic=0.1, averaging=0.99
-    ),
-    "pieces": _PIECES,
-    "masked": replace(
-        _PIECES,
-        steps=3_700,
-        warmup_steps=0,
-        decay=0.8,
-        synthetic=1.0,
-        mask_time=0.25,
-        mask_features=0.1,
-        dropout=0.1,
-        weight_decay=0.05,
-    ),
-}
-"""In order; each starts from the best weights of the one before."""

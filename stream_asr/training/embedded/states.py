@@ -1,8 +1,4 @@
-"""What the frozen lower layers of a model make of a corpus, worked out once instead of in each epoch.
-
-The lower layers of a recognizer hear sounds, whatever its outputs; training the upper ones alone then costs less
-than half.
-"""
+"""What the frozen layers of a model make of a corpus, worked out once instead of in each epoch."""
 
 from __future__ import annotations
 

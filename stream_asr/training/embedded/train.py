@@ -19,10 +19,9 @@ import typer
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
-from stream_asr.acoustic.moonshine_ctc import MoonshineForCTC
-from stream_asr.config import SAMPLE_RATE
+from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.ctc import Labels, decode
 from stream_asr.ctc import Path as FramePath
 from stream_asr.training.checkpoint import State, load_checkpoint, save_checkpoint, seed_all
@@ -32,7 +31,7 @@ from stream_asr.training.embedded.muon import Muon
 from stream_asr.training.embedded.network import Network, ctc_loss
 from stream_asr.training.embedded.settings import DEVELOPMENT_SPEAKERS, TEST_SPEAKERS, TrainingSettings
 from stream_asr.training.embedded.states import RATE
-from stream_asr.training.embedded.units import letters, pieces
+from stream_asr.training.embedded.units import pieces
 from stream_asr.training.loop import LoopConfig, Trainer
 from stream_asr.training.output import Log
 from stream_asr.training.progress import Position, Report
@@ -46,37 +45,38 @@ _DEVELOPMENT_STEP = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """What one stage starts and learns from, and where it leaves what it made.
+class Training:
+    """What it starts and learns from, and where it leaves what it made.
 
     Attributes:
         folder: for its checkpoint, its log and its best weights.
-        weights: file of the weights to start from; what they lack, or have in another shape, starts anew.
-        pieces: file of the pieces that the model writes; None for letters.
+        weights: file of the weights to start from; what they lack starts anew.
+        pieces: file of the pieces that the model writes.
         recordings: folder of a `Corpus` of waveforms, to measure on.
-        learned_from: folders of what it learns from, waveforms or states, each with the part that an epoch sees.
+        learned_from: folders of states, each with the part that an epoch sees.
     """
 
     folder: Path
     settings: TrainingSettings
+    config: MoonshineCTCConfig
     weights: Path
-    pieces: Path | None
+    pieces: Path
     recordings: Path
     learned_from: Sequence[tuple[Path, float]]
 
 
-def train(stage: Stage, processes: int) -> None:
-    """Run a stage to its end, from its checkpoint if there is one."""
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    meeting = stage.folder / ".processes"
+def train(training: Training, processes: int) -> None:
+    """Run it to its end, from its checkpoint if there is one."""
+    training.folder.mkdir(parents=True, exist_ok=True)
+    meeting = training.folder / ".processes"
     meeting.unlink(missing_ok=True)
     if processes == 1:
-        _process(0, 1, stage, meeting)
+        _process(0, 1, training, meeting)
     else:
-        spawn(_process, (processes, stage, meeting), nprocs=processes)
+        spawn(_process, (processes, training, meeting), nprocs=processes)
 
 
-def _process(rank: int, processes: int, stage: Stage, meeting: Path) -> None:
+def _process(rank: int, processes: int, training: Training, meeting: Path) -> None:
     torch.set_num_threads(1)
     # The others wait for the first while it evaluates.
     dist.init_process_group(
@@ -86,38 +86,37 @@ def _process(rank: int, processes: int, stage: Stage, meeting: Path) -> None:
         world_size=processes,
         timeout=timedelta(hours=1),
     )
-    settings = stage.settings
+    settings = training.settings
     seed_all(settings.seed + rank)  # the weights that the first draws are sent to the others
-    units = letters() if stage.pieces is None else pieces(stage.pieces)
-    model = MoonshineForCTC(settings.model())
-    start_from(model, stage.weights)
+    units = pieces(training.pieces)
+    model = MoonshineForCTC(training.config)
+    start_from(model, training.weights)
     network = Network(model, settings)
     parallel = DistributedDataParallel(network)
-    known, _ = held_out(Corpus.load(stage.recordings), TEST_SPEAKERS)
+    known, _ = held_out(Corpus.load(training.recordings), TEST_SPEAKERS)
     _, development = held_out(known, DEVELOPMENT_SPEAKERS)
     development = development.of(development.recordings[::_DEVELOPMENT_STEP])
-    rate = RATE if settings.from_states else SAMPLE_RATE
     sources = [
-        Source(held_out(Corpus.load(folder, rate), (*TEST_SPEAKERS, *DEVELOPMENT_SPEAKERS))[0], part)
-        for folder, part in stage.learned_from
+        Source(held_out(Corpus.load(folder, RATE), (*TEST_SPEAKERS, *DEVELOPMENT_SPEAKERS))[0], part)
+        for folder, part in training.learned_from
     ]
     data = SegmentData(sources, units.alphabet, settings, rank, processes)
     optimizer = _optimizer(network, settings)
     average = Average(model, settings.averaging)
     optimizer.register_step_post_hook(lambda *_: average.update())
-    keeper = _Keeper(stage.folder, model, units.labels, average, development, first=rank == 0)
+    keeper = _Keeper(training.folder, model, units.labels, average, development, first=rank == 0)
     trainer: Trainer[Batch] = Trainer(
         network,
         data,
-        lambda batch: ctc_loss(parallel(batch), network.frames(batch), batch, units.labels.blank),
+        lambda batch: ctc_loss(parallel(batch), batch, units.labels.blank),
         optimizer,
         trapezoid(settings.warmup_steps / settings.steps, settings.decay),
         Budget(steps=settings.steps),
         LoopConfig(evaluate_minutes=keeper.evaluate_minutes, checkpoint_minutes=5),
         keeper,
     )
-    if (stage.folder / CHECKPOINT).exists():
-        saved = load_checkpoint(stage.folder / CHECKPOINT)
+    if (training.folder / CHECKPOINT).exists():
+        saved = load_checkpoint(training.folder / CHECKPOINT)
         trainer.load_state_dict(saved["trainer"])
         average.load_state_dict(saved["average"])
     trainer.run()
@@ -125,12 +124,9 @@ def _process(rank: int, processes: int, stage: Stage, meeting: Path) -> None:
 
 
 def start_from(model: MoonshineForCTC, weights: Path) -> None:
-    """Load the weights that fit; where frames are joined for the first time, each pair starts as its mean."""
-    fitting = torch.load(weights, weights_only=True)
-    shapes = {name: weight.shape for name, weight in model.state_dict().items()}
-    model.load_state_dict({name: w for name, w in fitting.items() if w.shape == shapes.get(name)}, strict=False)
-    join = model.encoder.join
-    if join is not None and "encoder.join.weight" not in fitting:
+    """Load the weights of an encoder without layers on top; where frames are joined, each pair starts as its mean."""
+    model.load_state_dict(torch.load(weights, weights_only=True), strict=False)
+    if (join := model.encoder.join) is not None:
         half = torch.eye(join.out_features) / 2
         with torch.no_grad():
             join.weight.copy_(torch.cat([half, half], dim=1))
@@ -139,12 +135,9 @@ def start_from(model: MoonshineForCTC, weights: Path) -> None:
 
 def _optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
     learning = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
-    rate, decay = settings.learning_rate, settings.weight_decay
-    if not settings.muon:
-        return AdamW(learning.values(), lr=rate, betas=(0.9, 0.98), weight_decay=decay)
     hidden = [weight for name, weight in learning.items() if weight.ndim == 2 and "head" not in name]
     others = [weight for name, weight in learning.items() if weight.ndim != 2 or "head" in name]
-    return Muon(hidden, others, rate, decay)
+    return Muon(hidden, others, settings.learning_rate, settings.weight_decay)
 
 
 class Average:

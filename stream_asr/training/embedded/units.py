@@ -1,4 +1,4 @@
-"""What a model's outputs spell: letters, or pieces of words. A word has fewer pieces, so fewer that can go wrong.
+"""What a model's outputs spell: pieces of words. A word has fewer of them than letters, so fewer that can go wrong.
 
 Source: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016 (byte-pair encoding).
 """
@@ -15,7 +15,6 @@ from transformers import PreTrainedTokenizerFast
 
 from stream_asr.ctc import Labels
 from stream_asr.training.alphabet import Alphabet
-from stream_asr.training.vocabulary import letters_tokenizer
 
 _BLANK, _SPACE, _LETTERS = "<pad>", "\u2581", "'abcdefghijklmnopqrstuvwxyz"
 
@@ -33,12 +32,6 @@ class Units:
     labels: Labels
     alphabet: Alphabet
     tokenizer: Any
-
-
-def letters() -> Units:
-    """The space, the apostrophe and 26 letters."""
-    labels = Labels(("", " ", *_LETTERS), blank=0)
-    return Units(labels, Alphabet(labels), letters_tokenizer(_LETTERS))
 
 
 def pieces(path: Path) -> Units:
