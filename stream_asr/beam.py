@@ -250,7 +250,7 @@ class BeamDecoding:
         if beam.node.letters:
             confidence = (beam.peaks + beam.peak) / beam.outputs
             said = extended(said, beam.node.letters, beam.first_frame, beam.stop_frame, confidence)
-        return Hypothesis(tuple(map(self._timed, in_order(said))), complete)
+        return Hypothesis(tuple(map(self._timed, in_order(said))), complete, self.spelling.is_fragment(beam.node))
 
     def _timed(self, said: Said) -> Word:
         samples = self.decoder.frame_samples

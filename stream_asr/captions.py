@@ -11,6 +11,9 @@ from stream_asr.decoding import Decoder
 from stream_asr.events import Final, Partial
 from stream_asr.windows import Window
 
+_FRAGMENT_PATIENCE = 3
+"""A last word that is none as it stands is held back for so many times as long: it most likely goes on."""
+
 
 class Caption:
     """Joins the kept frames of an utterance's windows and tells its text.
@@ -67,8 +70,10 @@ class Caption:
         """The caption now, or None when it reads as it did last time."""
         heard = self._kept.glimpse(self._newest.since(self._kept.stop_frame).log_probs)
         shown = heard.words
-        if heard.complete < len(shown) and shown[-1].end > samples_to_s(self._reflected - self._hold_back):
-            shown = shown[:-1]
+        if heard.complete < len(shown):
+            wait = self._hold_back * (_FRAGMENT_PATIENCE if heard.fragment else 1)
+            if shown[-1].end > samples_to_s(self._reflected - wait):
+                shown = shown[:-1]
         caption = self._stable, " ".join(word.word for word in shown)
         if caption == self._shown:
             return None

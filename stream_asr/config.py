@@ -190,12 +190,14 @@ class RecognizerConfig:
     """
 
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
-    windows: WindowConfig = field(default_factory=WindowConfig)
+    windows: WindowConfig | None = None
+    """None for those that suit the model."""
+
     beam: BeamConfig = field(default_factory=BeamConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
-        windows, segmenter = self.windows, self.segmenter
+        windows, segmenter = self.windows or WindowConfig(), self.segmenter
         window_ms = windows.left_context_ms + windows.commit_ms + windows.right_context_ms
         # A stream must be able to hold one whole window and the search for the start of the next
         # utterance, twice over, or it would wait for room that never comes.

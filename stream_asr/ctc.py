@@ -112,10 +112,12 @@ class Hypothesis:
         words: in order, with times in seconds since the stream began.
         complete: how many of them, from the first, are followed by the start of another word or by a
             space; the one after them may still get more letters.
+        fragment: that one is no word as it stands, as far as the decoder knows any.
     """
 
     words: tuple[Word, ...]
     complete: int
+    fragment: bool = False
 
     @property
     def text(self) -> str:

@@ -7,8 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stream_asr.acoustic.base import AcousticModel
-from stream_asr.arrays import FloatArray
+from stream_asr.acoustic.base import AcousticModel, Heard, RememberingModel
 from stream_asr.errors import StreamASRError
 from stream_asr.jobs import Job
 from stream_asr.session import Session
@@ -54,6 +53,7 @@ class Engine:
 
     def __init__(self, model: AcousticModel, max_batch_size: int) -> None:
         self._model = model
+        self._remembering = model if isinstance(model, RememberingModel) else None
         self._max_batch = min(max_batch_size, model.most_windows or max_batch_size)
         # Replaced as a whole, never changed in place, so that the loop can walk it without a lock.
         self._sessions: tuple[Session, ...] = ()
@@ -184,7 +184,7 @@ class Engine:
 
     def _execute(self, batch: list[_Task]) -> None:
         try:
-            outputs = self._model.log_probs([task.job.samples for task in batch])
+            outputs = self._outputs([task.job for task in batch])
             if len(outputs) != len(batch):
                 raise ValueError(f"{len(outputs)} outputs for {len(batch)} windows")
         except Exception as error:
@@ -196,12 +196,17 @@ class Engine:
                 return
             batch[0].session.fail(StreamASRError(f"the model failed: {error}"))
             return
-        for task, log_probs in zip(batch, outputs, strict=True):
-            self._deliver(task, log_probs)
+        for task, heard in zip(batch, outputs, strict=True):
+            self._deliver(task, heard)
 
-    def _deliver(self, task: _Task, log_probs: FloatArray) -> None:
+    def _outputs(self, jobs: list[Job]) -> list[Heard]:
+        if self._remembering is not None:
+            return self._remembering.go_on([job.piece for job in jobs])
+        return [Heard(log_probs, None) for log_probs in self._model.log_probs([job.samples for job in jobs])]
+
+    def _deliver(self, task: _Task, heard: Heard) -> None:
         if not task.session.ended:
-            self._guarded(task.session, lambda: task.session.pipeline.deliver(task.job, log_probs))
+            self._guarded(task.session, lambda: task.session.pipeline.deliver(task.job, heard.log_probs, heard.memory))
 
     def _guarded(self, session: Session, action: Callable[[], None]) -> None:
         """Let a session act and publish what came of it; its failure ends that session and no other."""

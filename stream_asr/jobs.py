@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from stream_asr.acoustic.base import Memory, Piece
 from stream_asr.arrays import FloatArray
 from stream_asr.captions import Caption
 from stream_asr.windows import Window, WindowPlan
@@ -31,6 +33,11 @@ class Utterance:
     """Windows to be kept that wait for the model or are in it."""
 
     end: int | None = None
+    memory: Memory = None
+    """What a model that remembers keeps of the windows so far."""
+
+    held_up: bool = False
+    """The model remembers, and a window of it is with the model: the next one has to wait for what comes of that."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,9 +48,46 @@ class Job:
     samples: FloatArray
     utterance: Utterance
     is_preview: bool
+    memory: Memory = None
+
+    @property
+    def piece(self) -> Piece:
+        """For a model that remembers."""
+        return Piece(self.samples, self.window.keep_stop - self.window.keep_start, self.memory)
 
     @property
     def priority(self) -> Priority:
         if self.is_preview:
             return Priority.PREVIEW
         return Priority.COMMIT if self.utterance.end is None else Priority.FINAL
+
+
+class JobQueue:
+    """Windows to be kept, oldest first.
+
+    Args:
+        one_by_one: the model remembers, so that a window has to wait for the one before it of the same utterance.
+    """
+
+    def __init__(self, *, one_by_one: bool) -> None:
+        self._one_by_one = one_by_one
+        self._jobs: deque[Job] = deque()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def add(self, job: Job) -> None:
+        self._jobs.append(job)
+
+    @property
+    def next(self) -> Job | None:
+        """The oldest that need not wait for another; `take` removes it."""
+        return next((job for job in self._jobs if not job.utterance.held_up), None)
+
+    def take(self) -> Job:
+        """Hand it out, with the memory of its utterance."""
+        job = self.next
+        assert job is not None
+        self._jobs.remove(job)
+        job.utterance.held_up = self._one_by_one
+        return replace(job, memory=job.utterance.memory)

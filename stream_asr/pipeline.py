@@ -7,18 +7,21 @@ of the samples and of that order, so it is tested without threads and without a 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 
+from stream_asr.acoustic.base import Memory
 from stream_asr.arrays import FloatArray
 from stream_asr.audio.ring_buffer import RingBuffer
 from stream_asr.captions import Caption
-from stream_asr.config import RecognizerConfig, ms_to_samples, samples_to_ms, samples_to_s
+from stream_asr.config import RecognizerConfig, WindowConfig, ms_to_samples, samples_to_ms, samples_to_s
 from stream_asr.decoding import Decoder
-from stream_asr.events import AudioDropped, Event, Overload, SpeechStarted
-from stream_asr.jobs import Job, Utterance
+from stream_asr.events import AudioDropped, Event, SpeechStarted
+from stream_asr.jobs import Job, JobQueue, Utterance
 from stream_asr.ledger import Counts, Ledger
 from stream_asr.marks import Marks
+from stream_asr.overload import OverloadAlarm
 from stream_asr.segmenter import Boundary, Segmenter, UtteranceEnd, UtteranceStart, VoiceDetector
 from stream_asr.windows import Window, WindowGeometry, WindowPlan
 
@@ -27,9 +30,6 @@ _STEP_MS = 100
 
 _HUSH_MS = 100
 """A preview that shows this much silence, besides what `hold_back_ms` waits for, shows the last word whole."""
-
-_OVERLOAD_REPEAT_MS = 1000
-"""Audio between two `Overload` events of a stream that stays behind."""
 
 
 class Pipeline:
@@ -40,6 +40,7 @@ class Pipeline:
         decoder: makes words of the model's frames.
         frame_samples: of the model.
         longest_samples: the longest window that the model takes, or None.
+        fresh: for a model that remembers: `stream_asr.acoustic.base.RememberingModel.fresh`.
         live: make previews and partials, and report `Overload`; the transcription of a file needs none of them.
         detector: for the segmenter; webrtcvad unless given.
     """
@@ -51,6 +52,7 @@ class Pipeline:
         frame_samples: int,
         *,
         longest_samples: int | None = None,
+        fresh: Callable[[int], Memory] | None = None,
         live: bool = True,
         detector: VoiceDetector | None = None,
     ) -> None:
@@ -58,24 +60,29 @@ class Pipeline:
         self._config = config.engine
         self._decoder = decoder
         self._frame_samples = frame_samples
-        self._hold_back = ms_to_samples(config.windows.hold_back_ms)
+        windows = config.windows or WindowConfig()
+        self._hold_back = ms_to_samples(windows.hold_back_ms)
         self._hush = self._hold_back + ms_to_samples(_HUSH_MS)
-        self._geometry = WindowGeometry.of(config.windows, frame_samples, longest_samples)
+        self._geometry = WindowGeometry.of(windows, frame_samples, longest_samples)
+        self._nothing_heard: Memory = None
+        if fresh is not None:
+            self._nothing_heard = fresh(self._geometry.left)
+            self._geometry = self._geometry.without_left()
         # A forced cut may not fall before frames that are kept already.
         cut_search_ms = samples_to_ms(self._geometry.right)
         self._segmenter = Segmenter(config.segmenter, frame_samples, cut_search_ms, detector)
         self._live = live
         self._read = 0
         self._events: list[Event] = []
-        self._jobs: deque[Job] = deque()  # windows to be kept, oldest first
+        self._jobs = JobQueue(one_by_one=fresh is not None)
         self._open: deque[Utterance] = deque()  # started, final not made yet; only the first one is announced
         self._started = 0
         self._previewed = 0
         self._preview_out = False
         self._previews_skipped = 0
-        self._overload_at = 0
-        # Positions of flushes (None) and marks; appended by the writer, popped by the engine.
-        self._requests: deque[tuple[int, int | None]] = deque()
+        self._alarm = OverloadAlarm(config.engine.overload_lag_ms)
+        # Positions, and what to do when they are reached; appended by the writer, popped by the engine.
+        self._requests: deque[tuple[int, Callable[[], None]]] = deque()
         self._marks = Marks()
         self._reflected = 0
         self._ended = self._closed = False
@@ -87,11 +94,12 @@ class Pipeline:
 
     def flush(self) -> None:
         """End the utterance with the newest audio written so far."""
-        self._requests.append((self.buffer.written, None))
+        self._requests.append((self.buffer.written, lambda: self._apply(self._segmenter.flush())))
 
     def mark(self, number: int) -> None:
         """Make a `Marked` event once all audio written so far has been recognised."""
-        self._requests.append((self.buffer.written, number))
+        position = self.buffer.written
+        self._requests.append((position, lambda: self._marks.reach(number, position)))
 
     def end_of_audio(self) -> None:
         """Nothing will be written any more."""
@@ -108,11 +116,11 @@ class Pipeline:
 
     @property
     def next_kept(self) -> Job | None:
-        """The oldest window whose frames will be kept; `take` removes it."""
-        return self._jobs[0] if self._jobs else None
+        """The oldest window whose frames will be kept and that need not wait for another; `take` removes it."""
+        return self._jobs.next
 
     def take(self) -> Job:
-        return self._jobs.popleft()
+        return self._jobs.take()
 
     @property
     def next_preview(self) -> Window | None:
@@ -133,9 +141,10 @@ class Pipeline:
         self._previews_skipped += max(0, new // self._geometry.preview_interval - 1)
         self._previewed = window.stop
         self._preview_out = True
-        return Job(window, self._samples(window), self._open[0], is_preview=True)
+        utterance = self._open[0]
+        return Job(window, self._samples(window), utterance, is_preview=True, memory=utterance.memory)
 
-    def deliver(self, job: Job, log_probs: FloatArray) -> None:
+    def deliver(self, job: Job, log_probs: FloatArray, memory: Memory = None) -> None:
         """Take the model's output for ``job``: log-probabilities, float32, shape (frames, vocabulary)."""
         utterance = job.utterance
         if job.is_preview:
@@ -143,6 +152,7 @@ class Pipeline:
             utterance.caption.preview(job.window, log_probs)
         else:
             utterance.pending -= 1
+            utterance.memory, utterance.held_up = memory, False
             self._marks.delivered()
             utterance.caption.commit(job.window, log_probs)
             # The right context of a commit window is as good as a preview up to there.
@@ -203,20 +213,13 @@ class Pipeline:
                 self._previewed = max(self._previewed, self._segmenter.position - self._geometry.preview_interval)
             self.buffer.release(self._needed_from())
         elif request is not None:
-            self._grant(*self._requests.popleft())
+            self._requests.popleft()[1]()
         elif settled and not self._closed:
             self._closed = True
             self._apply(self._segmenter.finish())
         else:
             return False
         return True
-
-    def _grant(self, position: int, mark: int | None) -> None:
-        """A flush or a mark whose position has been reached."""
-        if mark is None:
-            self._apply(self._segmenter.flush())
-        else:
-            self._marks.reach(mark, position)
 
     def _apply(self, boundaries: list[Boundary]) -> None:
         for boundary in boundaries:
@@ -228,7 +231,8 @@ class Pipeline:
     def _begin(self, boundary: UtteranceStart) -> None:
         start = boundary.position
         caption = Caption(self._started, start, self._decoder, self._frame_samples, self._hold_back)
-        self._open.append(Utterance(start, WindowPlan(self._geometry, start), caption))
+        plan = WindowPlan(self._geometry, start)
+        self._open.append(Utterance(start, plan, caption, memory=self._nothing_heard))
         self._started += 1
         self._previewed = max(start, boundary.decided_at - self._geometry.preview_interval)
         if len(self._open) == 1:
@@ -253,7 +257,7 @@ class Pipeline:
     def _enqueue(self, utterance: Utterance, window: Window) -> None:
         utterance.pending += 1
         self._marks.planned()
-        self._jobs.append(Job(window, self._samples(window), utterance, is_preview=False))
+        self._jobs.add(Job(window, self._samples(window), utterance, is_preview=False))
 
     def _samples(self, window: Window) -> FloatArray:
         """The window's audio, its last frame filled up with silence where the stream ends inside it."""
@@ -290,10 +294,7 @@ class Pipeline:
         begun = self._open[-1].start if self._open else self._segmenter.earliest_start
         self._ledger.settle(self.buffer.captured if self._closed else begun)
         self._reflected = self._open[0].caption.reflected if self._open else self._segmenter.position
-        lag_ms, captured = samples_to_ms(self.lag_samples), self.buffer.captured
-        overdue = captured - self._overload_at >= ms_to_samples(_OVERLOAD_REPEAT_MS)
-        if self._live and not (self._ended or self.source_waits) and overdue and lag_ms > self._config.overload_lag_ms:
-            self._overload_at = captured
-            self._events.append(Overload(lag_ms))
+        if self._live and not (self._ended or self.source_waits):
+            self._events += self._alarm.check(self.buffer.captured, self.lag_samples)
         idle = not self._preview_out and self.next_preview is None
         self._events += self._marks.passed(self._reflected, idle)

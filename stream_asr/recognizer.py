@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stream_asr.acoustic.base import AcousticModel
+from stream_asr.acoustic.base import AcousticModel, RememberingModel
 from stream_asr.acoustic.catalog import BUNDLED_LMS
 from stream_asr.audio.files import BLOCK_S, AudioFile
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
 from stream_asr.casing import CasedDecoder, Casing, casing_of
-from stream_asr.config import SAMPLE_RATE, RecognizerConfig
+from stream_asr.config import SAMPLE_RATE, RecognizerConfig, WindowConfig
 from stream_asr.decoding import Decoder
 from stream_asr.engine import Engine, EngineStats
 from stream_asr.errors import InputError
@@ -93,13 +93,13 @@ class Recognizer:
         casing: Casing | None = None,
     ) -> None:
         self.model = model
-        self.config = config or RecognizerConfig()
+        self.config = _suited(config or RecognizerConfig(), model)
         self._detector = detector
         self.lm = lm
         decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, lm, hotwords)
         self.decoder: Decoder = CasedDecoder(decoder, casing) if casing is not None else decoder
         try:
-            WindowGeometry.of(self.config.windows, model.frame_samples, model.longest_samples)
+            WindowGeometry.of(self.config.windows or WindowConfig(), model.frame_samples, model.longest_samples)
         except ValueError as error:
             raise InputError(f"the windows do not suit the model {model.name!r}: {error}") from error
         self._engine = Engine(model, self.config.engine.max_batch_size)
@@ -140,8 +140,8 @@ class Recognizer:
         # The small files first: a wrong name should not cost the seconds that loading the model takes.
         listed = read_hotwords(hotwords) if isinstance(hotwords, str | Path) else hotwords
         language_model = _language_model(lm) if lm != "auto" else None
+        from stream_asr.acoustic.arrange import arranged
         from stream_asr.acoustic.loading import load_model
-        from stream_asr.acoustic.side_by_side import arranged
 
         loaded = load_model(model, device=device, precision=precision, threads=threads)
         if lm == "auto" and loaded.language_model in BUNDLED_LMS:
@@ -171,6 +171,7 @@ class Recognizer:
             self.decoder,
             self.model.frame_samples,
             longest_samples=self.model.longest_samples,
+            fresh=self.model.fresh if isinstance(self.model, RememberingModel) else None,
             live=live,
             detector=self._detector() if self._detector else None,
         )
@@ -267,6 +268,13 @@ class Recognizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _suited(config: RecognizerConfig, model: AcousticModel) -> RecognizerConfig:
+    """With windows that suit the model, unless others are wanted."""
+    if config.windows is not None:
+        return config
+    return replace(config, windows=model.windows if isinstance(model, RememberingModel) else WindowConfig())
 
 
 def _language_model(named: str | Path | None) -> NgramModel | None:

@@ -11,7 +11,7 @@ large files with Wav2Vec2 in Transformers" (Patry, 2022), on a grid that is inde
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stream_asr.config import WindowConfig, ms_to_samples
 
@@ -61,6 +61,10 @@ class WindowGeometry:
             left = min(left, room - room % grid_samples)
         preview_left = min(left, on_grid(config.preview_left_context_ms))
         return cls(left, commit, right, preview_left, on_grid(config.preview_interval_ms), grid_samples)
+
+    def without_left(self) -> WindowGeometry:
+        """For a model that keeps what it made of the audio before."""
+        return replace(self, left=0, preview_left=0)
 
 
 class WindowPlan:

@@ -105,7 +105,7 @@ def test_joined_frames_begin_as_the_means_of_pairs(tmp_path: Path) -> None:
     with torch.no_grad():
         assert encoder.upper(features).shape == (1, 4, 288)
     # A joined frame stands where the first of its pair stood.
-    joined, single = encoder._rotation(features[:, :4], 2), encoder._rotation(features, 1)
+    joined, single = encoder.rotation(features[:, :4], 2), encoder.rotation(features, 1)
     torch.testing.assert_close(joined.cosine, single.cosine[:8:2])
     torch.testing.assert_close(joined.sine, single.sine[:8:2])
 

@@ -8,8 +8,7 @@ import pytest
 from fakes import FRAME, FakeModel, conversation, loud, sound
 
 from stream_asr import Recognizer
-from stream_asr.acoustic.loading import load_model
-from stream_asr.acoustic.side_by_side import SideBySide, arranged
+from stream_asr.acoustic.side_by_side import SideBySide
 from stream_asr.arrays import FloatArray
 
 
@@ -47,12 +46,3 @@ def test_the_text_is_the_same_on_any_number_of_cores() -> None:
             texts.append(recognizer.transcribe(audio).text)
     assert texts[0].startswith("the first sentence")
     assert len(set(texts)) == 1
-
-
-def test_the_embedded_model_runs_so_on_a_processor(speech: FloatArray) -> None:
-    model = load_model(device="cpu")
-    side_by_side = arranged(model)
-    assert isinstance(side_by_side, SideBySide)
-    windows = [speech[: 60 * 768], speech[8_000:][: 20 * 768]]
-    for window, output in zip(windows, side_by_side.log_probs(windows), strict=True):
-        np.testing.assert_array_equal(output, model.log_probs([window])[0])

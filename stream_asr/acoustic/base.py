@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from stream_asr.arrays import FloatArray
+from stream_asr.config import WindowConfig
 from stream_asr.ctc import Labels
 
 
@@ -55,3 +57,53 @@ class AcousticModel(Protocol):
         Returns:
             For each window its natural log-probabilities, float32, shape (frames, vocabulary).
         """
+
+
+Memory: TypeAlias = Any
+"""What a model keeps of the audio it has heard; only the model itself looks into it, and never changes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Audio that goes on where a memory ends.
+
+    Attributes:
+        samples: float32, shape (samples,), whole multiples of the model's ``frame_samples``.
+        kept_samples: of these from the first; the others are right context.
+        memory: of the audio before.
+    """
+
+    samples: FloatArray
+    kept_samples: int
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a model makes of a `Piece`.
+
+    Attributes:
+        log_probs: natural, float32, shape (frames, vocabulary), of all of its samples.
+        memory: of the audio before and what was kept of the piece.
+    """
+
+    log_probs: FloatArray
+    memory: Memory
+
+
+@runtime_checkable
+class RememberingModel(AcousticModel, Protocol):
+    """A model that needs no left context: it keeps what it made of the audio before.
+
+    What it makes of a piece depends on the pieces before it and on no others.
+    """
+
+    @property
+    def windows(self) -> WindowConfig:
+        """Those that suit it."""
+
+    def fresh(self, left_samples: int) -> Memory:
+        """A memory of nothing, which never reaches back any further than that."""
+
+    def go_on(self, pieces: Sequence[Piece]) -> list[Heard]:
+        """Hear pieces of different streams."""

@@ -61,7 +61,7 @@ def clip_lengths(attention_mask: Tensor | None) -> Tensor | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rotation:
+class Rotation:
     """Turns neighbouring pairs of a head's first numbers by their position's angles, and leaves the others alone.
 
     Attributes:
@@ -78,6 +78,20 @@ class _Rotation:
         return torch.addcmul(x * self.cosine, x.index_select(-1, self.partner), self.sine)
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What later frames look at, each ``(batch, heads, frames, width of a head)``."""
+
+    keys: Tensor
+    values: Tensor
+
+    def then(self, keys: Tensor, values: Tensor) -> Past:
+        return Past(torch.cat((self.keys, keys), dim=2), torch.cat((self.values, values), dim=2))
+
+    def between(self, start: int, stop: int) -> Past:
+        return Past(self.keys[:, :, start:stop], self.values[:, :, start:stop])
+
+
 class _SelfAttention(nn.Module):
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
@@ -85,15 +99,18 @@ class _SelfAttention(nn.Module):
         self.heads = sizes.heads
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(width, width, bias=False) for _ in range(4))
 
-    def forward(self, x: Tensor, rotation: _Rotation, mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, rotation: Rotation, mask: Tensor | None, past: Past | None = None
+    ) -> tuple[Tensor, Past]:
         batch, frames, width = x.shape
         query, key, value = (
             projection(x).view(batch, frames, self.heads, -1).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        attended = F.scaled_dot_product_attention(rotation(query), rotation(key), value, attn_mask=mask)
+        seen = Past(rotation(key), value) if past is None else past.then(rotation(key), value)
+        attended = F.scaled_dot_product_attention(rotation(query), seen.keys, seen.values, attn_mask=mask)
         joined: Tensor = self.o_proj(attended.transpose(1, 2).reshape(batch, frames, width))
-        return joined
+        return joined, seen
 
 
 class _MLP(nn.Module):
@@ -115,10 +132,13 @@ class _Layer(nn.Module):
         self.input_layernorm = nn.LayerNorm(sizes.width, bias=False)
         self.post_attention_layernorm = nn.LayerNorm(sizes.width, bias=False)
 
-    def forward(self, x: Tensor, rotation: _Rotation, mask: Tensor | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotation, mask)
-        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
-        return out
+    def forward(
+        self, x: Tensor, rotation: Rotation, mask: Tensor | None, past: Past | None = None
+    ) -> tuple[Tensor, Past]:
+        """``past`` is what the frames may look at besides each other; given back with theirs added."""
+        attended, seen = self.self_attn(self.input_layernorm(x), rotation, mask, past)
+        x = x + attended
+        return x + self.mlp(self.post_attention_layernorm(x)), seen
 
 
 class Encoder(nn.Module):
@@ -136,7 +156,12 @@ class Encoder(nn.Module):
         self.heads, self.rotary_dim, self.rope_theta = sizes.heads, sizes.rotary_dim, sizes.rope_theta
         # Transformers sets both, where a model is told to compute its layers again rather than to remember them.
         self.gradient_checkpointing = False
-        self._gradient_checkpointing_func: Callable[..., Tensor]
+        self._gradient_checkpointing_func: Callable[..., tuple[Tensor, Past]]
+
+    @property
+    def stride(self) -> int:
+        """Samples from one frame to the next, before any are joined."""
+        return int(self.conv1.stride[0] * self.conv2.stride[0] * self.conv3.stride[0])
 
     def features(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``(batch, samples)`` to ``(batch, frames, width)``.
@@ -144,8 +169,15 @@ class Encoder(nn.Module):
         Args:
             lengths: samples of each clip that are no padding, int64, shape (batch,); None for all.
         """
-        x = self._normalized(torch.tanh(self.conv1(waveform[:, None])), lengths)
-        return F.gelu(self.conv3(F.gelu(self.conv2(x)))).transpose(1, 2)
+        return self.shaped(self._normalized(self.waves(waveform), lengths))
+
+    def waves(self, waveform: Tensor) -> Tensor:
+        """What the first convolution makes of ``(batch, samples)``: ``(batch, width, steps of 64 samples)``."""
+        return torch.tanh(self.conv1(waveform[:, None]))
+
+    def shaped(self, normalized: Tensor) -> Tensor:
+        """What the other convolutions make of that once it is normalised: ``(batch, frames, width)``."""
+        return F.gelu(self.conv3(F.gelu(self.conv2(normalized)))).transpose(1, 2)
 
     def _normalized(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """Group norm over all channels and the time before the padding."""
@@ -198,40 +230,46 @@ class Encoder(nn.Module):
         """
         stride = 1
         if self.join is not None:
-            x = self.join(x[:, : x.shape[1] // 2 * 2].reshape(x.shape[0], -1, 2 * x.shape[2]))
-            stride = 2
+            x, stride = self.joined(x), 2
         x = self._through(self.layers[self.joined_after or 0 :], x, heard, visible, stride)
         normed: Tensor = self.layer_norm(x)
         return normed
 
+    def joined(self, x: Tensor) -> Tensor:
+        """One frame of every two, ``(batch, frames, width)``; one that is left over is left out."""
+        assert self.join is not None
+        pairs: Tensor = self.join(x[:, : x.shape[1] // 2 * 2].reshape(x.shape[0], -1, 2 * x.shape[2]))
+        return pairs
+
     def _through(
         self, layers: nn.ModuleList, x: Tensor, heard: Tensor | None, visible: Tensor | None, stride: int
     ) -> Tensor:
-        rotation, mask = self._rotation(x, stride), visible
+        rotation, mask = self.rotation(x, stride), visible
         if heard is not None:
             spoken = (torch.arange(x.shape[1], device=x.device) < heard[:, None])[:, None, None]
             mask = spoken if visible is None else spoken & visible
         for layer in layers:
             if self.gradient_checkpointing and self.training:
-                x = self._gradient_checkpointing_func(layer, x, rotation, mask)
+                x, _ = self._gradient_checkpointing_func(layer, x, rotation, mask)
             else:
-                x = layer(x, rotation, mask)
+                x, _ = layer(x, rotation, mask)
         return x
 
-    def _rotation(self, x: Tensor, stride: int) -> _Rotation:
+    def rotation(self, x: Tensor, stride: int, first: int = 0) -> Rotation:
         """That of each frame of ``x``, ``(batch, frames, width)``.
 
         Args:
             stride: from one position to the next.
+            first: position of the first frame.
         """
         still = x.shape[2] // self.heads - self.rotary_dim
         pairs = torch.arange(0, self.rotary_dim, 2, device=x.device, dtype=torch.float32)
-        positions = stride * torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
+        positions = first + stride * torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
         angles = positions[:, None] * self.rope_theta ** (-pairs / self.rotary_dim)
         sine = torch.stack((-angles.sin(), angles.sin()), dim=-1).flatten(1)
         partner = torch.arange(x.shape[2] // self.heads, device=x.device)
         partner[: self.rotary_dim] ^= 1
-        return _Rotation(
+        return Rotation(
             F.pad(angles.cos().repeat_interleave(2, dim=1), (0, still), value=1.0).to(x.dtype),
             F.pad(sine, (0, still)).to(x.dtype),
             partner,

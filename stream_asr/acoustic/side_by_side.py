@@ -6,18 +6,18 @@ work. And what comes out for a window that is run alone does not depend on its c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 
 from stream_asr.acoustic.base import AcousticModel
-from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.arrays import FloatArray
 from stream_asr.ctc import Labels
 
-_SMALL = 30_000_000
-"""Parameters up to which a core does a window of some seconds in less than the time between two previews."""
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 class SideBySide:
@@ -53,14 +53,11 @@ class SideBySide:
         return self._model.labels
 
     def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
-        return list(self._pool.map(self._alone, windows))
+        return self._each(self._alone, windows)
 
     def _alone(self, window: FloatArray) -> FloatArray:
         return self._model.log_probs([window])[0]
 
-
-def arranged(model: TransformersCTC) -> AcousticModel:
-    """The model as it runs best where it is: windows side by side, if it is a small one on a processor."""
-    if model.device.type != "cpu" or model.parameters > _SMALL:
-        return model
-    return SideBySide(model, torch.get_num_threads())
+    def _each(self, run: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:
+        """All items at the same time, as far as there are cores."""
+        return list(self._pool.map(run, items))

@@ -89,7 +89,7 @@ class TransformersCTC:
     def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
         """See `AcousticModel.log_probs`. Windows too short for the model's receptive field are filled up with zeros."""
         lengths = [len(window) for window in windows]
-        outputs = self._run([_at_least(window, self.shortest_samples) for window in windows])
+        outputs = self._run([at_least(window, self.shortest_samples) for window in windows])
         return [output[: self.frames(length)] for output, length in zip(outputs, lengths, strict=True)]
 
     def frames(self, samples: int) -> int:
@@ -144,5 +144,6 @@ class TransformersCTC:
         raise ModelError(f"{self.name!r} does not take windows of a second")
 
 
-def _at_least(window: FloatArray, samples: int) -> FloatArray:
+def at_least(window: FloatArray, samples: int) -> FloatArray:
+    """The window, filled up with zeros to so many samples."""
     return np.pad(window, (0, samples - len(window))) if len(window) < samples else window

@@ -90,6 +90,13 @@ class Spelling:
         """What the end of the text adds to the score: the word being spelt is whole."""
         return self._close(node)[1] if node.letters else 0.0
 
+    def is_fragment(self, node: Node) -> bool:
+        """The word being spelt is none that is known, as it stands."""
+        word = plain(node.letters)
+        if self._model is None or not word:
+            return False
+        return self._model.id(word) == UNKNOWN and not self._hotwords.spells(node.phrase, word)
+
     def _write(self, node: Node, piece: str) -> Edge:
         if " " not in piece:
             longer = self._node(node.context, node.phrase, node.letters + piece)

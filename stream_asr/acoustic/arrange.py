@@ -1,0 +1,28 @@
+"""How a model is run where it is: remembering, side by side, or in batches."""
+
+from __future__ import annotations
+
+import torch
+
+from stream_asr.acoustic.base import AcousticModel
+from stream_asr.acoustic.moonshine import Encoder
+from stream_asr.acoustic.remembering import RememberingMoonshine
+from stream_asr.acoustic.side_by_side import SideBySide
+from stream_asr.acoustic.transformers_ctc import TransformersCTC
+
+_SMALL = 30_000_000
+"""Parameters up to which a core does a window of some seconds in less than the time between two previews."""
+
+
+def arranged(model: TransformersCTC) -> AcousticModel:
+    """The model as it serves streams best.
+
+    One with Moonshine's encoder remembers what it made of the audio before. Another small one on a processor runs
+    windows side by side. All others run them in batches.
+    """
+    cores = torch.get_num_threads() if model.device.type == "cpu" else 1
+    if isinstance(getattr(model.model, "encoder", None), Encoder):
+        return RememberingMoonshine(model, cores)
+    if model.device.type == "cpu" and model.parameters <= _SMALL:
+        return SideBySide(model, cores)
+    return model

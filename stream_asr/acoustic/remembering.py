@@ -1,0 +1,44 @@
+"""Models with Moonshine's encoder in streams: each piece of audio is worked out once, whatever the left context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from stream_asr.acoustic.base import Heard, Piece
+from stream_asr.acoustic.moonshine_memory import MoonshineMemory, go_on
+from stream_asr.acoustic.side_by_side import SideBySide
+from stream_asr.acoustic.transformers_ctc import TransformersCTC, at_least
+from stream_asr.config import WindowConfig
+
+
+class RememberingMoonshine(SideBySide):
+    """See `RememberingModel`.
+
+    Args:
+        runner: runs whole windows.
+        cores: that it may have.
+    """
+
+    windows = WindowConfig(left_context_ms=4000, commit_ms=480, right_context_ms=384)
+    """By the table of contexts in the embedded model's card."""
+
+    def __init__(self, runner: TransformersCTC, cores: int) -> None:
+        super().__init__(runner, cores)
+        self._runner = runner
+
+    def fresh(self, left_samples: int) -> MoonshineMemory:
+        return MoonshineMemory(left_samples // self._runner.model.encoder.stride)
+
+    def go_on(self, pieces: Sequence[Piece]) -> list[Heard]:
+        return self._each(self._hear, pieces)
+
+    @torch.inference_mode()
+    def _hear(self, piece: Piece) -> Heard:
+        runner = self._runner
+        samples = torch.from_numpy(at_least(piece.samples, runner.shortest_samples))
+        samples = samples.to(runner.device, runner.model.dtype)
+        frames, memory = go_on(runner.model.encoder, samples, piece.kept_samples, piece.memory)
+        log_probs = runner.model.ctc_head(frames[0]).float().log_softmax(-1).cpu().numpy()
+        return Heard(log_probs[: runner.frames(len(piece.samples))], memory)
