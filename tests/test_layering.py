@@ -41,6 +41,7 @@ PURE = (
     "ledger",
     "marks",
     "jobs",
+    "overload",
     "training.alphabet",
     "training.batches",
     "training.manifest",
