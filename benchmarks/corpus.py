@@ -7,6 +7,7 @@ is known; paths are relative to the folder.
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from stream_asr.config import SAMPLE_RATE
 
 BUNDLED = Path(__file__).parent / "demo"
 """The recording that comes with the package, half a minute of it."""
+
+_PAUSE_S = (0.7, 1.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +67,48 @@ def _librispeech(folder: Path) -> list[Utterance]:
             name, text = line.split(" ", 1)
             found.append(Utterance(transcripts.parent / f"{name}.flac", name.split("-")[0], text))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a recording begins in a longer one."""
+
+    name: str
+    start_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Programme:
+    """Recordings one after the other, as one would hear them.
+
+    Attributes:
+        samples: of all of them with the pauses between.
+        places: in the order of their times.
+    """
+
+    samples: FloatArray
+    places: tuple[Placed, ...]
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / SAMPLE_RATE
+
+
+def assembled(utterances: Sequence[Utterance], seconds: float, seed: int) -> Programme:
+    """Recordings in random order with pauses, each again when all have been, until there are that many seconds.
+
+    The last one is heard to its end, so that no word is cut.
+    """
+    rng = np.random.default_rng(seed)
+    parts: list[FloatArray] = []
+    places: list[Placed] = []
+    length = 0
+    while length < seconds * SAMPLE_RATE:
+        for at in rng.permutation(len(utterances)):
+            places.append(Placed(utterances[at].path.stem, length / SAMPLE_RATE))
+            pause = np.zeros(int(rng.uniform(*_PAUSE_S) * SAMPLE_RATE), dtype=np.float32)
+            parts += [utterances[at].samples(), pause]
+            length += sum(map(len, parts[-2:]))
+            if length >= seconds * SAMPLE_RATE:
+                break
+    return Programme(np.concatenate(parts), tuple(places))

@@ -128,7 +128,7 @@ def merged(reports: Sequence[LatencyReport]) -> LatencyReport:
         return tuple(sorted(chain.from_iterable(getattr(report, name) for report in reports)))
 
     def mean(name: str) -> float:
-        return sum(getattr(report, name) * report.words for report in reports) / max(1, words)
+        return float(sum(getattr(report, name) * report.words for report in reports) / max(1, words))
 
     return LatencyReport(
         words,

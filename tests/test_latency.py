@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from stream_asr.events import Event, Final, Partial, SpeechStarted, Word
@@ -82,7 +84,7 @@ def test_word_times_of_others_take_the_place_of_the_finals_own() -> None:
     run = arrivals(
         (1.3, partial("Ask", stable="Ask")),
         (2.0, Final(0, 0.0, float("nan"), "Ask, not", 1.0, ())),
-        (4.0, final(("watt", 3.0), ("your", 3.5), end=3.6)),
+        (4.0, replace(final(("watt", 3.0), ("your", 3.5), end=3.6), utterance=1)),
     )
     report = measure(run, spoken(("ask", 1.0), ("not", 1.5), ("what", 2.9), ("your", 3.4)))
     assert report.words == 4
