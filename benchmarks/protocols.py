@@ -16,6 +16,7 @@ import base64
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -31,15 +32,11 @@ _PATIENCE_S = 30.0
 
 
 class Client:
-    """A connection to a server, open from the start.
+    """A connection to a server, open inside its ``with`` block.
 
     Args:
         url: ws://HOST:PORT or wss://HOST; a path or a query takes the place of the protocol's own.
         token: sent as the protocol wants it.
-
-    Raises:
-        OSError: nothing listens there.
-        websockets.exceptions.InvalidHandshake: the server refuses.
     """
 
     sample_rate = 16_000
@@ -48,13 +45,8 @@ class Client:
     scheme = "Bearer"
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        headers = {"Authorization": f"{self.scheme} {token}"} if token else {}
-        # Compressing sound costs much and gains nothing; some servers send long messages.
-        self._socket = connect(
-            self._address(url), additional_headers=headers, compression=None, max_size=None, max_queue=None
-        )
+        self._url, self._token = self._address(url), token
         self._utterance = 0
-        self.begin()
 
     def _address(self, url: str) -> str:
         parts = urlsplit(url)
@@ -116,10 +108,24 @@ class Client:
         return False
 
     def __enter__(self) -> Client:
+        """Connect.
+
+        Raises:
+            OSError: nothing listens there.
+            websockets.exceptions.InvalidHandshake: the server refuses.
+        """
+        headers = {"Authorization": f"{self.scheme} {self._token}"} if self._token else {}
+        with ExitStack() as opened:
+            # Compressing sound costs much and gains nothing; some servers send long messages.
+            self._socket = opened.enter_context(
+                connect(self._url, additional_headers=headers, compression=None, max_size=None, max_queue=None)
+            )
+            self.begin()
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.close()
+        self._opened.close()
 
 
 class Native(Client):
@@ -163,7 +169,7 @@ class Vosk(Client):
 
 
 class Deepgram(Client):
-    """Of Deepgram's live API. A result that is final in its words is stable; the utterance ends with ``speech_final``."""
+    """Of Deepgram's live API. Results whose words are final are stable; ``speech_final`` ends the utterance."""
 
     path = "/v1/listen"
     query = (("encoding", "linear16"), ("sample_rate", "16000"), ("channels", "1"), ("interim_results", "true"))

@@ -34,7 +34,7 @@ class LatencyReport:
     Attributes:
         words: in the finals.
         first_partial_ms: end of an utterance's first word → its first partial with text.
-        word_first_ms: end of a word → the first caption that shows it in its place.
+        word_first_ms: end of a word → the first caption that shows it in its place, in whatever case and punctuation.
         word_stable_ms: end of a word → the first caption in which it is stable or final.
         final_ms: the endpoint's decision → the final. The decision waits for the endpoint's silence.
         end_of_speech_ms: end of the last word → the final: the silence and all.
@@ -173,11 +173,11 @@ def _bare(word: str) -> str:
 
 def _appearances(utterance: _Utterance) -> tuple[list[float], list[float]]:
     """When each word of the final was first seen in its place, and first stable."""
-    wanted = utterance.words
+    wanted = [_bare(word) for word in utterance.words]
     seen: list[float | None] = [None] * len(wanted)
     stable: list[float | None] = [None] * len(wanted)
     for at, caption in utterance.shown:
-        matcher = SequenceMatcher(None, caption.text.split(), wanted, autojunk=False)
+        matcher = SequenceMatcher(None, [_bare(word) for word in caption.text.split()], wanted, autojunk=False)
         for block in matcher.get_matching_blocks():
             for place in range(block.b, block.b + block.size):
                 seen[place] = at if seen[place] is None else seen[place]

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import report
-from corpus import BUNDLED, Utterance, read_corpus
+from corpus import BUNDLED, Placed, Utterance, assembled, read_corpus
+from fakes import conversation, silence
+from latency import latency_table
+from pacing import Run, follow, run_connections, run_streams, slope
+from protocols import PROTOCOLS
+from serving import Served, serving
+from websockets.exceptions import ConnectionClosed
+from words import parse_ctm, placed_words
+
+from stream_asr import Recognizer
+from stream_asr.events import Final, Partial, Word
+from stream_asr.latency import Arrival, measure
 
 
 def test_the_bundled_recording_has_a_manifest() -> None:
@@ -81,3 +94,139 @@ def test_memory_is_in_mebibytes() -> None:
     held = bytearray(b"x" * (64 << 20))
     assert 50 < report.memory_mib() - before < 100
     assert report.peak_memory_mib() >= before + 0.5 * len(held) / (1 << 20)
+
+
+# --- reference words --------------------------------------------------------------------------------------------
+
+CTM = """;; a comment
+b 1 0.50 0.25 what
+a 1 1.00 0.50 not 0.9
+a 1 0.20 0.30 ask
+"""
+
+
+def test_a_ctm_gives_words_in_their_order() -> None:
+    words = parse_ctm(CTM.splitlines())
+    assert words == {
+        "a": [Word("ask", 0.2, 0.5, 1.0), Word("not", 1.0, 1.5, 0.9)],
+        "b": [Word("what", 0.5, 0.75, 1.0)],
+    }
+
+
+@pytest.mark.parametrize("line", ["a 1 0.2 0.3", "a 1 0.2 long ask"])
+def test_a_line_that_is_no_ctm_is_named(line: str) -> None:
+    with pytest.raises(SystemExit, match=r"line 2 of there is not of the form RECORDING CHANNEL START"):
+        parse_ctm(["a 1 0 1 ask", line], "there")
+
+
+def test_words_move_with_their_recordings() -> None:
+    words = placed_words(parse_ctm(CTM.splitlines()), [Placed("b", 0.0), Placed("a", 10.0), Placed("b", 20.0)])
+    assert [(word.word, word.start, word.end) for word in words] == [
+        ("what", 0.5, 0.75),
+        ("ask", 10.2, 10.5),
+        ("not", 11.0, 11.5),
+        ("what", 20.5, 20.75),
+    ]
+
+
+def test_recordings_without_word_times_are_named() -> None:
+    with pytest.raises(SystemExit, match="no word times of c; there are of a, b"):
+        placed_words(parse_ctm(CTM.splitlines()), [Placed("c", 0.0)])
+
+
+def test_a_programme_is_as_long_as_wanted_and_knows_where_its_recordings_are() -> None:
+    programme = assembled(read_corpus(BUNDLED), 50, seed=1)
+    first, second = programme.places
+    assert (first.name, first.start_s, second.name) == ("demo", 0.0, "demo")
+    assert 29.5 + 0.7 <= second.start_s <= 29.5 + 1.5
+    at = round(second.start_s * 16_000)
+    assert np.array_equal(programme.samples[at : at + 472_000], programme.samples[:472_000])
+    assert not programme.samples[472_000:at].any()
+    assert programme.seconds >= 50
+
+
+# --- pacing and protocols ---------------------------------------------------------------------------------------
+
+SAID = ["hello world", "ab abc"]
+
+
+@pytest.mark.parametrize("points", [[(0, 1), (2, 5)], [(0, 1), (1, 3), (2, 5), (3, 7)]])
+def test_the_slope_of_a_line(points: list[tuple[float, float]]) -> None:
+    assert slope(points) == pytest.approx(2)
+    assert slope(points[:1]) == 0
+
+
+def test_paced_streams_end_in_the_text_of_the_recording(fake_recognizer: Recognizer) -> None:
+    first, second = run_streams(fake_recognizer, conversation(*SAID), 2, spread_s=0.1)
+    assert first.finals == second.finals == SAID
+    assert first.counts is not None
+    assert first.counts.dropped == 0
+    assert len(first.lags) == pytest.approx(len(conversation(*SAID)) / 320)
+    assert all(arrival.at_s > 0 for arrival in first.arrivals)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving() as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("protocol", "has_words", "has_ends", "has_stable"),
+    [
+        ("native", True, True, True),
+        ("vosk", True, False, False),
+        ("deepgram", True, True, True),
+        ("openai", False, True, True),
+    ],
+)
+def test_every_protocol_gives_the_same_captions(
+    served: Served, protocol: str, has_words: bool, has_ends: bool, has_stable: bool
+) -> None:
+    said = ["a sentence long enough to have a stable front", "ab abc"]
+    audio = conversation(*said)
+    (run,) = run_connections(lambda: PROTOCOLS[protocol](f"ws://{served.address}", None), audio, 1, spread_s=0)
+    assert run.finals == said
+    finals = [arrival.event for arrival in run.arrivals if isinstance(arrival.event, Final)]
+    assert [final.utterance for final in finals] == [0, 1]
+    for final in finals:
+        assert bool(final.words) == has_words
+        assert (not math.isnan(final.end)) == has_ends
+    partials = [arrival.event for arrival in run.arrivals if isinstance(arrival.event, Partial)]
+    assert partials
+    assert any(partial.stable for partial in partials) == has_stable
+    reference = [Word(word, 0.0, 0.0, 1.0) for word in " ".join(said).split()]
+    assert len(measure(run.arrivals, reference).word_first_ms) == len(reference)
+
+
+def test_a_path_and_a_query_of_the_address_are_kept(served: Served) -> None:
+    query = "sample_rate=16000&encoding=linear16&interim_results=false"
+    (run,) = run_connections(
+        lambda: PROTOCOLS["deepgram"](f"ws://{served.address}/v1/listen?{query}", None),
+        conversation("hello"),
+        1,
+        spread_s=0,
+    )
+    assert run.finals == ["hello"]
+
+
+def test_what_a_server_refuses_is_told(served: Served) -> None:
+    with PROTOCOLS["native"](f"ws://{served.address}", None) as connection:
+        connection.say(type="nonsense")
+        with pytest.raises(RuntimeError, match="nonsense"):
+            list(connection)
+
+
+def test_a_connection_that_fails_ends_the_feeding(served: Served) -> None:
+    with PROTOCOLS["native"](f"ws://{served.address}", None) as connection:
+        connection.say(type="nonsense")
+        with pytest.raises((RuntimeError, ConnectionClosed)):
+            follow(connection, silence(60), 16_000, Run())
+
+
+def test_latencies_are_put_into_a_table() -> None:
+    word = Word("ask", 0.5, 1.0, 1.0)
+    report = measure([Arrival(1.25, Final(0, 0.0, math.nan, "ask", 1.0, (word,)))])
+    table = latency_table("a title", report)
+    assert ("word, to stable", "250", "250", "250", "250") in table.rows
+    assert ("final, after the endpoint's decision", "-", "-", "-", "-") in table.rows
