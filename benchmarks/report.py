@@ -49,6 +49,7 @@ _STYLE: Any = {
 _PANEL_INCHES = (8.0, 4.2)
 _PACKAGES = ("torch", "transformers", "numpy")
 _MIB = 1 << 20
+_FILE_COLUMNS = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +80,15 @@ def _escaped(cell: str) -> str:
 def show(*tables: Table) -> None:
     """Print tables to the terminal; they are as wide as they need to be where the output is a file."""
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_FILE_COLUMNS)
     for table in tables:
         shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
         for place, column in enumerate(table.columns):
             shown.add_column(column, justify="right" if place else "left")
         for row in table.rows:
             shown.add_row(*row)
-        console.print(shown, soft_wrap=not console.is_terminal)
+        console.print(shown)
 
 
 def machine() -> dict[str, object]:
