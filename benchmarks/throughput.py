@@ -143,6 +143,8 @@ def draw(path: Path, model: str, trials: Sequence[Trial], bound_ms: float) -> No
         queue.plot(*zip(*busiest.queue, strict=True))
         queue.set_xlabel(f"time (s), {busiest.streams} stream(s)")
         queue.set_ylabel("windows waiting")
+        for axis in (latency.xaxis, batches.xaxis, queue.yaxis):
+            axis.get_major_locator().set_params(integer=True)
 
 
 def histogram(trials: Sequence[Trial]) -> Table:
