@@ -19,7 +19,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,12 +165,14 @@ def main() -> None:
     arguments = parser.parse_args()
 
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     programme = assembled(read_corpus(arguments.data, arguments.limit), arguments.seconds, arguments.seed)
     speeds: list[Speed] = []
-    with random_base() as base:
+    with ExitStack() as stack:
         sources = [(arguments.model, arguments.model or str(EMBEDDED_FOLDER), True)]
         if not arguments.no_base:
-            sources.append((str(base), str(base), False))
+            base = str(stack.enter_context(random_base()))
+            sources.append((base, base, False))
         for named, source, speaks in sources:
             for threads in arguments.threads or sorted({1, os.cpu_count() or 1}):
                 with Recognizer.from_pretrained(named, device=arguments.device, threads=threads) as recognizer:

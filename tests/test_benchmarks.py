@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import report
-from corpus import BUNDLED, Placed, Utterance, assembled, read_corpus
+from corpus import BUNDLED, Placed, Programme, Utterance, assembled, read_corpus
 from fakes import conversation, silence
+from grid import Windows, draw_grid, grid, grid_tables, listed
 from latency import latency_table
 from pacing import Run, follow, run_connections, run_streams, slope
 from protocols import PROTOCOLS
+from scoring import score
 from serving import Served, serving
+from soak import figures, settled, soak
+from tables import markdown
+from throughput import attempt, capacity
 from websockets.exceptions import ConnectionClosed
 from words import parse_ctm, placed_words
 
@@ -230,3 +236,94 @@ def test_latencies_are_put_into_a_table() -> None:
     table = latency_table("a title", report)
     assert ("word, to stable", "250", "250", "250", "250") in table.rows
     assert ("final, after the endpoint's decision", "-", "-", "-", "-") in table.rows
+
+
+# --- capacity and soak ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [1, 5, 16, 100])
+@pytest.mark.parametrize("limit", [0, 1, 3, 4, 5, 16, 77, 1000])
+def test_capacity_is_found_with_few_trials(limit: int, most: int) -> None:
+    tried: list[int] = []
+
+    def held(streams: int) -> bool:
+        tried.append(streams)
+        return streams <= limit
+
+    assert capacity(held, most) == min(limit, most)
+    assert len(set(tried)) == len(tried) <= 2 * most.bit_length() + 1
+    assert max(tried) <= most
+
+
+def test_streams_that_are_complete_and_in_time_are_held(fake_recognizer: Recognizer) -> None:
+    programme = Programme(conversation(*SAID), ())
+    trial = attempt(fake_recognizer, programme, SAID, 2)
+    assert (trial.lost, trial.samples_dropped) == (0, 0)
+    assert sum(trial.batches) > 0
+    assert 1 <= trial.mean_batch <= 2
+    assert trial.word_p95_ms is not None
+    assert trial.held(trial.word_p95_ms)
+    assert not trial.held(trial.word_p95_ms - 1)
+    assert not replace(trial, lost=1).held(1e9)
+    assert not replace(trial, samples_dropped=1).held(1e9)
+
+
+def test_a_soak_hears_as_much_as_it_should_and_accounts_for_it(fake_recognizer: Recognizer) -> None:
+    audio = conversation(*SAID)
+    hours = 60 / 3600
+    seen = soak(fake_recognizer, audio, hours)
+    assert seen.counts is not None
+    assert seen.counts.captured == 60 * 16_000
+    found = figures(seen, hours)
+    assert (found["samples_dropped"], found["samples_unaccounted"]) == (0, 0)
+    assert found["finals"] == pytest.approx(2 * 60 * 16_000 / len(audio), abs=2)
+    assert len(settled(seen.memory_mib)) == pytest.approx(0.75 * len(seen.memory_mib), abs=1)
+
+
+# --- windows, scores and tables ---------------------------------------------------------------------------------
+
+
+def test_a_grid_is_all_combinations() -> None:
+    assert grid("2 4, 1.6, 0.4 0.8") == [
+        Windows(2, 1.6, 0.4),
+        Windows(2, 1.6, 0.8),
+        Windows(4, 1.6, 0.4),
+        Windows(4, 1.6, 0.8),
+    ]
+    assert listed("4 1.6 0.8, 2 1.6 0.4") == [Windows(4, 1.6, 0.8), Windows(2, 1.6, 0.4)]
+    config = Windows(8, 3.2, 1.6).config()
+    windows = config.windows
+    assert (windows.left_context_ms, windows.commit_ms, windows.right_context_ms) == (8000, 3200, 1600)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"), [(grid, "1 2, 3"), (grid, "1, , 2"), (listed, "1 2 3, 4 5"), (grid, "a,b,c")]
+)
+def test_what_is_no_grid_is_refused(parse: Callable[[str], list[Windows]], text: str) -> None:
+    with pytest.raises(ValueError, match=r"needed|needs|convert"):
+        parse(text)
+
+
+def test_a_grid_has_a_table_and_a_map_for_each_left_context(tmp_path: Path) -> None:
+    wers = {windows: 10.0 + place for place, windows in enumerate(grid("2 4, 1.6, 0.4 0.8"))}
+    first, second = grid_tables(wers)
+    assert first.columns == ("left context 2 s", "right 0.4 s", "right 0.8 s")
+    assert first.rows == [("1.6 s kept", "10.00 %", "11.00 %")]
+    assert second.rows == [("1.6 s kept", "12.00 %", "13.00 %")]
+    draw_grid(tmp_path / "map.svg", "a title", wers)
+    assert (tmp_path / "map.svg").stat().st_size > 1000
+
+
+def test_word_error_rates_count_words_over_all_texts() -> None:
+    found = score(["It's one, two", "three"], ["its ONE", "three four"])
+    assert (found.substitutions, found.insertions, found.deletions, found.words) == (1, 1, 1, 4)
+    assert found.wer == 75.0
+
+
+def test_reports_become_markdown(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    report.write_json(path, "accuracy", {"model": "m", "lm": None}, {}, {}, [TABLE])
+    text = markdown(json.loads(path.read_text()))
+    assert text.startswith(f"### accuracy\n\n{TABLE.markdown()}\n\n")
+    assert text.endswith("model m.")
+    assert "lm" not in text.splitlines()[-1]
