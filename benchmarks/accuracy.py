@@ -3,6 +3,7 @@
     python benchmarks/accuracy.py --data FOLDER [--model M] [--json out/accuracy.json]
     python benchmarks/accuracy.py --data FOLDER --no-lm                 greedy, or another --lm
     python benchmarks/accuracy.py --data FOLDER --contexts "4 1.6 0.8, 2 1.6 0.8"
+    python benchmarks/accuracy.py --data FOLDER --grid "1 2 4, 0.8 1.6, 0.2 0.4 0.8" --plot out/grid.png
     python benchmarks/accuracy.py --data FOLDER --snr 10                with noise
     python benchmarks/accuracy.py --data FOLDER --by-speaker
 
@@ -10,26 +11,28 @@ WER is micro-averaged over upper-case A to Z and the apostrophe, everything else
 penalty is the live path's WER less that of whole-utterance passes. Live and file transcripts are also compared
 utterance by utterance: they must be the same. Real-time factors are wall-clock seconds for a second of audio,
 one recording after the other. Noise is pink, as far below the recording as --snr says, and the same in every run.
+
+--contexts compares windows: seconds of left context, of what is kept at a time, and of right context. --grid takes
+lists of the three and compares all combinations, in a table and a plot.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-import jiwer
 import numpy as np
-from corpus import Utterance, machine, read_corpus
-from rich.console import Console
+import options
+from corpus import Utterance, read_corpus
+from grid import Windows, draw_grid, grid, grid_tables, listed
+from report import Table, peak_memory_mib, show, write_json
 from rich.progress import track
-from rich.table import Table
+from scoring import Score, score
 
-from stream_asr import EngineConfig, Final, Recognizer, RecognizerConfig, WindowConfig
+from stream_asr import Final, Recognizer
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.lm.files import read_hotwords
@@ -40,24 +43,26 @@ _CHUNK_S = (0.01, 0.3)
 """Range of the random block lengths that the live path is fed with."""
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    wer: float
-    substitutions: int
-    insertions: int
-    deletions: int
-    words: int
-    rtf: float
+@dataclass(slots=True)
+class Measured:
+    """What was found for each way, by its name, in the order of running."""
 
+    scores: dict[str, Score] = field(default_factory=dict)
+    rtfs: dict[str, float] = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
 
-def normalized(text: str) -> str:
-    return " ".join(re.sub(r"[^A-Z']", " ", text.upper()).split())
+    @property
+    def identical(self) -> int | None:
+        """How many live transcripts are those of `transcribe`; None unless both ways were run."""
+        both = [self.texts[way] for way in ("transcribe", "live") if way in self.texts]
+        return sum(a == b for a, b in zip(*both, strict=True)) if len(both) == 2 else None
 
-
-def score(references: list[str], hypotheses: list[str], seconds: float, audio_s: float) -> Score:
-    output = jiwer.process_words([normalized(text) for text in references], [normalized(text) for text in hypotheses])
-    words = output.hits + output.substitutions + output.deletions
-    return Score(100 * output.wer, output.substitutions, output.insertions, output.deletions, words, seconds / audio_s)
+    @property
+    def penalty(self) -> float | None:
+        """Points that streaming costs; None unless both ways were run."""
+        if not {"live", "whole utterance"} <= self.scores.keys():
+            return None
+        return self.scores["live"].wer - self.scores["whole utterance"].wer
 
 
 def whole(recognizer: Recognizer, samples: FloatArray) -> str:
@@ -93,14 +98,14 @@ def with_pink_noise(samples: FloatArray, snr_db: float, seed: int) -> FloatArray
     return (samples + noise * np.sqrt(wanted / np.mean(np.square(noise)))).astype(np.float32)
 
 
-def by_speaker(utterances: list[Utterance], texts: dict[str, list[str]]) -> dict[str, dict[str, float]]:
-    """From a speaker to the path to the word error rate."""
+def by_speaker(utterances: Sequence[Utterance], texts: dict[str, list[str]]) -> dict[str, dict[str, float]]:
+    """From a speaker to the way to the word error rate."""
     found: dict[str, dict[str, float]] = {}
     for speaker in sorted({utterance.speaker for utterance in utterances}):
         own = [place for place, utterance in enumerate(utterances) if utterance.speaker == speaker]
         references = [utterances[place].text for place in own]
         found[speaker] = {
-            path: score(references, [written[place] for place in own], 0, 1).wer for path, written in texts.items()
+            way: score(references, [written[place] for place in own]).wer for way, written in texts.items()
         }
     return found
 
@@ -114,106 +119,109 @@ def timed(recognize: Callable[[FloatArray], str], audio: Iterable[FloatArray], w
     return texts, seconds
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of recordings (see corpus.py)")
-    parser.add_argument("--limit", type=int, help="utterances used (all)")
-    parser.add_argument("--model", help="hub name or folder (the embedded model)")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--precision", default="auto")
-    words = parser.add_mutually_exclusive_group()
-    words.add_argument("--lm", default="auto", help="language model (the bundled one for the embedded model)")
-    words.add_argument("--no-lm", dest="lm", action="store_const", const=None, help="without one")
-    parser.add_argument("--hotwords", type=Path, help="file of words and phrases to listen for")
-    parser.add_argument(
-        "--contexts", default="", help='seconds of left context, commit and right context: "4 1.6 0.8, ..."'
-    )
+def tables(title: str, found: Measured, speakers: dict[str, dict[str, float]], count: int) -> list[Table]:
+    rows = [
+        (
+            way,
+            f"{result.wer:.2f} %",
+            *map(str, (result.substitutions, result.insertions, result.deletions)),
+            f"{found.rtfs[way]:.4f}",
+        )
+        for way, result in found.scores.items()
+    ]
+    if found.penalty is not None:
+        rows.append(("streaming penalty", f"{found.penalty:+.2f} points"))
+    if found.identical is not None:
+        rows.append(("live text is that of transcribe", f"{found.identical} of {count}"))
+    made = [Table(title, ("", "WER", "S", "I", "D", "RTF"), rows)]
+    if speakers:
+        by_way = [(speaker, *(f"{rate:.2f} %" for rate in rates.values())) for speaker, rates in speakers.items()]
+        made.append(Table("word error rates of speakers", ("speaker", *found.texts), by_way))
+    return made
+
+
+def windows_of(parse: Callable[[str], list[Windows]]) -> Callable[[str], list[Windows]]:
+    """For argparse, which would not tell what is wrong."""
+
+    def read(text: str) -> list[Windows]:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+    return read
+
+
+def parsed() -> argparse.Namespace:
+    parser = options.parser(__doc__)
+    options.add_plot(parser, "the grid")
+    options.add_data(parser)
+    options.add_model(parser)
+    parser.add_argument("--hotwords", help="file of words and phrases to listen for")
+    windows = parser.add_mutually_exclusive_group()
+    windows.add_argument("--contexts", type=windows_of(listed), default=[], metavar='"L C R, ..."')
+    windows.add_argument("--grid", type=windows_of(grid), default=[], metavar='"L ..., C ..., R ..."')
     parser.add_argument("--path", choices=PATHS, action="append", help="only this one; may be repeated (all three)")
     parser.add_argument("--snr", type=float, metavar="DB", help="add noise, so many decibels below each recording")
     parser.add_argument("--by-speaker", action="store_true", help="also the figures of every speaker")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
+    if arguments.plot and not arguments.grid:
+        parser.error("--plot draws the grid, so it needs --grid")
+    return arguments
 
-    utterances: list[Utterance] = read_corpus(arguments.data, arguments.limit)
+
+def main() -> None:
+    arguments = parsed()
+    utterances = read_corpus(arguments.data, arguments.limit)
     audio = [utterance.samples() for utterance in utterances]
     if arguments.snr is not None:
         audio = [with_pink_noise(samples, arguments.snr, seed) for seed, samples in enumerate(audio)]
     references = [utterance.text for utterance in utterances]
     audio_s = sum(map(len, audio)) / SAMPLE_RATE
     hotwords = read_hotwords(arguments.hotwords) if arguments.hotwords else {}
-    base = Recognizer.from_pretrained(
-        arguments.model, threads=arguments.threads, precision=arguments.precision, lm=arguments.lm
-    )
-    model, lm = base.model, base.lm
-    base.close()
+    found = Measured()
 
-    def measured(recognizer: Recognizer, path: str) -> tuple[Score, list[str]]:
+    def run(recognizer: Recognizer, path: str, name: str) -> None:
         rng = np.random.default_rng(1)
         ways: dict[str, Callable[[FloatArray], str]] = {
             "whole utterance": lambda samples: whole(recognizer, samples),
             "transcribe": lambda samples: recognizer.transcribe(samples).text,
             "live": lambda samples: live(recognizer, samples, rng),
         }
-        texts, seconds = timed(ways[path], audio, path)
-        return score(references, texts, seconds, audio_s), texts
+        found.texts[name], seconds = timed(ways[path], audio, name)
+        found.scores[name], found.rtfs[name] = score(references, found.texts[name]), seconds / audio_s
 
-    scores: dict[str, Score] = {}
-    texts: dict[str, list[str]] = {}
-    if arguments.contexts:
-        for setting in arguments.contexts.split(","):
-            left_ms, commit_ms, right_ms = (round(float(value) * 1000) for value in setting.split())
-            config = RecognizerConfig(
-                windows=WindowConfig(left_context_ms=left_ms, commit_ms=commit_ms, right_context_ms=right_ms),
-                engine=EngineConfig(overload_lag_ms=commit_ms + right_ms + 2000, buffer_ms=60_000),
-            )
-            with Recognizer(model, config, lm=lm, hotwords=hotwords) as recognizer:
-                path = f"transcribe {setting.strip()}"
-                scores[path], texts[path] = measured(recognizer, "transcribe")
-    else:
-        with Recognizer(model, lm=lm, hotwords=hotwords) as recognizer:
-            for path in arguments.path or PATHS:
-                scores[path], texts[path] = measured(recognizer, path)
+    with options.recognizer(arguments, hotwords=hotwords) as recognizer:
+        settings = options.model_settings(arguments, recognizer)
+        chosen: list[Windows] = arguments.contexts or arguments.grid
+        for windows in chosen:
+            with Recognizer(recognizer.model, windows.config(), lm=recognizer.lm, hotwords=hotwords) as other:
+                run(other, "transcribe", f"transcribe {windows}")
+        for path in [] if chosen else arguments.path or PATHS:
+            run(recognizer, path, path)
 
-    both = [texts[path] for path in ("transcribe", "live") if path in texts]
-    identical = sum(a == b for a, b in zip(*both, strict=True)) if len(both) == 2 else None
-    words = next(iter(scores.values())).words
-    words_by = "greedy" if lm is None else f"language model {arguments.lm}"
+    words = next(iter(found.scores.values())).words
+    by = "greedy" if settings["lm"] is None else f"language model {settings['lm']}"
     noise = "" if arguments.snr is None else f", noise at {arguments.snr:g} dB"
-    table = Table(
-        title=f"{model.name}, {words_by}: {len(utterances)} recordings, {audio_s / 3600:.2f} h, {words} words{noise}"
-    )
-    for column in ("", "WER", "S", "I", "D", "RTF"):
-        table.add_column(column, justify="right")
-    for name, result in scores.items():
-        counts = (result.substitutions, result.insertions, result.deletions)
-        table.add_row(name, f"{result.wer:.2f} %", *map(str, counts), f"{result.rtf:.4f}")
-    console = Console()
-    console.print(table)
-    if {"live", "whole utterance"} <= scores.keys():
-        console.print(f"streaming penalty: {scores['live'].wer - scores['whole utterance'].wer:+.2f} points")
-    if identical is not None:
-        console.print(f"live transcripts identical to transcribe's: {identical} of {len(utterances)}")
-    speakers = by_speaker(utterances, texts) if arguments.by_speaker else {}
-    if speakers:
-        table = Table("speaker", *(f"{path}, WER" for path in texts))
-        for speaker, rates in speakers.items():
-            table.add_row(speaker, *(f"{rate:.2f} %" for rate in rates.values()))
-        console.print(table)
+    title = f"{settings['model']}, {by}: {len(utterances)} recordings, {audio_s / 3600:.2f} h, {words} words{noise}"
+    speakers = by_speaker(utterances, found.texts) if arguments.by_speaker else {}
+    shown = tables(title, found, speakers, len(utterances))
+    if arguments.grid:
+        wers = {windows: found.scores[f"transcribe {windows}"].wer for windows in arguments.grid}
+        shown += grid_tables(wers)
+        if arguments.plot:
+            draw_grid(arguments.plot, f"What context is worth: WER of {settings['model']}", wers)
+    show(*shown)
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        report = {
-            "model": model.name,
-            "lm": None if lm is None else arguments.lm,
-            "data": str(arguments.data),
-            "snr_db": arguments.snr,
-            "recordings": len(utterances),
-            "audio_s": audio_s,
-            "machine": machine(),
-            "identical": identical,
+        results: dict[str, Any] = {
+            "scores": {name: {**asdict(result), "rtf": found.rtfs[name]} for name, result in found.scores.items()},
+            "streaming_penalty": found.penalty,
+            "identical": found.identical,
             "speakers": speakers,
-            "scores": {name: asdict(result) for name, result in scores.items()},
+            "peak_memory_mib": peak_memory_mib(),
         }
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        data = {"folder": arguments.data, "recordings": len(utterances), "audio_s": audio_s, "snr_db": arguments.snr}
+        write_json(arguments.json, "accuracy", settings, data, results, shown)
 
 
 if __name__ == "__main__":

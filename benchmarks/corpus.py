@@ -1,6 +1,4 @@
-"""What the benchmarks share: recordings to measure with, and a note of the machine.
-
-Recordings are a folder with a manifest, or LibriSpeech's own layout.
+"""Recordings to measure with: a folder with a manifest, or LibriSpeech's own layout.
 
 A manifest is ``manifest.tsv`` with a header line that names at least ``path`` and ``text``, ``speaker`` if it
 is known; paths are relative to the folder.
@@ -9,18 +7,21 @@ is known; paths are relative to the folder.
 from __future__ import annotations
 
 import csv
-import os
-import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
-import torch
 
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
+
+BUNDLED = Path(__file__).parent / "demo"
+"""The recording that comes with the package, half a minute of it."""
+
+_PAUSE_S = (0.7, 1.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,46 @@ def _librispeech(folder: Path) -> list[Utterance]:
     return found
 
 
-def machine() -> dict[str, object]:
-    """Where and with what figures were measured."""
-    return {
-        "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a recording begins in a longer one."""
+
+    name: str
+    start_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Programme:
+    """Recordings one after the other, as one would hear them.
+
+    Attributes:
+        samples: of all of them with the pauses between.
+        places: in the order of their times.
+    """
+
+    samples: FloatArray
+    places: tuple[Placed, ...]
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / SAMPLE_RATE
+
+
+def assembled(utterances: Sequence[Utterance], seconds: float, seed: int) -> Programme:
+    """Recordings in random order with pauses, each again when all have been, until there are that many seconds.
+
+    The last one is heard to its end, so that no word is cut.
+    """
+    rng = np.random.default_rng(seed)
+    parts: list[FloatArray] = []
+    places: list[Placed] = []
+    length = 0
+    while length < seconds * SAMPLE_RATE:
+        for at in rng.permutation(len(utterances)):
+            places.append(Placed(utterances[at].path.stem, length / SAMPLE_RATE))
+            pause = np.zeros(int(rng.uniform(*_PAUSE_S) * SAMPLE_RATE), dtype=np.float32)
+            parts += [utterances[at].samples(), pause]
+            length += sum(map(len, parts[-2:]))
+            if length >= seconds * SAMPLE_RATE:
+                break
+    return Programme(np.concatenate(parts), tuple(places))

@@ -2,91 +2,57 @@
 
     python benchmarks/latency.py                                        the bundled recording
     python benchmarks/latency.py --data FOLDER --seconds 180            recordings with pauses between them
-    python benchmarks/latency.py --streams 8 --json out/latency.json    several streams at once
+    python benchmarks/latency.py --streams 8 --json out/latency.json --plot out/latency.png
+    python benchmarks/latency.py --data FOLDER --words FOLDER/words.ctm
+    python benchmarks/latency.py --url ws://127.0.0.1:2700 --protocol vosk
 
-The audio is fed in 20 ms blocks, each when a microphone would deliver it. A word ends where the final's own
-CTC alignment puts it. Lag is sampled with every block; its growth is the slope of a straight line through the
-samples, which is about 0 for a recognizer that keeps up.
+The audio is fed in 20 ms blocks, each when a microphone would deliver it. A word ends where the final's own CTC
+alignment puts it, or where ``--words`` says. Lag is sampled with every block; its growth is the slope of a straight
+line through the samples, which is about 0 for a recognizer that keeps up.
+
+With ``--url``, a server is measured as its clients see it, network included; processor, memory and lag are its own
+secret. Protocols do not all tell when words end, so the times come from ``--words``, or else from a pass of the model
+that ``--model`` names over the same audio. Words that it heard differently have no latency.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import threading
+import os
 import time
-from dataclasses import dataclass, field
-from importlib.resources import files
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from corpus import machine, read_corpus
-from rich.console import Console
-from rich.table import Table
+import options
+from corpus import Programme, assembled, read_corpus
+from pacing import Run, run_connections, run_streams, slope
+from protocols import PROTOCOLS
+from report import Table, peak_memory_mib, plot, show, write_json
+from words import read_words
 
-from stream_asr import Recognizer
-from stream_asr.arrays import FloatArray
-from stream_asr.audio.files import AudioFile
-from stream_asr.audio.pcm import AudioConverter
-from stream_asr.audio.sources import paced
-from stream_asr.config import SAMPLE_RATE
-from stream_asr.latency import Arrival, LatencyReport, measure, percentile
-from stream_asr.ledger import Counts
+from stream_asr.latency import LatencyReport, measure, merged, percentile
 
-_PAUSE_S = (0.7, 1.5)
-_PERCENTILES = (50, 90, 95, 99)
+PERCENTILES = (50, 90, 95, 99)
 
+_LABELS = {
+    "upwr": "words revised, for each final word (UPWR)",
+    "normalized_erasure": "words erased, for each final word (normalized erasure)",
+    "words_with_times": "words with reference times",
+    "lag_max_ms": "largest lag (ms)",
+    "lag_growth_ms_per_min": "growth of the lag (ms a minute)",
+    "samples_dropped": "samples dropped",
+    "cpu_s_per_audio_s": "processor seconds for each second of audio",
+    "peak_memory_mib": "peak memory (MiB)",
+}
 
-@dataclass(slots=True)
-class StreamRun:
-    """What one paced stream saw."""
-
-    arrivals: list[Arrival] = field(default_factory=list)
-    lags: list[tuple[float, int]] = field(default_factory=list)
-    counts: Counts | None = None
-
-
-def bundled() -> FloatArray:
-    with AudioFile(Path(str(files("stream_asr") / "assets" / "demo.ogg"))) as file:
-        converter = AudioConverter(file.sample_rate, file.channels)
-        return np.concatenate([converter.push(block) for block in file])
-
-
-def assembled(folder: Path, seconds: float, seed: int) -> FloatArray:
-    """Recordings of the folder in random order, with pauses, until there are that many seconds."""
-    rng = np.random.default_rng(seed)
-    utterances = read_corpus(folder)
-    parts: list[FloatArray] = []
-    length = 0
-    for at in rng.permutation(len(utterances)):
-        pause = np.zeros(int(rng.uniform(*_PAUSE_S) * SAMPLE_RATE), dtype=np.float32)
-        parts += [utterances[at].samples(), pause]
-        length += sum(map(len, parts[-2:]))
-        if length >= seconds * SAMPLE_RATE:
-            break
-    return np.concatenate(parts)
-
-
-def run(recognizer: Recognizer, audio: FloatArray, result: StreamRun, delay_s: float = 0.0) -> None:
-    """One paced stream, read as it is fed."""
-    time.sleep(delay_s)
-    with recognizer.stream() as stream:
-        start = time.monotonic()
-
-        def note() -> None:
-            now = time.monotonic() - start
-            result.arrivals += [Arrival(now, event) for event in stream.poll()]
-
-        for block in paced([audio], SAMPLE_RATE):
-            stream.feed(block)
-            note()
-            result.lags.append((time.monotonic() - start, stream.lag_ms))
-        stream.finish()
-        result.arrivals += [Arrival(time.monotonic() - start, event) for event in stream]
-        result.counts = stream.counts
+_SHOWN_MS = 4000
+"""Of the plot; the few words that come later would squeeze the rest."""
 
 
 def rows(report: LatencyReport) -> dict[str, tuple[float, ...]]:
+    """From what is measured to its sorted milliseconds."""
     return {
         "first partial, after the first word": report.first_partial_ms,
         "word, to first appearance": report.word_first_ms,
@@ -96,91 +62,107 @@ def rows(report: LatencyReport) -> dict[str, tuple[float, ...]]:
     }
 
 
-def merged(reports: list[LatencyReport]) -> LatencyReport:
-    """The reports of several streams as one; the UPWR weighted by words."""
-    words = sum(report.words for report in reports)
+def percentiles(report: LatencyReport) -> dict[str, dict[str, float | None]]:
+    return {
+        what: {f"p{percent}": percentile(values, percent) for percent in PERCENTILES}
+        for what, values in rows(report).items()
+    }
 
-    def joined(name: str) -> tuple[float, ...]:
-        return tuple(sorted(value for report in reports for value in getattr(report, name)))
 
-    names = ("first_partial_ms", "word_first_ms", "word_stable_ms", "final_ms", "end_of_speech_ms")
-    upwr = sum(report.upwr * report.words for report in reports) / max(1, words)
-    return LatencyReport(words, *map(joined, names), upwr)
+def latency_table(title: str, report: LatencyReport) -> Table:
+    shown = [
+        (what, *("-" if value is None else f"{value:.0f}" for value in figures.values()))
+        for what, figures in percentiles(report).items()
+    ]
+    return Table(title, ("milliseconds", *(f"p{percent}" for percent in PERCENTILES)), shown)
+
+
+def draw(path: Path, title: str, report: LatencyReport) -> None:
+    """What share of the words has appeared, and is stable, so long after its end."""
+    with plot(path, title, "after the end of the word (ms)", "share of the words (%)") as axes:
+        for label, values in (("first appearance", report.word_first_ms), ("stable", report.word_stable_ms)):
+            if values:
+                axes.step(values, np.arange(1, len(values) + 1) / len(values) * 100, where="post", label=label)
+        axes.axvline(0, color="#888888", linewidth=1)
+        axes.set_xlim(right=_SHOWN_MS)
+        axes.set_ylim(0, 100)
+        axes.legend(loc="lower right")
+
+
+def embedded_figures(runs: Sequence[Run], cpu_s: float, audio_s: float) -> dict[str, float]:
+    """What only a recognizer in this process tells."""
+    lags = [lag for run in runs for lag in run.lags]
+    return {
+        "lag_max_ms": max(lag for _, lag in lags),
+        "lag_growth_ms_per_min": 60 * slope(lags),
+        "samples_dropped": sum(run.counts.dropped for run in runs if run.counts is not None),
+        "cpu_s_per_audio_s": cpu_s / audio_s,
+        "peak_memory_mib": peak_memory_mib(),
+    }
+
+
+def measure_embedded(
+    arguments: argparse.Namespace, programme: Programme
+) -> tuple[dict[str, Any], LatencyReport, dict[str, float]]:
+    words = read_words(arguments.words, programme.places) if arguments.words else None
+    with options.recognizer(arguments) as recognizer:
+        settings = options.model_settings(arguments, recognizer)
+        began_s = time.process_time()
+        runs = run_streams(recognizer, programme.samples, arguments.streams)
+        cpu_s = time.process_time() - began_s
+    report = merged([measure(run.arrivals, words) for run in runs])
+    return settings, report, embedded_figures(runs, cpu_s, programme.seconds * arguments.streams)
+
+
+def measure_server(
+    arguments: argparse.Namespace, programme: Programme
+) -> tuple[dict[str, Any], LatencyReport, dict[str, float]]:
+    if arguments.words:
+        words, aligned_by = read_words(arguments.words, programme.places), str(arguments.words)
+    else:
+        with options.recognizer(arguments) as recognizer:
+            words = list(recognizer.transcribe(programme.samples).words)
+            aligned_by = recognizer.model.name
+    protocol = PROTOCOLS[arguments.protocol]
+    runs = run_connections(lambda: protocol(arguments.url, arguments.token), programme.samples, arguments.streams)
+    report = merged([measure(run.arrivals, words) for run in runs])
+    settings = {"protocol": arguments.protocol, "url": arguments.url.partition("?")[0], "aligned_by": aligned_by}
+    return settings, report, {"words_with_times": len(report.word_first_ms)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of recordings (the bundled one)")
-    parser.add_argument("--seconds", type=float, default=180, help="length assembled from --data (%(default)s)")
-    parser.add_argument("--streams", type=int, default=1, help="at once, started 0.37 s apart (%(default)s)")
-    parser.add_argument("--model", help="hub name or folder (the embedded model)")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--no-lm", action="store_true", help="without a language model")
+    parser = options.parser(__doc__)
+    options.add_plot(parser, "how soon words appear")
+    options.add_data(parser)
+    options.add_model(parser)
+    parser.add_argument("--seconds", type=float, default=30, help="length, up to the end of a recording (%(default)s)")
+    parser.add_argument("--streams", type=int, default=1, help="at once, begun within 5 s (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of order and pauses (%(default)s)")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--words", type=Path, metavar="CTM", help="when the words end (the model's own alignment)")
+    parser.add_argument("--url", help="measure the server at ws://HOST:PORT, not a recognizer in this process")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="native", help="of that server (%(default)s)")
+    parser.add_argument("--token", default=os.environ.get("STREAM_ASR_TOKEN"), help="for it ($STREAM_ASR_TOKEN)")
     arguments = parser.parse_args()
 
-    audio = assembled(arguments.data, arguments.seconds, arguments.seed) if arguments.data else bundled()
-    seconds = len(audio) / SAMPLE_RATE
-    results = [StreamRun() for _ in range(arguments.streams)]
-    with Recognizer.from_pretrained(
-        arguments.model,
-        threads=arguments.threads,
-        precision=arguments.precision,
-        lm=None if arguments.no_lm else "auto",
-    ) as recognizer:
-        name = recognizer.model.name
-        cpu_start = time.process_time()
-        threads = [
-            threading.Thread(target=run, args=(recognizer, audio, result, 0.37 * at))
-            for at, result in enumerate(results)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        cpu_s = time.process_time() - cpu_start
+    programme = assembled(read_corpus(arguments.data, arguments.limit), arguments.seconds, arguments.seed)
+    measure_it = measure_server if arguments.url else measure_embedded
+    settings, report, more = measure_it(arguments, programme)
+    more = {"upwr": report.upwr, "normalized_erasure": report.normalized_erasure, **more}
 
-    report = merged([measure(result.arrivals) for result in results])
-    lags = np.array([lag for result in results for lag in result.lags], dtype=np.float64)
-    growth_ms_per_min = 60 * float(np.polyfit(lags[:, 0], lags[:, 1], 1)[0])
-    counts = [result.counts for result in results if result.counts is not None]
-    dropped = sum(count.dropped for count in counts)
-    table = Table(title=f"{name}: {arguments.streams} stream(s) of {seconds:.0f} s, {report.words} words")
-    table.add_column("milliseconds")
-    for percent in _PERCENTILES:
-        table.add_column(f"p{percent}", justify="right")
-    for what, values in rows(report).items():
-        table.add_row(what, *(f"{percentile(values, percent) or 0:.0f}" for percent in _PERCENTILES))
-    console = Console()
-    console.print(table)
-    cpu = cpu_s / (seconds * arguments.streams)
-    console.print(f"lag: at most {lags[:, 1].max():.0f} ms, growing by {growth_ms_per_min:+.1f} ms a minute")
-    console.print(
-        f"UPWR {report.upwr:.2f}; {cpu:.3f} processor seconds for each second of audio; {dropped} samples dropped"
-    )
+    measured = settings.get("model") or f"{settings['protocol']} server"
+    title = f"{measured}: {arguments.streams} stream(s) of {programme.seconds:.0f} s, {report.words} words"
+    tables = [
+        latency_table(title, report),
+        Table("in the same run", ("", "measured"), [(_LABELS[name], f"{value:.4g}") for name, value in more.items()]),
+    ]
+    show(*tables)
+    if arguments.plot:
+        draw(arguments.plot, f"How soon words appear: {measured}, {arguments.streams} stream(s)", report)
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        figures = {
-            what: {f"p{percent}": percentile(values, percent) for percent in _PERCENTILES}
-            for what, values in rows(report).items()
-        }
-        summary = {
-            "model": name,
-            "data": str(arguments.data or "bundled"),
-            "seconds": seconds,
-            "streams": arguments.streams,
-            "words": report.words,
-            "machine": machine(),
-            "latency_ms": figures,
-            "upwr": report.upwr,
-            "cpu_per_audio_s": cpu,
-            "lag_max_ms": float(lags[:, 1].max()),
-            "lag_growth_ms_per_min": growth_ms_per_min,
-            "samples_dropped": dropped,
-        }
-        arguments.json.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        chosen = {"streams": arguments.streams, "seed": arguments.seed, "words": arguments.words}
+        data = {"folder": arguments.data, "recordings": len(programme.places), "audio_s": programme.seconds}
+        results = {"words": report.words, "latency_ms": percentiles(report), **more}
+        write_json(arguments.json, "latency", {**settings, **chosen}, data, results, tables)
 
 
 if __name__ == "__main__":

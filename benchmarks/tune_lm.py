@@ -17,12 +17,12 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from accuracy import normalized
 from corpus import read_corpus
 from jiwer import wer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from scoring import normalized
 
 from stream_asr import Recognizer
 from stream_asr.arrays import FloatArray

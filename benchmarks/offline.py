@@ -1,0 +1,193 @@
+"""How fast recordings are transcribed, with one thread and with all, beside Transformers' own pipeline.
+
+    python benchmarks/offline.py                                        the bundled recording
+    python benchmarks/offline.py --data FOLDER --seconds 300 --json out/offline.json --plot out/offline.png
+
+The pipeline ("automatic-speech-recognition", with chunk_length_s and stride_length_s) runs the same weights in the
+same process, once in chunks as long as our windows, which is the same work for the same text, and once in chunks of
+30 s with 5 s on either side. Ours are measured greedy, as the pipeline decodes, and with the language model. "Differs"
+is the word error rate against our greedy text; some of it is left because we cut at pauses, and the pipeline does not.
+
+For the size that people use there is a model as large as wav2vec2-base, whose weights are random: only its speed means
+anything, and its texts are not compared. Each way is run --repeat times; the fastest counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import options
+import torch
+from corpus import Programme, assembled, read_corpus
+from report import Table, peak_memory_mib, plot, show, write_json
+from rich.console import Console
+from scoring import score
+from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, pipeline
+from transformers.utils import logging
+
+from stream_asr import Recognizer
+from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
+from stream_asr.acoustic.moonshine_ctc import register
+from stream_asr.arrays import FloatArray
+from stream_asr.config import SAMPLE_RATE, WindowConfig
+
+_USUAL = (30.0, (5.0, 5.0))
+_LETTERS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
+
+Transcribe = Callable[[FloatArray], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """One way to transcribe.
+
+    Attributes:
+        rtf: seconds of work for a second of audio.
+        differs: word error rate against our greedy text, in percent; None where it means nothing.
+    """
+
+    model: str
+    way: str
+    threads: int
+    rtf: float
+    differs: float | None
+
+
+@contextmanager
+def random_base() -> Iterator[Path]:
+    """The folder of a checkpoint as large as wav2vec2-base that knows nothing."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "random-wav2vec2-base"
+        torch.manual_seed(1)
+        Wav2Vec2ForCTC(Wav2Vec2Config(vocab_size=len(_LETTERS))).save_pretrained(folder)
+        Wav2Vec2FeatureExtractor(return_attention_mask=False).save_pretrained(folder)
+        vocabulary = folder / "vocab.json"
+        vocabulary.write_text(json.dumps({letter: place for place, letter in enumerate(_LETTERS)}), encoding="utf-8")
+        Wav2Vec2CTCTokenizer(str(vocabulary)).save_pretrained(folder)
+        yield folder
+
+
+def by_pipeline(source: str, device: torch.device, chunk_s: float, stride_s: tuple[float, float]) -> Transcribe:
+    """Transformers' own way."""
+    register()
+    recognise: Any = pipeline("automatic-speech-recognition", model=source, device=device)
+
+    def transcribe(samples: FloatArray) -> str:
+        sound = {"raw": samples, "sampling_rate": SAMPLE_RATE}
+        return str(recognise(sound, chunk_length_s=chunk_s, stride_length_s=stride_s)["text"])
+
+    return transcribe
+
+
+def fastest(transcribe: Transcribe, programme: Programme, repeat: int) -> tuple[str, float]:
+    """The text, and the real-time factor of the fastest of ``repeat`` passes."""
+    text, seconds = "", []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        text = transcribe(programme.samples)
+        seconds.append(time.perf_counter() - start)
+    return text, min(seconds) / programme.seconds
+
+
+def compared(
+    name: str, recognizer: Recognizer, source: str, programme: Programme, threads: int, repeat: int, *, speaks: bool
+) -> list[Speed]:
+    """All ways with one model.
+
+    Args:
+        source: what Transformers loads the model from.
+        speaks: its texts mean something.
+    """
+    windows = WindowConfig()
+    left_s, kept_s, right_s = (
+        ms / 1000 for ms in (windows.left_context_ms, windows.commit_ms, windows.right_context_ms)
+    )
+    device = torch.device(getattr(recognizer.model, "device", "cpu"))
+    greedy = Recognizer(recognizer.model)
+    ways: dict[str, Transcribe] = {"stream_asr, greedy": lambda samples: greedy.transcribe(samples).text}
+    if recognizer.lm is not None:
+        ways["stream_asr, language model"] = lambda samples: recognizer.transcribe(samples).text
+    ways["pipeline, our windows"] = by_pipeline(source, device, left_s + kept_s + right_s, (left_s, right_s))
+    ways["pipeline, chunks of 30 s"] = by_pipeline(source, device, *_USUAL)
+    found: list[Speed] = []
+    reference = ""
+    with greedy, Console(stderr=True).status(f"{name}, {threads} thread(s)") as status:
+        for way, transcribe in ways.items():
+            status.update(f"{name}, {threads} thread(s): {way}")
+            text, rtf = fastest(transcribe, programme, repeat)
+            reference = reference or text
+            differs = score([reference], [text]).wer if speaks and reference else None
+            found.append(Speed(name, way, threads, rtf, differs))
+    return found
+
+
+def table(speeds: list[Speed], audio_s: float) -> Table:
+    """Each way beside our greedy one with the same model and threads, which is the first of its group."""
+    rows, ours = [], speeds[0]
+    for speed in speeds:
+        if (speed.model, speed.threads) != (ours.model, ours.threads):
+            ours = speed
+        differs = "" if speed.differs is None else f"{speed.differs:.1f} %"
+        times = f"{speed.rtf / ours.rtf:.2f}"
+        rows.append((f"{speed.model}, {speed.way}", str(speed.threads), f"{speed.rtf:.4f}", times, differs))
+    title = f"transcribing {audio_s:.0f} s of sound"
+    return Table(title, ("", "threads", "real-time factor", "times our greedy", "differs"), rows)
+
+
+def draw(path: Path, speeds: list[Speed]) -> None:
+    with plot(path, "How long transcribing takes", "seconds of work for a second of sound", "") as axes:
+        names = [f"{speed.model}\n{speed.way}, {speed.threads} thread(s)" for speed in speeds]
+        axes.barh(names, [speed.rtf for speed in speeds])
+        axes.set_xscale("log")
+        axes.invert_yaxis()
+        axes.tick_params(axis="y", labelsize=7)
+
+
+def main() -> None:
+    parser = options.parser(__doc__)
+    options.add_plot(parser, "real-time factors")
+    options.add_data(parser)
+    parser.add_argument("--model", help="hub name or folder (the embedded model)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=30, help="length, up to the end of a recording (%(default)s)")
+    parser.add_argument("--repeat", type=int, default=3, help="passes, of which the fastest counts (%(default)s)")
+    parser.add_argument("--threads", type=int, action="append", help="may be repeated (1, and all)")
+    parser.add_argument("--no-base", action="store_true", help="without the random model of wav2vec2-base's size")
+    parser.add_argument("--seed", type=int, default=1, help="of order and pauses (%(default)s)")
+    arguments = parser.parse_args()
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    programme = assembled(read_corpus(arguments.data, arguments.limit), arguments.seconds, arguments.seed)
+    speeds: list[Speed] = []
+    with ExitStack() as stack:
+        sources = [(arguments.model, arguments.model or str(EMBEDDED_FOLDER), True)]
+        if not arguments.no_base:
+            base = str(stack.enter_context(random_base()))
+            sources.append((base, base, False))
+        for named, source, speaks in sources:
+            for threads in arguments.threads or sorted({1, os.cpu_count() or 1}):
+                with Recognizer.from_pretrained(named, device=arguments.device, threads=threads) as recognizer:
+                    name = recognizer.model.name
+                    speeds += compared(name, recognizer, source, programme, threads, arguments.repeat, speaks=speaks)
+    shown = table(speeds, programme.seconds)
+    show(shown)
+    if arguments.plot:
+        draw(arguments.plot, speeds)
+    if arguments.json:
+        settings = {"model": arguments.model, "device": arguments.device, "repeat": arguments.repeat}
+        data = {"folder": arguments.data, "recordings": len(programme.places), "audio_s": programme.seconds}
+        results = {"speeds": speeds, "peak_memory_mib": peak_memory_mib()}
+        write_json(arguments.json, "offline", settings, data, results, [shown])
+
+
+if __name__ == "__main__":
+    main()
