@@ -64,7 +64,7 @@ async def listen(websocket: WebSocket) -> None:
     try:
         query = deepgram.parse(websocket.query_params.multi_items(), live=True)
         assert query.raw is not None
-        session = service.sessions.open(SessionRequest("deepgram", query.raw))
+        session = service.sessions.open(SessionRequest("deepgram", query.raw, endpoint_ms=_endpoint_ms(service, query)))
     except SessionError as error:
         await deny(websocket, _refused(service, error))
         return
@@ -75,6 +75,14 @@ async def listen(websocket: WebSocket) -> None:
             listener = _Listener(socket, session, query, origin)
             await converse(session, listener.hear(service.settings.idle_timeout_s), listener.tell())
         await socket.close()
+
+
+def _endpoint_ms(service: Service, query: Query) -> int | None:
+    """What the client asks for, or the least there is: 10, the default over there, is no mistake."""
+    if query.endpoint_ms is None:
+        return None
+    shortest_ms, _ = service.recognizer.config.segmenter.endpoint_range_ms
+    return max(shortest_ms, query.endpoint_ms)
 
 
 class _Listener:
