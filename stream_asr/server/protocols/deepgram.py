@@ -50,7 +50,7 @@ def parse(pairs: Iterable[tuple[str, str]], *, live: bool) -> Query:
     """Read the query of a URL; parameters that would change nothing are ignored.
 
     Args:
-        live: the audio comes as a stream, which has to be raw.
+        live: the audio comes as a stream.
 
     Raises:
         SessionError: a value is wrong, or what it asks for is impossible.
@@ -62,9 +62,9 @@ def parse(pairs: Iterable[tuple[str, str]], *, live: bool) -> Query:
     encoding, sample_rate = given.get("encoding"), _whole(given, "sample_rate")
     if encoding is not None and encoding not in _ENCODINGS:
         raise _bad_query(f"encoding {encoding[:40]!r} is not supported; accepted are {', '.join(_ENCODINGS)}")
-    if live and (encoding is None or sample_rate is None):
+    if live and (encoding is None) != (sample_rate is None):
         raise _bad_query(
-            f"a stream needs encoding and sample_rate; accepted are {', '.join(_ENCODINGS)}, but no file formats"
+            f"raw audio needs encoding and sample_rate; accepted are {', '.join(_ENCODINGS)}; containers need neither"
         )
     endpointing = given.get("endpointing", "true").lower()
     if endpointing not in ("true", "false") and not _is_number(endpointing):
