@@ -54,13 +54,14 @@ def test_queries() -> None:
     ignored = "&model=nova-3&language=de&diarize=true&keyterm=a&tag=x&multichannel=false&callback="
     assert parse(RAW + ignored) == Query(AudioFormat(16_000))
     assert parse("utterances=true", live=False) == Query(utterances=True)
+    assert parse("endpointing=10") == Query(endpoint_ms=10), "a container says its format itself"
 
 
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ("", "a stream needs encoding and sample_rate"),
-        ("encoding=linear16", "a stream needs encoding and sample_rate"),
+        ("encoding=linear16", "raw audio needs encoding and sample_rate"),
+        ("sample_rate=16000", "raw audio needs encoding and sample_rate; accepted are linear16, linear32"),
         ("encoding=opus&sample_rate=48000", "encoding 'opus' is not supported; accepted are linear16, linear32"),
         ("encoding=linear16&sample_rate=0", "sample_rate is '0'; it takes a whole number above 0"),
         (f"{RAW}&channels=two", "channels is 'two'"),
@@ -297,7 +298,7 @@ def test_a_client_that_falls_silent_gets_its_words_first() -> None:
 @pytest.mark.parametrize(
     ("query", "sessions", "status", "code"),
     [
-        ("", 1, 400, "Bad Request"),
+        ("encoding=linear16", 1, 400, "Bad Request"),
         (f"{RAW}&channels=100", 1, 400, "Bad Request"),
         (f"{RAW}&endpointing=9701", 1, 400, "Bad Request"),
         (RAW, 0, 503, "too_many_sessions"),

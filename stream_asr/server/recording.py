@@ -77,6 +77,8 @@ async def multipart(request: Request, settings: ServerSettings) -> AsyncIterator
         raise SessionError("bad_request", "the request has no Content-Type; send multipart/form-data") from None
     except MultiPartException as error:
         raise SessionError("bad_request", f"not multipart/form-data: {error.message}") from None
+    except UnicodeError:  # some of Python's codecs are nobody's charset, and fail in ways of their own
+        raise SessionError("bad_request", "the form cannot be read in the charset that it names; use UTF-8") from None
     try:
         yield form
     finally:
@@ -134,7 +136,8 @@ async def open_audio(upload: UploadFile, settings: ServerSettings) -> AudioFile:
     """
     if not upload.size:
         raise SessionError("bad_audio", "the file is empty (0 bytes)", CloseCode.INVALID_DATA)
-    name = Path(upload.filename or "").name or "the file"
+    # Errors repeat it, and some charsets have halves of surrogate pairs, which no answer could carry.
+    name = Path(upload.filename or "").name.encode(errors="replace").decode() or "the file"
     try:
         file = await anyio.to_thread.run_sync(AudioFile, name, upload.file)
     except InputError as error:
