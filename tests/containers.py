@@ -22,12 +22,19 @@ class _Unseekable:
 
 
 def container(
-    audio: FloatArray, kind: str = "matroska", codec: str = "pcm_s16le", *, rate: int = 16_000, **options: str
+    audio: FloatArray,
+    kind: str = "matroska",
+    codec: str = "pcm_s16le",
+    *,
+    rate: int = 16_000,
+    frame_samples: int = 320,
+    **options: str,
 ) -> bytes:
     """A container of mono ``audio``, float32 of shape (samples,), made by PyAV.
 
     Args:
         kind: of the container, by FFmpeg's name.
+        frame_samples: of codecs that do not have a length of their own.
         options: of the container.
     """
     av = pytest.importorskip("av", reason="PyAV is an extra")
@@ -35,7 +42,7 @@ def container(
     with av.open(sink, "w", format=kind, options=options) as made:
         track: Any = made.add_stream(codec, rate=rate, layout="mono")
         context = track.codec_context
-        cut = av.AudioResampler(context.format.name, "mono", rate, frame_size=context.frame_size or 320)
+        cut = av.AudioResampler(context.format.name, "mono", rate, frame_size=context.frame_size or frame_samples)
         # Whole numbers, because a resampler would round the amplitudes that the fake model reads.
         samples = np.clip(np.rint(audio * 32768), -32768, 32767).astype(np.int16)
         whole = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")

@@ -20,7 +20,7 @@ import pytest
 import soxr
 from containers import browser_recording, container
 from fakes import conversation, loud, silence, sound
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving import TIMEOUT_S, Served, eventually, serving, waiting_for
 from test_server_deepgram_sdk import client as sdk
@@ -252,6 +252,7 @@ def test_a_damaged_container_is_recognised_up_to_there(served: Served, monkeypat
     )
 
 
+@settings(max_examples=40)
 @given(st.lists(st.binary(max_size=3000) | st.sampled_from([KEEP_ALIVE, FINALIZE, CLOSE]), max_size=8), st.booleans())
 def test_whatever_comes_the_connection_ends_in_good_order(
     served: Served, messages: list[Any], begins_well: bool
@@ -282,6 +283,18 @@ def test_a_client_that_falls_silent_gets_its_words_first() -> None:
         assert transcript(messages) == "hello world"
         assert (messages[-1]["variant"], closed) == ("idle_timeout", 1008)
         eventually(lambda: unpacking_threads() == 0)
+
+
+def test_a_server_that_stops_tells_the_last_words() -> None:
+    with serving() as server, server.connect(LIVE) as connection:
+        send(connection, container(np.concatenate([conversation(SAID[0]), sound(SAID[1]), silence(0.4)])), 1600)
+        first = hear(connection)
+        server.stop()
+        messages, closed = ending(connection)
+        assert transcript([first, *messages]).startswith(SAID[0])
+        assert (messages[-1]["variant"], closed) == ("shutting_down", 1001)
+        server.join()
+    assert unpacking_threads() == 0
 
 
 def test_a_stream_has_the_limits_of_recordings_and_of_streams() -> None:
@@ -317,7 +330,7 @@ def test_a_fast_client_has_to_wait_and_loses_nothing() -> None:
     """The model stands still, so what is taken is what one buffer holds, a pipe, and the sockets."""
     go_on = threading.Event()
     said = SAID * 12
-    data = container(conversation(*said))
+    data = container(conversation(*said), frame_samples=1600)
     with (
         Recognizer(waiting_for(go_on), detector=lambda: loud) as recognizer,
         serving(recognizer, max_speed=1e6) as server,
@@ -342,6 +355,7 @@ def test_a_fast_client_has_to_wait_and_loses_nothing() -> None:
     assert transcript(messages) == " ".join(said)
 
 
+@settings(max_examples=50)
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=20), st.lists(st.integers(1, 400), min_size=1))
 def test_a_pipe_brings_all_bytes_in_their_order(pieces: list[bytes], sizes: list[int]) -> None:
     read = bytearray()

@@ -25,9 +25,6 @@ _LIVE = {"probesize": "2048", "analyzeduration": "1"}
 """Bytes, and microseconds (0 would mean 5 s), that FFmpeg may look at before it decodes. Not its ``nobuffer`` as well:
 that throws away what was looked at."""
 
-_BUFFER_BYTES, _LIVE_BUFFER_BYTES = 1 << 15, 1 << 12
-"""What is asked of the file at once."""
-
 
 class Readable(Protocol):
     """A file; if it has a ``seek``, FFmpeg uses it."""
@@ -57,10 +54,9 @@ class ContainerReader:
         self._av = av
         self._name = name
         options = {"format_whitelist": DEMUXERS, **(_LIVE if live else {})}
-        size = _LIVE_BUFFER_BYTES if live else _BUFFER_BYTES
         try:
             # Old files have tags that are not UTF-8.
-            container: Any = av.open(file, metadata_errors="replace", container_options=options, buffer_size=size)
+            container: Any = av.open(file, metadata_errors="replace", container_options=options)
         except (av.FFmpegError, ValueError) as error:
             raise InputError(
                 f"{name} is not audio that can be decoded; {BY_LIBSNDFILE} are accepted, and so are "

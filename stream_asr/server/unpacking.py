@@ -12,8 +12,6 @@ from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from importlib.util import find_spec
 
-import numpy as np
-
 from stream_asr.arrays import FloatArray
 from stream_asr.audio.container import ContainerReader
 from stream_asr.audio.pcm import AudioConverter
@@ -26,9 +24,6 @@ UNPACKED = AudioFormat(SAMPLE_RATE, "pcm_f32le")
 """The format of what `unpacked` gives."""
 
 _PIPE_BYTES = 1 << 16
-
-_BLOCK_S = 0.1
-"""Sound that is handed over at once while more is there. Every 20 ms, as codecs have them, would be too often."""
 
 
 def require_decoder() -> None:
@@ -65,7 +60,7 @@ class Pipe:
         """Returns when more may be written, which is never once the reader has left."""
         with self._written:
             self._held += data
-            self._is_awaited = self._is_awaited and not data
+            self._is_awaited = False
             self._written.notify()
         await self._until(lambda: len(self._held) < _PIPE_BYTES and not self._is_closed)
 
@@ -101,10 +96,6 @@ class Pipe:
                 self._written.wait()
             return bool(self._held)
 
-    @property
-    def is_empty(self) -> bool:
-        return not self._held
-
     def read(self, size: int, /) -> bytes:
         """What there is, of up to ``size`` bytes, as soon as there is anything; nothing at the end."""
         self.wait()
@@ -134,16 +125,13 @@ def unpacked(pipe: Pipe) -> Generator[FloatArray, None, None]:
         return
     with closing(ContainerReader("the stream", pipe, live=True)) as reader:
         converter = AudioConverter(reader.sample_rate, reader.channels)
-        waiting: list[FloatArray] = []
         failure: InputError | None = None
         try:
             for block in reader.blocks():
-                waiting.append(converter.push(block))
-                if pipe.is_empty or sum(map(len, waiting)) >= _BLOCK_S * SAMPLE_RATE:
-                    yield np.concatenate(waiting)
-                    waiting = []
+                # Not collected to larger ones: the next one may have to wait for the client.
+                yield converter.push(block)
         except InputError as error:
             failure = error  # what came before it is sound all the same
-        yield np.concatenate([*waiting, converter.finish()])
+        yield converter.finish()
         if failure is not None:
             raise failure
