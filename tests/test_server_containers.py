@@ -115,6 +115,32 @@ def test_lossy_containers(served: Served, kind: str, codec: str) -> None:
     assert messages[-1]["duration"] == pytest.approx(len(conversation("hello")) / 48_000, abs=0.1)
 
 
+class Dribble:
+    """A file that comes in small pieces, and counts them."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.read_bytes = data, 0
+
+    def read(self, size: int, /) -> bytes:
+        piece = self.data[self.read_bytes : self.read_bytes + min(size, 100)]
+        self.read_bytes += len(piece)
+        return piece
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec"), [("webm", "libopus"), ("ogg", "libopus"), ("mp3", "libmp3lame"), ("adts", "aac")]
+)
+def test_sound_comes_after_a_look_at_little_and_none_is_lost_by_that(kind: str, codec: str) -> None:
+    often = {"page_duration": "20000"} if kind == "ogg" else {}
+    data = container(np.tile(conversation("hello"), 10) / 2, kind, codec, rate=48_000, **often)
+    live = Dribble(data)
+    blocks = ContainerReader("live", live, live=True).blocks()
+    first = next(blocks)
+    assert live.read_bytes < 3000
+    whole = np.concatenate(list(ContainerReader("whole", Dribble(data)).blocks()))
+    np.testing.assert_array_equal(np.concatenate([first, *blocks]), whole)
+
+
 def test_a_recorder_that_begins_anew(served: Served) -> None:
     """Its next container follows the first one."""
     with served.connect(LIVE) as connection:
