@@ -5,7 +5,7 @@ The defaults are what ``benchmarks/vad.py`` and ``benchmarks/accuracy.py`` favou
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stream_asr.errors import InputError
 
@@ -87,6 +87,24 @@ class SegmenterConfig:
             self.max_utterance_ms >= 2 * (self.start_window_ms + self.endpoint_ms),
             f"max_utterance_ms is {self.max_utterance_ms}; it must be at least twice start_window_ms + endpoint_ms",
         )
+
+    @property
+    def endpoint_range_ms(self) -> tuple[int, int]:
+        """The shortest and the longest ``endpoint_ms`` that go with the other settings."""
+        return self.min_pause_ms, self.max_utterance_ms // 2 - self.start_window_ms
+
+    def with_endpoint(self, endpoint_ms: int) -> SegmenterConfig:
+        """The same for a stream with an endpoint of its own.
+
+        Raises:
+            InputError: it is outside `endpoint_range_ms`.
+        """
+        shortest_ms, longest_ms = self.endpoint_range_ms
+        _require(
+            shortest_ms <= endpoint_ms <= longest_ms,
+            f"endpoint_ms is {endpoint_ms}; {shortest_ms} to {longest_ms} are accepted",
+        )
+        return replace(self, endpoint_ms=endpoint_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -151,7 +151,13 @@ class Recognizer:
         )
 
     def stream(
-        self, sample_rate: int = SAMPLE_RATE, *, channels: int = 1, encoding: str = "pcm_s16le", live: bool = True
+        self,
+        sample_rate: int = SAMPLE_RATE,
+        *,
+        channels: int = 1,
+        encoding: str = "pcm_s16le",
+        live: bool = True,
+        endpoint_ms: int | None = None,
     ) -> Stream:
         """Open a stream.
 
@@ -160,14 +166,19 @@ class Recognizer:
             channels: interleaved; they are averaged.
             encoding: of audio fed as bytes.
             live: make partials; without them only finals come, at the least cost.
+            endpoint_ms: the silence that ends an utterance of this stream, in place of the configuration's: from
+                its ``min_pause_ms`` to half of its ``max_utterance_ms`` less ``start_window_ms``, by default 80 to
+                9700. Other finals than those of `transcribe` may come of it.
 
         Raises:
-            InputError: a rate, channel count or encoding outside what is accepted.
+            InputError: a rate, channel count, encoding or endpoint outside what is accepted.
             StreamASRError: the recognizer was closed.
         """
-        converter = AudioConverter(sample_rate, channels, encoding)
+        config, converter = self.config, AudioConverter(sample_rate, channels, encoding)
+        if endpoint_ms is not None:
+            config = replace(config, segmenter=config.segmenter.with_endpoint(endpoint_ms))
         pipeline = Pipeline(
-            self.config,
+            config,
             self.decoder,
             self.model.frame_samples,
             longest_samples=self.model.longest_samples,
@@ -175,7 +186,7 @@ class Recognizer:
             live=live,
             detector=self._detector() if self._detector else None,
         )
-        session = Session(pipeline, self.config.engine.max_unread_events)
+        session = Session(pipeline, config.engine.max_unread_events)
         self._engine.add(session)
         return Stream(session, converter, self._engine.wake, lambda: self._engine.remove(session))
 

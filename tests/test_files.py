@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from stream_asr.arrays import FloatArray
-from stream_asr.audio import files
+from stream_asr.audio import container, files
 from stream_asr.audio.files import AudioFile
 from stream_asr.audio.pcm import AudioConverter
 from stream_asr.errors import InputError
@@ -279,7 +279,7 @@ def test_a_file_that_points_elsewhere_is_no_audio(tmp_path: Path, monkeypatch: p
 def test_the_demuxers_exist() -> None:
     """FFmpeg passes over names that it does not know."""
     av = pytest.importorskip("av", reason="PyAV is an extra")
-    names = files._DEMUXERS.split(",")
+    names = container.DEMUXERS.split(",")
     assert set(names) <= av.formats_available
     assert names == sorted(set(names))
 

@@ -182,6 +182,14 @@ def flat(**settings: Any) -> dict[str, Any]:
         (nested(turn_detection=None), Update(False, detects_turns=False, transcription={})),
         (nested(turn_detection={"type": "server_vad"}), Update(False, detects_turns=True, transcription={})),
         (
+            nested(turn_detection={"type": "server_vad", "silence_duration_ms": 800}),
+            Update(False, detects_turns=True, transcription={}, endpoint_ms=800),
+        ),
+        (
+            flat(turn_detection={"silence_duration_ms": None}),
+            Update(True, detects_turns=True, transcription={}),
+        ),
+        (
             nested(transcription={"model": "x", "newer": "y"}, noise_reduction={"type": "near_field"}, new=1),
             Update(False, transcription={"model": "x"}),
         ),
@@ -258,6 +266,12 @@ def test_events_of_clients(event: dict[str, Any], decoded: openai_realtime.Clien
             "language is 1; it takes a string",
         ),
         (flat(turn_detection=False), "invalid_type", "session.turn_detection", "turn_detection is false"),
+        (
+            flat(turn_detection={"silence_duration_ms": True}),
+            "invalid_type",
+            "session.turn_detection.silence_duration_ms",
+            "silence_duration_ms is true; it takes an integer",
+        ),
     ],
 )
 def test_what_is_wrong_with_an_event_is_named(message: Any, code: str, param: str | None, says: str) -> None:
@@ -275,7 +289,13 @@ json_values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["type", "audio", "input", "format", "rate", "turn_detection", "transcription", "x"]), inner
+            st.sampled_from(
+                [
+                    *("type", "audio", "input", "format", "rate", "turn_detection"),
+                    *("silence_duration_ms", "transcription", "x"),
+                ]
+            ),
+            inner,
         )
     ),
     max_leaves=8,
@@ -456,6 +476,23 @@ def test_settings_are_given_back_in_the_shape_that_the_client_speaks() -> None:
     assert said.setup == Setup(ULAW, True, {"model": "x", "language": "en"})
     with pytest.raises(EventError, match="cannot be changed after the first audio"):
         said.heard(Update(False, PCM16))
+
+
+def test_the_silence_that_ends_a_turn_is_told_back_and_stays() -> None:
+    said = Conversation("n", "m", SEGMENTER)
+    for refused in (-1, SEGMENTER.min_pause_ms - 1, 9_701, 10**30):
+        with pytest.raises(EventError, match="80 to 9700 are accepted"):
+            said.heard(Update(False, endpoint_ms=refused))
+    for update in (Update(False, endpoint_ms=9_700), Update(False, detects_turns=True), Update(False, PCM16)):
+        told = json.loads(said.heard(update) or "")["session"]["audio"]["input"]["turn_detection"]
+        assert told["silence_duration_ms"] == said.setup.endpoint_ms == 9_700
+    said.heard(Append(b"x"))
+    said.heard(Update(False, endpoint_ms=9_700))
+    with pytest.raises(EventError, match="silence_duration_ms cannot be changed after the first audio"):
+        said.heard(Update(False, endpoint_ms=500))
+    usual = Conversation("n", "m", SEGMENTER)
+    usual.heard(Append(b"x"))
+    assert usual.heard(Update(False, endpoint_ms=SEGMENTER.endpoint_ms)), "it is what it was"
 
 
 steps = st.lists(

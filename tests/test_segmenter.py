@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fakes import loud, silence, sound
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stream_asr.arrays import FloatArray
@@ -191,6 +191,24 @@ def test_silence_holds_no_utterance() -> None:
 def test_impossible_settings_say_what_is_possible(setting: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         SegmenterConfig(**setting)  # type: ignore[arg-type]
+
+
+@given(st.integers(20, 600), st.integers(0, 600), st.integers(1200, 40_000))
+def test_the_range_of_endpoints_is_what_the_configuration_takes(shortest: int, longer: int, longest: int) -> None:
+    def made(endpoint_ms: int) -> SegmenterConfig | None:
+        try:
+            return SegmenterConfig(min_pause_ms=shortest, endpoint_ms=endpoint_ms, max_utterance_ms=longest)
+        except InputError:
+            return None
+
+    config = made(shortest + longer)
+    assume(config)
+    assert config is not None
+    least, most = config.endpoint_range_ms
+    assert [made(edge) is not None for edge in (least - 1, least, most, most + 1)] == [False, True, True, False]
+    assert config.with_endpoint(most) == made(most)
+    with pytest.raises(InputError, match=f"{least} to {most} are accepted"):
+        config.with_endpoint(most + 1)
 
 
 def test_the_fake_sounds_of_letters_are_voiced() -> None:

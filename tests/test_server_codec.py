@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from stream_asr.audio.pcm import ENCODINGS
 from stream_asr.events import AudioDropped, Final, Overload, Partial, SpeechStarted, Word
 from stream_asr.server.errors import CloseCode, SessionError
 from stream_asr.server.outbox import Reached
@@ -23,6 +24,11 @@ FINAL = Final(0, 0.42, 4.31, "ask", 0.93, (Word("ask", 0.5, 0.71, 0.97),))
         (
             '{"type":"start","sample_rate":8000,"encoding":"mulaw","channels":2,"partials":false,"words":false}',
             native.Start(8000, "mulaw", 2, partials=False, words=False),
+        ),
+        ('{"type":"start","sample_rate":8000,"endpoint_ms":300}', native.Start(8000, endpoint_ms=300)),
+        *(
+            (json.dumps({"type": "start", "sample_rate": 8000, "encoding": name}), native.Start(8000, name))
+            for name in ENCODINGS
         ),
         ('{"type":"resume","session":"abc"}', native.Resume("abc")),
         ('{"type":"resume","session":"abc","events":7}', native.Resume("abc", 7)),
@@ -49,16 +55,21 @@ BAD = [
     (
         '{"type":"start","sample_rate":1,"rate":2}',
         "bad_message",
-        'unknown key "rate" in start; accepted are type, sample_rate, encoding, channels, partials, words',
+        'unknown key "rate" in start; accepted are type, sample_rate, encoding, channels, partials, words, endpoint_ms',
     ),
     ('{"type":"start","sample_rate":"16000"}', "bad_message", 'sample_rate is "16000"; it takes an integer'),
     ('{"type":"start","sample_rate":true}', "bad_message", "sample_rate is true; it takes an integer"),
     ('{"type":"start","sample_rate":16000.0}', "bad_message", "it takes an integer"),
     ('{"type":"start","sample_rate":16000,"partials":1}', "bad_message", "partials is 1; it takes true or false"),
     (
+        '{"type":"start","sample_rate":16000,"endpoint_ms":null}',
+        "bad_message",
+        "endpoint_ms is null; it takes an int",
+    ),
+    (
         '{"type":"start","sample_rate":16000,"encoding":"mp3"}',
         "bad_message",
-        'encoding "mp3"; accepted are pcm_s16le, pcm_f32le, mulaw, alaw',
+        f'encoding "mp3"; accepted are {", ".join(ENCODINGS)}',
     ),
     ('{"type":"resume"}', "bad_message", "resume lacks session, a string"),
     ('{"type":"resume","session":"a","events":-1}', "bad_message", "cannot be negative"),
@@ -84,7 +95,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-keys = st.sampled_from(["sample_rate", "encoding", "channels", "partials", "words", "session", "events", "id", "x"])
+keys = st.sampled_from(
+    ["sample_rate", "encoding", "channels", "partials", "words", "endpoint_ms", "session", "events", "id", "x"]
+)
 kinds = st.sampled_from(["start", "resume", "flush", "ping", "finish"]) | json_values
 objects = st.builds(lambda kind, rest: {"type": kind, **rest}, kinds, st.dictionaries(keys, json_values, max_size=4))
 

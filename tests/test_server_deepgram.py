@@ -49,18 +49,19 @@ def test_queries() -> None:
     assert parse("encoding=mulaw&sample_rate=8000&channels=2") == Query(AudioFormat(8000, "mulaw", 2))
     assert parse("encoding=linear32&sample_rate=48000").raw == AudioFormat(48_000, "pcm_f32le")
     full = f"{RAW}&interim_results=true&endpointing=300&utterance_end_ms=1000&vad_events=TRUE&smart_format=true"
-    assert parse(full) == Query(AudioFormat(16_000), True, True, 1000, True, True)
+    assert parse(full) == Query(AudioFormat(16_000), True, True, 300, 1000, True, True)
     assert not parse(f"{RAW}&endpointing=false").endpointing
     ignored = "&model=nova-3&language=de&diarize=true&keyterm=a&tag=x&multichannel=false&callback="
     assert parse(RAW + ignored) == Query(AudioFormat(16_000))
     assert parse("utterances=true", live=False) == Query(utterances=True)
+    assert parse("endpointing=10") == Query(endpoint_ms=10), "a container says its format itself"
 
 
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ("", "a stream needs encoding and sample_rate"),
-        ("encoding=linear16", "a stream needs encoding and sample_rate"),
+        ("encoding=linear16", "raw audio needs encoding and sample_rate"),
+        ("sample_rate=16000", "raw audio needs encoding and sample_rate; accepted are linear16, linear32"),
         ("encoding=opus&sample_rate=48000", "encoding 'opus' is not supported; accepted are linear16, linear32"),
         ("encoding=linear16&sample_rate=0", "sample_rate is '0'; it takes a whole number above 0"),
         (f"{RAW}&channels=two", "channels is 'two'"),
@@ -68,6 +69,8 @@ def test_queries() -> None:
         (f"{RAW}&utterance_end_ms={'9' * 5000}", "utterance_end_ms is '9999"),
         (f"{RAW}&interim_results=yes", "interim_results is 'yes'; it takes true or false"),
         (f"{RAW}&endpointing=never", "endpointing is 'never'"),
+        (f"{RAW}&endpointing={'9' * 5000}", "endpointing is '9999"),
+        (f"{RAW}&endpointing=-1", "endpointing is '-1'"),
         (f"{RAW}&multichannel=true", "multichannel is not supported: channels are mixed"),
         (f"{RAW}&callback=https://example.org", "callback is not supported"),
         (f"{RAW}&redact=pci", "redact is not supported"),
@@ -247,6 +250,25 @@ def test_a_conversation_and_its_two_ways_to_end(last: str | bytes) -> None:
     assert metadata["duration"] == len(audio) / 32_000
 
 
+@pytest.mark.parametrize(
+    ("query", "ends_s"),
+    [
+        ("", [2.18, 3.86, 5.54]),
+        ("&endpointing=500", [2.18, 3.86, 5.54]),
+        ("&endpointing=1500", [5.84]),
+        ("&endpointing=10", [1.76, 3.44, 5.12]),
+    ],
+)
+def test_the_silence_that_ends_an_utterance(query: str, ends_s: list[float]) -> None:
+    """10 ms are less than the segmenter takes, and mean the 80 that it does."""
+    with serving() as server, server.connect(LIVE + query) as connection:
+        send(connection, s16(conversation(*SAID)))
+        connection.send('{"type":"CloseStream"}')
+        *results, _ = ending(connection)[0]
+    found = [message["start"] + message["duration"] for message in results if message["speech_final"]]
+    assert found == pytest.approx(ends_s, abs=0.03)
+
+
 @pytest.mark.parametrize(("message", "code"), [("hello", 1007), ('{"type":"Stop"}', 1008), (b"\0" * 10_001, 1009)])
 def test_mistakes_are_told(message: str | bytes, code: int) -> None:
     with serving(max_message_bytes=10_000) as server, server.connect(LIVE) as connection:
@@ -276,8 +298,9 @@ def test_a_client_that_falls_silent_gets_its_words_first() -> None:
 @pytest.mark.parametrize(
     ("query", "sessions", "status", "code"),
     [
-        ("", 1, 400, "Bad Request"),
+        ("encoding=linear16", 1, 400, "Bad Request"),
         (f"{RAW}&channels=100", 1, 400, "Bad Request"),
+        (f"{RAW}&endpointing=9701", 1, 400, "Bad Request"),
         (RAW, 0, 503, "too_many_sessions"),
     ],
 )

@@ -109,6 +109,22 @@ def test_partials_and_words_can_be_left_out() -> None:
         assert not any("words" in message for message in client.events)
 
 
+def test_every_client_has_an_endpoint_of_its_own() -> None:
+    with serving() as server:
+        heard = []
+        for keys in ({"endpoint_ms": 1500}, {}, {"endpoint_ms": 500}):
+            with server.connect() as connection:
+                client = Client(connection)
+                client.start(**keys)
+                client.send(conversation(*SAID))
+                client.say("finish")
+                client.until("done")
+                heard.append([message for message in client.seen if message["type"] == "final"])
+    assert [final["text"] for final in heard[0]] == ["".join(SAID)]
+    assert [final["text"] for final in heard[1]] == SAID
+    assert heard[1] == heard[2]
+
+
 START = '{"type":"start","sample_rate":16000,"encoding":"pcm_f32le"}'
 MISTAKES: list[tuple[list[str | bytes], str, int]] = [
     (["hello"], "invalid_json", 1007),
@@ -117,6 +133,8 @@ MISTAKES: list[tuple[list[str | bytes], str, int]] = [
     (['{"type":"finish"}'], "not_started", 1008),
     (['{"type":"start","sample_rate":1}'], "bad_audio_format", 1008),
     (['{"type":"start","sample_rate":16000,"channels":0}'], "bad_audio_format", 1008),
+    (['{"type":"start","sample_rate":16000,"endpoint_ms":79}'], "bad_endpoint", 1008),
+    (['{"type":"start","sample_rate":16000,"endpoint_ms":9701}'], "bad_endpoint", 1008),
     (['{"type":"resume","session":"nobody"}'], "unknown_session", 1008),
     ([START, START], "started_already", 1008),
     ([START, "{"], "invalid_json", 1007),

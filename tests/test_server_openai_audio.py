@@ -169,6 +169,40 @@ def test_what_is_wrong_is_named(served: Served, request_: Any, code: str, param:
     assert served.metric(f'stream_asr_errors_total{{code="{code}"}}') >= 1
 
 
+def form(field: bytes, name: bytes, audio: bytes, charset: bytes) -> dict[str, Any]:
+    fields = {b"language": field, b"prompt": field, b"response_format": b"verbose_json"}
+    parts = [b'Content-Disposition: form-data; name="%b"\r\n\r\n%b' % pair for pair in fields.items()]
+    parts.append(b'Content-Disposition: form-data; name="file"; filename="%b"\r\n\r\n%b' % (name, audio))
+    content = b"".join(b"--x\r\n%b\r\n" % part for part in parts) + b"--x--\r\n"
+    return {"content": content, "headers": {b"Content-Type": b"multipart/form-data; boundary=x" + charset}}
+
+
+@pytest.mark.parametrize(
+    ("charset", "field", "language"),
+    [
+        (b"", b"\xff\xfe\x80", "\xff\xfe\x80"),
+        (b"", "dé".encode(), "dé"),
+        (b"; charset=unicode_escape", rb"\ud800", "\ud800"),
+        (b"; charset=utf-7", b"+2AA-", "\ud800"),
+        (b"; charset=punycode", b"\xff", None),
+        (b"; charset=undefined", b"de", None),
+        (b"; charset=nonsense", b"de", "de"),
+        (b"; charset=\xff", b"de", "de"),
+    ],
+)
+def test_fields_and_names_in_any_charset(served: Served, charset: bytes, field: bytes, language: str | None) -> None:
+    """Halves of surrogate pairs included, which some charsets can say and UTF-8 cannot."""
+    answer = post(served, **form(field, b"a.wav", WAV, charset))
+    if language is None:
+        assert answer.status_code == 400
+        assert "use UTF-8" in answer.json()["error"]["message"]
+    else:
+        assert answer.json()["language"] == language
+    refused = post(served, **form(field, field, b"no sound", charset))
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == ("bad_request" if language is None else "bad_audio")
+
+
 @pytest.mark.parametrize("announced", [True, False])
 def test_too_big(announced: bool) -> None:
     boundary = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'

@@ -124,6 +124,14 @@ def test_turns_are_found_by_the_server(talk: Callable[..., Talk]) -> None:
     assert 1900 < started.audio_start_ms < stopped.audio_end_ms < 4000
 
 
+def test_turns_end_after_the_silence_that_was_asked_for(talk: Callable[..., Talk]) -> None:
+    there = talk(turn_detection={"type": "server_vad", "silence_duration_ms": 1500})
+    assert there.seen[-1].session.audio.input.turn_detection.silence_duration_ms == 1500
+    there.send(pcm16(np.concatenate([conversation(*SAID), silence(1.0)])))
+    there.until(COMPLETED)
+    assert there.transcripts == ["".join(SAID)]
+
+
 def test_the_older_shape(talk: Callable[..., Talk]) -> None:
     there = talk(beta=True, input_audio_format="pcm16", input_audio_transcription={"model": "whisper-1"})
     there.send(pcm16(conversation(*SAID)))

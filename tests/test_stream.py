@@ -300,6 +300,30 @@ def test_partials_begin_with_their_stable_text(fake_recognizer: Recognizer) -> N
     assert all(partial.text.startswith(partial.stable) for partial in partials)
 
 
+def test_every_stream_may_have_an_endpoint_of_its_own(fake_recognizer: Recognizer) -> None:
+    """The other settings stay, and so do other streams."""
+    audio = conversation("hello world", "and again", pause_s=0.8)
+
+    def finals(endpoint_ms: int | None) -> list[Final]:
+        with fake_recognizer.stream(endpoint_ms=endpoint_ms) as stream:
+            stream.feed(audio)
+            stream.finish()
+            return [event for event in stream if isinstance(event, Final)]
+
+    own, usual = finals(1200), finals(None)
+    assert [final.text for final in own] == ["hello worldand again"]
+    assert usual == finals(500) == list(fake_recognizer.iter_finals(audio))
+    assert [final.text for final in usual] == ["hello world", "and again"]
+    early = finals(80)
+    assert early[0].end == pytest.approx(usual[0].end - 0.42, abs=0.03)
+
+
+@pytest.mark.parametrize("endpoint_ms", [-1, 0, 79, 9_701, 10**12])
+def test_an_endpoint_out_of_range_is_refused(fake_recognizer: Recognizer, endpoint_ms: int) -> None:
+    with pytest.raises(InputError, match=f"endpoint_ms is {endpoint_ms}; 80 to 9700 are accepted"):
+        fake_recognizer.stream(endpoint_ms=endpoint_ms)
+
+
 def test_contradictory_settings_are_refused() -> None:
     with pytest.raises(InputError, match="at least"):
         RecognizerConfig(engine=EngineConfig(buffer_ms=5000))

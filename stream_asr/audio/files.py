@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import numpy as np
 import soundfile
 
 from stream_asr.arrays import FloatArray
+from stream_asr.audio.container import BY_FFMPEG, BY_LIBSNDFILE, ContainerReader
 from stream_asr.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,19 +26,10 @@ if TYPE_CHECKING:
 BLOCK_S = 0.5
 """Seconds of audio read at a time."""
 
-_ACCEPTED = "wav, flac, ogg, opus, mp3, aiff, au, caf and w64 are accepted"
 _UNKNOWN_FRAMES = 2**62
 """libsndfile's count where a header does not say (a flac written to a pipe) is far above this."""
 
-_BY_FFMPEG = "m4a, mp4, webm, mkv, aac, wma, amr, avi"
-_WITH_PYAV = f"with PyAV (pip install 'stream-asr[av]') {_BY_FFMPEG} and more as well"
-
-_DEMUXERS = (
-    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,gsm,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,ogg,"
-    "rm,shn,tak,tta,voc,w64,wav,wv,xwma"
-)
-"""By FFmpeg's names, those for files that hold their sound themselves. Others read further files, or the network, which
-a file from a stranger could name: concat, hls, sdp."""
+_WITH_PYAV = f"with PyAV (pip install 'stream-asr[av]') {BY_FFMPEG} and more as well"
 
 
 class _Reader(Protocol):
@@ -149,10 +141,11 @@ def _reader(path: Path, file: BinaryIO) -> _Reader:
     except soundfile.LibsndfileError as error:
         if find_spec("av") is None:
             raise InputError(
-                f"{path} is not audio that can be decoded ({error.error_string}); {_ACCEPTED}; {_WITH_PYAV}"
+                f"{path} is not audio that can be decoded ({error.error_string}); {BY_LIBSNDFILE} are accepted; "
+                f"{_WITH_PYAV}"
             ) from error
     file.seek(0)
-    return _PyAVReader(path, file)
+    return ContainerReader(str(path), file)
 
 
 class _SequentialSoundFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -199,64 +192,3 @@ class _SoundFileReader:
 
     def close(self) -> None:
         self._file.close()
-
-
-class _PyAVReader:
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        import av
-
-        self._av = av
-        self._path = path
-        try:
-            # Old files have tags that are not UTF-8.
-            container: Any = av.open(file, metadata_errors="replace", container_options={"format_whitelist": _DEMUXERS})
-        except (av.FFmpegError, ValueError) as error:
-            raise InputError(
-                f"{path} is not audio that can be decoded; {_ACCEPTED}, and so are {_BY_FFMPEG} and more"
-            ) from error
-        if not container.streams.audio:
-            raise InputError(f"{path} has no audio track")
-        self._container = container
-        self._stream = container.streams.audio[0]
-        context = self._stream.codec_context
-        if context is None or not context.sample_rate or not context.channels:
-            raise InputError(f"{path} has an audio track in an encoding that FFmpeg cannot decode")
-        # Noted now: the context changes with what is decoded.
-        self.sample_rate: int = context.sample_rate
-        self.channels: int = context.channels
-        self._layout: str = context.layout.name
-        duration = container.duration  # microseconds
-        self.frames: int | None = round(duration / 1e6 * self.sample_rate) if duration else None
-
-    def seek(self, frame: int) -> int:
-        return 0  # FFmpeg finds the nearest key frame only, and not where that is in samples
-
-    def blocks(self) -> Iterator[FloatArray]:
-        done = 0
-        try:
-            for frame in self._as_opened():
-                block = frame.to_ndarray().reshape(-1, self.channels).astype(np.float32, copy=False)
-                done += len(block)
-                yield block
-        except self._av.FFmpegError as error:
-            at_s = done / self.sample_rate
-            raise InputError(f"{self._path} cannot be decoded from {at_s:.1f} s on: {error.strerror}") from error
-
-    def _as_opened(self) -> Iterator[Any]:
-        """The track's frames as packed float32, at the rate and in the channels that it opened with."""
-        resampler: Any = None
-        before = None
-        for frame in self._container.decode(self._stream):
-            kind = frame.format.name, frame.layout.name, frame.sample_rate
-            if kind != before:
-                # Recordings of broadcasts go from stereo to mono and back.
-                if resampler is not None:
-                    yield from resampler.resample(None)
-                resampler = self._av.AudioResampler(format="flt", layout=self._layout, rate=self.sample_rate)
-                before = kind
-            yield from resampler.resample(frame)
-        if resampler is not None:
-            yield from resampler.resample(None)
-
-    def close(self) -> None:
-        self._container.close()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -17,9 +17,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Send
 
-from stream_asr.arrays import FloatArray
 from stream_asr.audio.files import AudioFile
 from stream_asr.errors import InputError
+from stream_asr.server.decoding import feed_decoded
 from stream_asr.server.errors import CloseCode, IdleError, SessionError, internal
 from stream_asr.server.request import AudioFormat
 from stream_asr.server.session import Session
@@ -77,6 +77,8 @@ async def multipart(request: Request, settings: ServerSettings) -> AsyncIterator
         raise SessionError("bad_request", "the request has no Content-Type; send multipart/form-data") from None
     except MultiPartException as error:
         raise SessionError("bad_request", f"not multipart/form-data: {error.message}") from None
+    except UnicodeError:  # some of Python's codecs are nobody's charset, and fail in ways of their own
+        raise SessionError("bad_request", "the form cannot be read in the charset that it names; use UTF-8") from None
     try:
         yield form
     finally:
@@ -103,7 +105,7 @@ async def body(request: Request, settings: ServerSettings) -> AsyncGenerator[byt
     limit, received = settings.max_upload_bytes, 0
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
-        raise _too_big(f"{announced} bytes", limit)
+        raise too_big("request", f"{announced} bytes", limit)
     chunks = request.stream()
     while True:
         try:
@@ -117,14 +119,13 @@ async def body(request: Request, settings: ServerSettings) -> AsyncGenerator[byt
             raise ClientLeftError from None
         received += len(chunk)
         if received > limit:
-            raise _too_big(f"more than {limit} bytes", limit)
+            raise too_big("request", f"more than {limit} bytes", limit)
         yield chunk
 
 
-def _too_big(size: str, limit: int) -> SessionError:
-    return SessionError(
-        "file_too_big", f"the request has {size}; {limit} are accepted (--max-upload-bytes)", CloseCode.TOO_BIG
-    )
+def too_big(what: str, size: str, limit: int) -> SessionError:
+    message = f"the {what} has {size}; {limit} are accepted (--max-upload-bytes)"
+    return SessionError("file_too_big", message, CloseCode.TOO_BIG)
 
 
 async def open_audio(upload: UploadFile, settings: ServerSettings) -> AudioFile:
@@ -135,7 +136,8 @@ async def open_audio(upload: UploadFile, settings: ServerSettings) -> AudioFile:
     """
     if not upload.size:
         raise SessionError("bad_audio", "the file is empty (0 bytes)", CloseCode.INVALID_DATA)
-    name = Path(upload.filename or "").name or "the file"
+    # Errors repeat it, and some charsets have halves of surrogate pairs, which no answer could carry.
+    name = Path(upload.filename or "").name.encode(errors="replace").decode() or "the file"
     try:
         file = await anyio.to_thread.run_sync(AudioFile, name, upload.file)
     except InputError as error:
@@ -175,28 +177,6 @@ async def recognise(
 
     watching = asyncio.create_task(watch())
     try:
-        await converse(session, _feed(session, file), consume())
+        await converse(session, feed_decoded(session, iter(file), session.feed), consume())
     finally:
         watching.cancel()
-
-
-async def _feed(session: Session, file: AudioFile) -> None:
-    blocks = iter(file)
-    try:
-        while (block := await _next(blocks)) is not None:
-            await session.feed(block.astype("<f4", copy=False).tobytes())
-    except InputError as error:
-        session.conclude(SessionError("bad_audio", str(error), CloseCode.INVALID_DATA))
-    session.finish()
-
-
-async def _next(blocks: Iterator[FloatArray]) -> FloatArray | None:
-    """Decode in a thread, so that no other session has to wait for it."""
-    decoding = asyncio.ensure_future(anyio.to_thread.run_sync(next, blocks, None))
-    try:
-        return await asyncio.shield(decoding)
-    except asyncio.CancelledError:
-        # The decoder must not be closed under the thread that is inside it.
-        with suppress(InputError):
-            await decoding
-        raise

@@ -30,12 +30,14 @@ class Request:
         audio: what will come.
         partials: whether any are wanted.
         words: whether finals are wanted with their words; for the protocol's own use.
+        endpoint_ms: the silence that ends an utterance; None for the recognizer's.
     """
 
     protocol: str
     audio: AudioFormat
     partials: bool = True
     words: bool = True
+    endpoint_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

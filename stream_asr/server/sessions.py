@@ -81,7 +81,7 @@ class Sessions:
         """Begin a session. Use it inside `connection`.
 
         Raises:
-            SessionError: there is no room, or the format is not accepted.
+            SessionError: there is no room, or the format or the endpoint is not accepted.
         """
         if self.draining:
             raise SessionError("shutting_down", SHUTTING_DOWN, CloseCode.GOING_AWAY)
@@ -94,8 +94,17 @@ class Sessions:
             )
         audio = request.audio
         try:
+            if request.endpoint_ms is not None:
+                self._recognizer.config.segmenter.with_endpoint(request.endpoint_ms)
+        except InputError as error:
+            raise SessionError("bad_endpoint", str(error)) from None
+        try:
             stream = self._recognizer.stream(
-                audio.sample_rate, channels=audio.channels, encoding=audio.encoding, live=request.partials
+                audio.sample_rate,
+                channels=audio.channels,
+                encoding=audio.encoding,
+                live=request.partials,
+                endpoint_ms=request.endpoint_ms,
             )
         except InputError as error:
             raise SessionError("bad_audio_format", str(error)) from None

@@ -132,18 +132,24 @@ class Socket:
             await self._websocket.close(error.close_code, reason)
 
 
-async def converse(session: Session, hear: Coroutine[Any, Any, None], tell: Coroutine[Any, Any, None]) -> None:
+async def converse(
+    session: Session,
+    hear: Coroutine[Any, Any, None],
+    tell: Coroutine[Any, Any, None],
+    *others: Coroutine[Any, Any, None],
+) -> None:
     """Run the two halves of a connection until ``tell`` has sent the last event.
 
     Args:
         hear: receives messages and feeds the session; may go on for ever.
         tell: sends what `Session.events` yields.
+        others: what else there is to do meanwhile; like ``hear``.
 
     Raises:
-        SessionError, WebSocketDisconnect: from either half, or from `Session.interrupt`; the other half is stopped.
+        SessionError, WebSocketDisconnect: from any of them, or from `Session.interrupt`; the others are stopped.
     """
     telling = asyncio.ensure_future(tell)
-    tasks = {telling, asyncio.ensure_future(hear), asyncio.ensure_future(session.interruption())}
+    tasks = {telling, *map(asyncio.ensure_future, (hear, *others, session.interruption()))}
     try:
         running = tasks
         while not telling.done():

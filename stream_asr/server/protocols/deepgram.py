@@ -29,6 +29,7 @@ class Query:
         raw: the format of raw audio; None in front of a file format, which says it itself.
         interim_results: tell text that may still change.
         endpointing: mark the ends of utterances with ``speech_final``.
+        endpoint_ms: the silence that ends one, as the client has it; None for the server's.
         utterance_end_ms: tell when no word has followed the last one for so long; None for never.
         vad_events: tell when speech starts.
         formatted: the client expects words in a punctuated form as well.
@@ -38,6 +39,7 @@ class Query:
     raw: AudioFormat | None = None
     interim_results: bool = False
     endpointing: bool = True
+    endpoint_ms: int | None = None
     utterance_end_ms: int | None = None
     vad_events: bool = False
     formatted: bool = False
@@ -48,7 +50,7 @@ def parse(pairs: Iterable[tuple[str, str]], *, live: bool) -> Query:
     """Read the query of a URL; parameters that would change nothing are ignored.
 
     Args:
-        live: the audio comes as a stream, which has to be raw.
+        live: the audio comes as a stream.
 
     Raises:
         SessionError: a value is wrong, or what it asks for is impossible.
@@ -60,12 +62,12 @@ def parse(pairs: Iterable[tuple[str, str]], *, live: bool) -> Query:
     encoding, sample_rate = given.get("encoding"), _whole(given, "sample_rate")
     if encoding is not None and encoding not in _ENCODINGS:
         raise _bad_query(f"encoding {encoding[:40]!r} is not supported; accepted are {', '.join(_ENCODINGS)}")
-    if live and (encoding is None or sample_rate is None):
+    if live and (encoding is None) != (sample_rate is None):
         raise _bad_query(
-            f"a stream needs encoding and sample_rate; accepted are {', '.join(_ENCODINGS)}, but no file formats"
+            f"raw audio needs encoding and sample_rate; accepted are {', '.join(_ENCODINGS)}; containers need neither"
         )
     endpointing = given.get("endpointing", "true").lower()
-    if endpointing not in BOOLEANS and not endpointing.isdecimal():
+    if endpointing not in ("true", "false") and not _is_number(endpointing):
         raise _bad_query(f"endpointing is {endpointing[:40]!r}; it takes false, or a number of milliseconds")
     raw = None
     if encoding is not None and sample_rate is not None:
@@ -74,6 +76,7 @@ def parse(pairs: Iterable[tuple[str, str]], *, live: bool) -> Query:
         raw=raw,
         interim_results=_flag(given, "interim_results"),
         endpointing=endpointing != "false",
+        endpoint_ms=int(endpointing) if _is_number(endpointing) else None,
         utterance_end_ms=_whole(given, "utterance_end_ms"),
         vad_events=_flag(given, "vad_events"),
         formatted=_flag(given, "punctuate") or _flag(given, "smart_format"),
@@ -92,10 +95,14 @@ def _whole(given: dict[str, str], name: str) -> int | None:
     value = given.get(name)
     if value is None:
         return None
-    # Longer ones mean nothing, and Python refuses to read very long ones.
-    if not (value.isascii() and value.isdecimal() and len(value) <= 9 and int(value) > 0):
+    if not _is_number(value) or int(value) == 0:
         raise _bad_query(f"{name} is {value[:40]!r}; it takes a whole number above 0")
     return int(value)
+
+
+def _is_number(value: str) -> bool:
+    """Longer ones mean nothing, and Python refuses to read very long ones."""
+    return value.isascii() and value.isdecimal() and len(value) <= 9
 
 
 def _bad_query(reason: str) -> SessionError:

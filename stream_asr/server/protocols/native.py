@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, fields
 from typing import ClassVar, TypeAlias
 
+from stream_asr.audio.pcm import ENCODINGS
 from stream_asr.events import Final
 from stream_asr.server.outbox import Reached, SessionEvent
 from stream_asr.server.protocols.messages import dump, load, refuse, shown
 
-ENCODINGS = ("pcm_s16le", "pcm_f32le", "mulaw", "alaw")
 MAX_TAG_CHARACTERS = 100
 
 
@@ -22,6 +22,7 @@ class Start:
         channels: interleaved.
         partials: send partial captions.
         words: send the words of finals, with their times.
+        endpoint_ms: the silence that ends an utterance; None for the server's.
     """
 
     type: ClassVar[str] = "start"
@@ -30,6 +31,7 @@ class Start:
     channels: int = 1
     partials: bool = True
     words: bool = True
+    endpoint_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "channels": ((int,), "an integer"),
     "partials": ((bool,), "true or false"),
     "words": ((bool,), "true or false"),
+    "endpoint_ms": ((int,), "an integer"),
     "session": ((str,), "a string"),
     "events": ((int,), "an integer"),
     "id": ((str, int), "a string or an integer"),

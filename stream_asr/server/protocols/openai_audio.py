@@ -102,7 +102,7 @@ def encode(wanted: Wanted, finals: Sequence[Final], duration_s: float) -> Body:
         if "segment" in wanted.granularities:
             answer["segments"] = [_segment(number, final) for number, final in enumerate(finals)]
     answer["usage"] = {"type": "duration", "seconds": math.ceil(duration_s)}
-    return Body(dump(answer), "application/json")
+    return Body(dump(answer, ascii_only="language" in answer), "application/json")
 
 
 def _word(word: Word) -> dict[str, Any]:

@@ -99,8 +99,17 @@ class Conversation:
         setup = update.applied(self.setup)
         if self._began and setup.format != self.setup.format:
             raise EventError("invalid_value", "the audio format cannot be changed after the first audio")
+        if self._began and self._silence_ms(setup) != self._silence_ms(self.setup):
+            raise EventError("invalid_value", "silence_duration_ms cannot be changed after the first audio")
+        shortest_ms, longest_ms = self._segmenter.endpoint_range_ms
+        if not shortest_ms <= self._silence_ms(setup) <= longest_ms:
+            reason = f"silence_duration_ms is {setup.endpoint_ms}; {shortest_ms} to {longest_ms} are accepted"
+            raise EventError("invalid_value", reason)
         self.setup, self._beta = setup, update.beta
         return self._session("updated")
+
+    def _silence_ms(self, setup: Setup) -> int:
+        return self._segmenter.endpoint_ms if setup.endpoint_ms is None else setup.endpoint_ms
 
     def cut(self, asked: Commit | Clear, position_s: float) -> int:
         """Note a commit or clear of all audio up to ``position_s``, where the stream was flushed just now.
@@ -224,7 +233,7 @@ class Conversation:
         detector = {
             "type": "server_vad",
             "prefix_padding_ms": self._segmenter.pre_roll_ms,
-            "silence_duration_ms": self._segmenter.endpoint_ms,
+            "silence_duration_ms": self._silence_ms(self.setup),
         }
         turn_detection = detector if self.setup.detects_turns else None
         transcription = {"model": self._model, **self.setup.transcription}

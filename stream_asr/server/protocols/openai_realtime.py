@@ -48,11 +48,13 @@ class Setup:
     Attributes:
         detects_turns: utterances end with the speaker's pauses; else only a commit ends an item.
         transcription: model, language and prompt as the client gave them. They change nothing, and are given back.
+        endpoint_ms: the pause that ends an utterance; None for the server's own choice.
     """
 
     format: Format = FORMATS[0]
     detects_turns: bool = True
     transcription: dict[str, str] = field(default_factory=dict)
+    endpoint_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Update:
     format: Format | None = None
     detects_turns: bool | None = None
     transcription: dict[str, str] | None = None
+    endpoint_ms: int | None = None
 
     def applied(self, setup: Setup) -> Setup:
         return replace(
@@ -74,6 +77,7 @@ class Update:
             format=self.format or setup.format,
             detects_turns=setup.detects_turns if self.detects_turns is None else self.detects_turns,
             transcription={**setup.transcription, **(self.transcription or {})},
+            endpoint_ms=setup.endpoint_ms if self.endpoint_ms is None else self.endpoint_ms,
         )
 
 
@@ -205,19 +209,25 @@ def _format(names: list[str], given: object, param: str) -> Format:
 
 def _update(settings: dict[str, Any], path: str, transcription: str, *, beta: bool) -> Update:
     """What both shapes have under the same names. Keys that are not known here are no errors: new ones come often."""
-    detects_turns = None
-    if "turn_detection" in settings:
-        detects_turns = settings["turn_detection"] is not None
-        detector = _object(settings, "turn_detection", f"{path}.turn_detection").get("type", "server_vad")
-        if detector != "server_vad":
-            raise EventError(
-                "invalid_value",
-                f"turn_detection has the type {shown(detector)}; accepted are server_vad, and null in its place",
-                param=f"{path}.turn_detection.type",
-            )
+    detects_turns = settings["turn_detection"] is not None if "turn_detection" in settings else None
+    detection = _object(settings, "turn_detection", f"{path}.turn_detection")
+    detector = detection.get("type", "server_vad")
+    if detector != "server_vad":
+        raise EventError(
+            "invalid_value",
+            f"turn_detection has the type {shown(detector)}; accepted are server_vad, and null in its place",
+            param=f"{path}.turn_detection.type",
+        )
+    silence_ms = detection.get("silence_duration_ms")
+    if silence_ms is not None and type(silence_ms) is not int:  # not isinstance: true is no duration
+        raise EventError(
+            "invalid_type",
+            f"silence_duration_ms is {shown(silence_ms)}; it takes an integer",
+            param=f"{path}.turn_detection.silence_duration_ms",
+        )
     given = _object(settings, transcription, f"{path}.{transcription}")
     kept = {name: _text(given, name, f"{path}.{transcription}") for name in _TRANSCRIPTION if name in given}
-    return Update(beta, detects_turns=detects_turns, transcription=kept)
+    return Update(beta, detects_turns=detects_turns, transcription=kept, endpoint_ms=silence_ms)
 
 
 def _text(parent: dict[str, Any], key: str, path: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from datetime import datetime, timezone
 
+import anyio
 from fastapi import APIRouter, WebSocket
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import Request
@@ -15,18 +16,20 @@ from starlette.types import Send
 
 import stream_asr
 from stream_asr.events import Final
+from stream_asr.server.decoding import feed_decoded
 from stream_asr.server.errors import CloseCode, IdleError, SessionError
 from stream_asr.server.outbox import Reached
 from stream_asr.server.protocols import deepgram
 from stream_asr.server.protocols.deepgram import Control, Query
 from stream_asr.server.protocols.deepgram_results import Origin, Results, recording
-from stream_asr.server.recording import answering, body, format_of, on_disk, open_audio, recognise
+from stream_asr.server.recording import answering, body, format_of, on_disk, open_audio, recognise, too_big
 from stream_asr.server.request import Received
 from stream_asr.server.request import Request as SessionRequest
 from stream_asr.server.responses import Conversing, deny
 from stream_asr.server.service import Service
 from stream_asr.server.session import Session
 from stream_asr.server.socket import Socket, accept, converse
+from stream_asr.server.unpacking import UNPACKED, Pipe, require_decoder, unpacked
 
 router = APIRouter()
 
@@ -63,8 +66,10 @@ async def listen(websocket: WebSocket) -> None:
     service = Service.of(websocket)
     try:
         query = deepgram.parse(websocket.query_params.multi_items(), live=True)
-        assert query.raw is not None
-        session = service.sessions.open(SessionRequest("deepgram", query.raw))
+        if query.raw is None:
+            require_decoder()
+        audio, endpoint_ms = query.raw or UNPACKED, _endpoint_ms(service, query)
+        session = service.sessions.open(SessionRequest("deepgram", audio, endpoint_ms=endpoint_ms))
     except SessionError as error:
         await deny(websocket, _refused(service, error))
         return
@@ -72,12 +77,27 @@ async def listen(websocket: WebSocket) -> None:
     async with socket.errors_told(deepgram.encode_error):
         with service.sessions.connection(session):
             await accept(websocket, [(b"dg-request-id", origin.request_id.encode())])
-            listener = _Listener(socket, session, query, origin)
-            await converse(session, listener.hear(service.settings.idle_timeout_s), listener.tell())
+            if query.raw is not None:
+                listener = _Listener(socket, session, query, origin)
+                await converse(session, listener.hear(service.settings.idle_timeout_s), listener.tell())
+            else:
+                unpacker = _Unpacker(socket, session, query, origin, service.settings.max_upload_bytes)
+                hear = unpacker.hear(service.settings.idle_timeout_s)
+                await converse(session, hear, unpacker.tell(), unpacker.unpack())
         await socket.close()
 
 
+def _endpoint_ms(service: Service, query: Query) -> int | None:
+    """What the client asks for, or the least there is: 10, the default over there, is no mistake."""
+    if query.endpoint_ms is None:
+        return None
+    shortest_ms, _ = service.recognizer.config.segmenter.endpoint_range_ms
+    return max(shortest_ms, query.endpoint_ms)
+
+
 class _Listener:
+    """A connection with raw audio, which goes into the session as it comes."""
+
     def __init__(self, socket: Socket, session: Session, query: Query, origin: Origin) -> None:
         self._socket, self._session, self._query = socket, session, query
         self._results = Results(query, origin)
@@ -91,19 +111,29 @@ class _Listener:
             try:
                 message = await self._socket.receive(idle_timeout_s)
             except IdleError as idle:
+                await self._settle()
                 self._session.conclude(idle)
                 return
             if isinstance(message, str):
                 control = deepgram.decode(message)
                 await self._obey(control)
             elif message:
-                await self._feed(message)
+                self._digest.update(message)
+                await self._receive(message)
             else:  # how a stream was ended before there was a message for it
                 control = Control.CLOSE_STREAM
+        self._end()
+
+    async def _receive(self, data: bytes) -> None:
+        await self._feed(data)
+
+    async def _settle(self) -> None:
+        """Wait until the session has all audio that came."""
+
+    def _end(self) -> None:
         self._session.finish()
 
     async def _feed(self, audio: bytes) -> None:
-        self._digest.update(audio)
         await self._session.feed(audio)
         position_s = self._session.seconds
         if self._query.utterance_end_ms and position_s >= self._marked_s + _MARK_EVERY_S and self._marks < _MAX_MARKS:
@@ -112,6 +142,7 @@ class _Listener:
 
     async def _obey(self, control: Control) -> None:
         if control is Control.FINALIZE:
+            await self._settle()
             self._results.finalizing()
             await self._session.flush()
         if control in (Control.FINALIZE, Control.CONFIGURE):
@@ -137,6 +168,38 @@ class _Listener:
     async def _send(self, messages: list[str]) -> None:
         for message in messages:
             await self._socket.send(message)
+
+
+class _Unpacker(_Listener):
+    """A connection with a container, which has to be decoded first."""
+
+    def __init__(self, socket: Socket, session: Session, query: Query, origin: Origin, max_bytes: int) -> None:
+        super().__init__(socket, session, query, origin)
+        self._pipe, self._left_bytes, self._max_bytes = Pipe(), max_bytes, max_bytes
+
+    async def unpack(self) -> None:
+        """Feed the session; beside `hear`."""
+        # Its thread waits for the client most of the time; those that all share have better things to do.
+        thread = anyio.CapacityLimiter(1)
+        try:
+            with closing(unpacked(self._pipe)) as blocks:
+                await feed_decoded(self._session, blocks, self._feed, release=self._pipe.end, limiter=thread)
+        finally:
+            self._pipe.close()
+
+    async def _receive(self, data: bytes) -> None:
+        self._left_bytes -= len(data)
+        if self._left_bytes < 0:
+            await self._settle()
+            self._session.conclude(too_big("stream", f"more than {self._max_bytes} bytes", self._max_bytes))
+        else:
+            await self._pipe.write(data)
+
+    async def _settle(self) -> None:
+        await self._pipe.settle()
+
+    def _end(self) -> None:
+        self._pipe.end()
 
 
 # --- recordings -----------------------------------------------------------------------------------------------

@@ -62,7 +62,9 @@ async def _session(service: Service, first: str | bytes) -> Session:
         return await service.sessions.resume(message.session, message.events)
     if isinstance(message, native.Start):
         audio = AudioFormat(message.sample_rate, message.encoding, message.channels)
-        return service.sessions.open(Request("native", audio, message.partials, message.words))
+        return service.sessions.open(
+            Request("native", audio, message.partials, message.words, endpoint_ms=message.endpoint_ms)
+        )
     raise SessionError("not_started", f"{message.type} before start; the first message is start or resume")
 
 

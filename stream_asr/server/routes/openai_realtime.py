@@ -42,11 +42,12 @@ async def realtime(websocket: WebSocket) -> None:
         with service.sessions.newcomer():
             await accept(websocket)
             await socket.send(conversation.created())
-            # The format may change until the first audio is there.
+            # The format and the endpoint may change until the first audio is there.
             with introduction(service.settings.idle_timeout_s):
                 first = await hearing.event_for_stream(None)
-        form = conversation.setup.format
-        session = service.sessions.open(Request("openai_realtime", AudioFormat(form.sample_rate, form.encoding)))
+        setup = conversation.setup
+        audio = AudioFormat(setup.format.sample_rate, setup.format.encoding)
+        session = service.sessions.open(Request("openai_realtime", audio, endpoint_ms=setup.endpoint_ms))
         with service.sessions.connection(session):
             hear = hearing.obey(session, first, service.settings.idle_timeout_s)
             await converse(session, hear, _tell(socket, session, conversation))
