@@ -19,7 +19,8 @@ from stream_asr.events import AudioDropped, Event, Overload, SpeechStarted
 from stream_asr.jobs import Job, Utterance
 from stream_asr.ledger import Counts, Ledger
 from stream_asr.marks import Marks
-from stream_asr.segmenter import Boundary, Segmenter, UtteranceEnd, UtteranceStart, VoiceDetector
+from stream_asr.segmenter import Boundary, Segmenter, UtteranceEnd, UtteranceStart
+from stream_asr.vad.base import VoiceDetector
 from stream_asr.windows import Window, WindowGeometry, WindowPlan
 
 _STEP_MS = 100

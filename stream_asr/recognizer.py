@@ -27,9 +27,9 @@ from stream_asr.lm.files import read_hotwords
 from stream_asr.lm.hotwords import HotwordList
 from stream_asr.lm.ngram import NgramModel
 from stream_asr.pipeline import Pipeline
-from stream_asr.segmenter import VoiceDetector
 from stream_asr.session import Session
 from stream_asr.stream import Stream
+from stream_asr.vad.base import VoiceDetector
 from stream_asr.windows import WindowGeometry
 
 if TYPE_CHECKING:
