@@ -40,9 +40,9 @@ class Pipeline:
         config: of the recognizer.
         decoder: makes words of the model's frames.
         frame_samples: of the model.
+        detector: for the segmenter.
         longest_samples: the longest window that the model takes, or None.
         live: make previews and partials, and report `Overload`; the transcription of a file needs none of them.
-        detector: for the segmenter; webrtcvad unless given.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Pipeline:
         decoder: Decoder,
         frame_samples: int,
         *,
+        detector: VoiceDetector,
         longest_samples: int | None = None,
         live: bool = True,
-        detector: VoiceDetector | None = None,
     ) -> None:
         self.buffer = RingBuffer(ms_to_samples(config.engine.buffer_ms))
         self._config = config.engine

@@ -30,6 +30,7 @@ from stream_asr.pipeline import Pipeline
 from stream_asr.session import Session
 from stream_asr.stream import Stream
 from stream_asr.vad.base import VoiceDetector
+from stream_asr.vad.choice import detectors
 from stream_asr.windows import WindowGeometry
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Recognizer:
     ) -> None:
         self.model = model
         self.config = config or RecognizerConfig()
-        self._detector = detector
+        self._detector = detector or detectors("webrtc", self.config.segmenter)
         self.lm = lm
         decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, lm, hotwords)
         self.decoder: Decoder = CasedDecoder(decoder, casing) if casing is not None else decoder
@@ -116,6 +117,7 @@ class Recognizer:
         lm: str | Path | None = "auto",
         hotwords: str | Path | HotwordList = (),
         raw: bool = False,
+        vad: str = "webrtc",
         config: RecognizerConfig | None = None,
     ) -> Recognizer:
         """Load a CTC model by hub name or from a local folder; without a name, the embedded English one.
@@ -130,21 +132,27 @@ class Recognizer:
             hotwords: words and phrases to listen for, with a weight each (1.0 is usual) if it is a mapping; or
                 the file that has them, one a line, a weight after a colon.
             raw: write as the model does; otherwise the words of models that know one case only get sentence case.
+            vad: what tells speech from other sounds: webrtc, or silero, which knows it from noise and is an extra.
+            config: durations, thresholds and limits.
 
         Raises:
             ModelError: it cannot be found, fetched or used; the message says what would work.
             DeviceError: the device is not there.
-            InputError: the language model or the hotwords cannot be read, or do not suit the model.
+            InputError: the language model or the hotwords cannot be read, or do not suit the model; there is no such
+                voice detector, or it is not installed.
         """
+        config = config or RecognizerConfig()
         # The small files first: a wrong name should not cost the seconds that loading the model takes.
         listed = read_hotwords(hotwords) if isinstance(hotwords, str | Path) else hotwords
         language_model = _language_model(lm) if lm != "auto" else None
+        detector = detectors(vad, config.segmenter)
         from stream_asr.acoustic.loading import load_model
 
         loaded = load_model(model, device=device, precision=precision, threads=threads)
         if lm == "auto" and loaded.language_model in BUNDLED_LMS:
             language_model = _language_model(loaded.language_model)
-        return cls(loaded, config, lm=language_model, hotwords=listed, casing=casing_of(loaded.labels, raw=raw))
+        casing = casing_of(loaded.labels, raw=raw)
+        return cls(loaded, config, detector=detector, lm=language_model, hotwords=listed, casing=casing)
 
     def stream(
         self, sample_rate: int = SAMPLE_RATE, *, channels: int = 1, encoding: str = "pcm_s16le", live: bool = True
@@ -166,9 +174,9 @@ class Recognizer:
             self.config,
             self.decoder,
             self.model.frame_samples,
+            detector=self._detector(),
             longest_samples=self.model.longest_samples,
             live=live,
-            detector=self._detector() if self._detector else None,
         )
         session = Session(pipeline, self.config.engine.max_unread_events)
         self._engine.add(session)

@@ -18,7 +18,6 @@ import numpy as np
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLES_PER_MS, SegmenterConfig, ms_to_samples
 from stream_asr.vad.base import VoiceDetector
-from stream_asr.vad.webrtc import WebrtcDetector
 
 _SHORTENING = 0.75
 """Share of the longest utterance after which ever shorter pauses end it."""
@@ -68,16 +67,14 @@ class Segmenter:
         grid_samples: the model's frame length, so that every utterance's frames lie on one absolute grid.
         cut_search_ms: how far back a forced cut may look for a quiet place. It must not exceed the right
             context of the windows: frames further back may have become stable text already.
-        detector: what calls a frame voiced; webrtcvad unless given.
+        detector: what calls a frame voiced. It says how long frames are.
     """
 
-    def __init__(
-        self, config: SegmenterConfig, grid_samples: int, cut_search_ms: int, detector: VoiceDetector | None = None
-    ) -> None:
+    def __init__(self, config: SegmenterConfig, grid_samples: int, cut_search_ms: int, detector: VoiceDetector) -> None:
         self._config = config
         self._grid = grid_samples
-        self._is_voiced = detector or WebrtcDetector(config.aggressiveness, config.vad_frame_ms)
-        self._frame_samples = self._is_voiced.frame_samples
+        self._is_voiced = detector
+        self._frame_samples = detector.frame_samples
         self._start_frames = max(1, self._frames(config.start_window_ms))
         self._min_voiced = max(1, self._frames(config.min_speech_ms))
         self._pre_roll = ms_to_samples(config.pre_roll_ms)
