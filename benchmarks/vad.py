@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -34,18 +35,27 @@ from stream_asr.vad.choice import NAMES, detectors
 _BABBLERS = 8
 
 _COLUMNS = {
-    "starts ±200 ms": ("starts_right_percent", "{:.0f} %"),
-    "ends ±200 ms": ("ends_right_percent", "{:.0f} %"),
-    "missed": ("missed_percent", "{:.1f} %"),
-    "speech cut": ("speech_cut_percent", "{:.1f} %"),
-    "split": ("split_percent", "{:.1f} %"),
-    "false starts a minute": ("false_starts_per_minute", "{:.2f}"),
-    "pauses kept": ("pause_kept_percent", "{:.0f} %"),
-    "endpoint p50": ("endpoint_p50_ms", "{:.0f} ms"),
-    "endpoint p95": ("endpoint_p95_ms", "{:.0f} ms"),
+    "starts %": ("starts_right_percent", ".0f"),
+    "ends %": ("ends_right_percent", ".0f"),
+    "missed %": ("missed_percent", ".1f"),
+    "cut %": ("speech_cut_percent", ".1f"),
+    "split %": ("split_percent", ".1f"),
+    "false/min": ("false_starts_per_minute", ".2f"),
+    "kept %": ("pause_kept_percent", ".0f"),
+    "p50 ms": ("endpoint_p50_ms", ".0f"),
+    "p95 ms": ("endpoint_p95_ms", ".0f"),
 }
-_SWEPT = ("starts ±200 ms", "ends ±200 ms", "missed", "speech cut", "false starts a minute")
-_DRAWN = ("starts ±200 ms", "ends ±200 ms", "speech cut", "false starts a minute", "endpoint p95")
+"""What tables show of a `Quality`, and in which format."""
+
+_SWEPT = ("starts %", "ends %", "missed %", "cut %", "false/min")
+_DRAWN = {
+    "starts within 200 ms (%)": "starts_right_percent",
+    "ends within 200 ms (%)": "ends_right_percent",
+    "speech cut (%)": "speech_cut_percent",
+    "false starts a minute": "false_starts_per_minute",
+    "endpoint, p50 (ms)": "endpoint_p50_ms",
+}
+_LINES = ("-", "--", ":")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,7 @@ def compare(heard: list[Scene], names: list[str]) -> tuple[list[Finding], list[T
 def compare_settings(heard: list[Scene], names: list[str]) -> tuple[list[Trial], list[Table]]:
     """Settings by how many starts and ends they find; the share of clean sound counts as much as that of noise."""
     tried = list(trials(heard, names))
-    columns = [f"{where}, {title}" for where in ("clean", "noisy") for title in _SWEPT]
+    columns = [f"{where} {column}" for where in ("clean", "noisy") for column in _SWEPT]
     tables = []
     for name in names:
         ranked = sorted((trial for trial in tried if trial.detector == name), key=_rank)
@@ -118,7 +128,8 @@ def _rank(trial: Trial) -> float:
 
 
 def cells(quality: Quality, columns: Iterable[str]) -> list[str]:
-    return [_COLUMNS[title][1].format(getattr(quality, _COLUMNS[title][0])) for title in columns]
+    shown = (_COLUMNS[column] for column in columns)
+    return [format(getattr(quality, figure), form) for figure, form in shown]
 
 
 def _title(what: str, heard: list[Scene]) -> str:
@@ -127,31 +138,23 @@ def _title(what: str, heard: list[Scene]) -> str:
 
 
 def draw(path: Path, findings: list[Finding]) -> None:
-    """One row a measure: each detector and kind of noise over the ratio; clean sound stands at the right."""
+    """One panel a measure: each detector in each kind of noise over the ratio, clean sound at the right."""
     ratios = sorted({finding.snr_db for finding in findings if finding.snr_db is not None})
-    places = [*ratios, None]
     with panels(path, "Finding speech in noise", len(_DRAWN)) as rows:
-        for axes, title in zip(rows, _DRAWN, strict=True):
-            figure, _ = _COLUMNS[title]
-            for kind in NOISES:
-                for number, name in enumerate(NAMES):
-                    at = {
-                        finding.snr_db: getattr(finding.quality, figure)
-                        for finding in findings
-                        if finding.detector == name and finding.noise in (kind, "")
-                    }
-                    if at:
-                        axes.plot(
-                            range(len(places)),
-                            [at[place] for place in places],
-                            color=f"C{number}",
-                            linestyle=("-", "--", ":")[NOISES.index(kind)],
-                            marker="o",
-                            label=f"{name}, {kind}",
-                        )
-            axes.set_ylabel(title + (" (ms)" if figure.endswith("_ms") else ""))
+        for axes, (label, figure) in zip(rows, _DRAWN.items(), strict=True):
+            axes.set_ylabel(label)
+            for (number, name), (kind, line) in product(enumerate(NAMES), zip(NOISES, _LINES, strict=True)):
+                over = {
+                    finding.snr_db: getattr(finding.quality, figure)
+                    for finding in findings
+                    if finding.detector == name and finding.noise in (kind, "")
+                }
+                if over:
+                    values = [over[ratio] for ratio in (*ratios, None)]
+                    axes.plot(values, color=f"C{number}", linestyle=line, marker="o", label=f"{name}, {kind}")
+        rows[-1].set_yscale("log")
         rows[0].legend(ncols=len(NAMES), fontsize="small")
-        rows[-1].set_xticks(range(len(places)), [f"{ratio:g} dB" for ratio in ratios] + ["clean"])
+        rows[-1].set_xticks(range(len(ratios) + 1), [*(f"{ratio:g} dB" for ratio in ratios), "clean"])
         rows[-1].set_xlabel("signal-to-noise ratio")
 
 
