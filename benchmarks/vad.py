@@ -32,7 +32,8 @@ from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE, SegmenterConfig
 from stream_asr.vad.choice import NAMES, detectors
 
-_BABBLERS = 8
+_EVERY = 8
+"""One recording in this many babbles."""
 
 _COLUMNS = {
     "starts %": ("starts_right_percent", ".0f"),
@@ -74,10 +75,10 @@ def voices(folder: Path, limit: int | None) -> tuple[list[FloatArray], list[Floa
     """The stretches of speech of the recordings that are heard, and of those that babble."""
     recordings = [stretches(utterance.samples()) for utterance in read_corpus(folder, limit)]
     pieces = [piece for recording in recordings for piece in recording]
-    if len(recordings) < 2 * _BABBLERS:
+    if len(recordings) < 2 * _EVERY:
         return pieces, pieces
-    heard = [piece for at, recording in enumerate(recordings) if at % _BABBLERS for piece in recording]
-    return heard, [piece for recording in recordings[::_BABBLERS] for piece in recording]
+    heard = [piece for at, recording in enumerate(recordings) if at % _EVERY for piece in recording]
+    return heard, [piece for recording in recordings[::_EVERY] for piece in recording]
 
 
 def compared(heard: list[Scene], names: list[str]) -> Iterator[Finding]:
@@ -134,7 +135,7 @@ def cells(quality: Quality, columns: Iterable[str]) -> list[str]:
 
 def _title(what: str, heard: list[Scene]) -> str:
     minutes = len(heard[0].audio) / SAMPLE_RATE / 60
-    return f"{what}: {len(heard[0].places)} stretches of speech in {minutes:.1f} minutes"
+    return f"{what}: {len(heard[0].places)} stretches of speech in {minutes:.1f} minutes; p50, p95 of endpoints"
 
 
 def draw(path: Path, findings: list[Finding]) -> None:
