@@ -1,187 +1,185 @@
-"""How well utterances are found: starts, ends and false alarms, in clean and in noisy audio.
+"""How well utterances are found by each voice detector, in clean and in noisy sound.
 
-    python benchmarks/vad.py --data FOLDER [--limit 120] [--json out/vad.json]
+    python benchmarks/vad.py [--data FOLDER] [--limit 120] [--json out/vad.json] [--plot out/vad.png]
+    python benchmarks/vad.py --data FOLDER --limit 40 --sweep        other settings next to the defaults
+    python benchmarks/vad.py --data FOLDER --detectors webrtc        without the extra for silero
 
-Recordings are trimmed to their speech (frames within 35 dB of the loudest), put one after the other with
-pauses of 1 to 2 s, and white or pink noise is added at several signal-to-noise ratios. The segmenter's
-boundaries are held against the trimmed ones. A start counts as right when the segmenter's onset, which is the
-start of the utterance plus its pre-roll, lies within 200 ms of the speech's; an end when the endpoint's
-decision less its silence does.
+Recordings are put together to streams with pauses and noise (scenes.py), and the boundaries that the segmenter finds in
+them are held against what is known (detection.py). Where speech begins and ends is known by its level alone, so breaths
+and the hiss of a recording count as speech. Every eighth recording is kept for the babble; where there are fewer than
+sixteen, as in the bundled one, all of them are heard in the foreground and in the babble. All detectors get the same
+scenes.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 from corpus import read_corpus
-from rich.console import Console
-from rich.table import Table
+from detection import Quality, judge
+from options import add_data, add_plot, parser
+from report import Table, panels, show, write_json
+from rich.progress import track
+from scenes import NOISES, Scene, scenes, stretches
+from sweep import Trial, trials
 
 from stream_asr.arrays import FloatArray
-from stream_asr.config import SAMPLE_RATE, SegmenterConfig, samples_to_ms
-from stream_asr.segmenter import Segmenter, UtteranceEnd, UtteranceStart
+from stream_asr.config import SAMPLE_RATE, SegmenterConfig
+from stream_asr.vad.choice import NAMES, detectors
 
-_FRAME = SAMPLE_RATE // 100
-_SPEECH_DB = -35.0
-_BACKGROUND_DB = -65.0
-_TOLERANCE_MS = 200
-_GRID_SAMPLES = 768
-_CUT_SEARCH_MS = 800
+_EVERY = 8
+"""One recording in this many babbles."""
+
+_COLUMNS = {
+    "starts %": ("starts_right_percent", ".0f"),
+    "ends %": ("ends_right_percent", ".0f"),
+    "missed %": ("missed_percent", ".1f"),
+    "cut %": ("speech_cut_percent", ".1f"),
+    "split %": ("split_percent", ".1f"),
+    "false/min": ("false_starts_per_minute", ".2f"),
+    "kept %": ("pause_kept_percent", ".0f"),
+    "p50 ms": ("endpoint_p50_ms", ".0f"),
+    "p95 ms": ("endpoint_p95_ms", ".0f"),
+}
+"""What tables show of a `Quality`, and in which format."""
+
+_SWEPT = ("starts %", "ends %", "missed %", "cut %", "false/min")
+_DRAWN = {
+    "starts within 200 ms (%)": "starts_right_percent",
+    "ends within 200 ms (%)": "ends_right_percent",
+    "speech cut (%)": "speech_cut_percent",
+    "false starts a minute": "false_starts_per_minute",
+    "endpoint, p50 (ms)": "endpoint_p50_ms",
+}
+_LINES = ("-", "--", ":")
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
-    """Percentages of the true utterances, but for the last three."""
+class Finding:
+    """What one detector made of one scene."""
 
-    starts_right: float
-    ends_right: float
-    missed: float
-    speech_cut: float
-    """Share of the speech that lies in no utterance found."""
-    split: float
-    false_alarms_per_minute: float
-    silence_kept: float
-    """Share of the pauses that lies in utterances found, pre-roll and endpoint's silence included."""
+    scene: str
+    noise: str
+    snr_db: float | None
+    detector: str
+    quality: Quality
     cpu_per_audio_s: float
 
 
-def trimmed(samples: FloatArray) -> FloatArray:
-    """The stretch from the first to the last frame of speech."""
-    frames = samples[: len(samples) // _FRAME * _FRAME].reshape(-1, _FRAME)
-    level_db = 10 * np.log10(np.square(frames).mean(axis=1) + 1e-12)
-    loud = np.flatnonzero(level_db > level_db.max() + _SPEECH_DB)
-    return samples[loud[0] * _FRAME : (loud[-1] + 1) * _FRAME]
+def voices(folder: Path, limit: int | None) -> tuple[list[FloatArray], list[FloatArray]]:
+    """The stretches of speech of the recordings that are heard, and of those that babble."""
+    recordings = [stretches(utterance.samples()) for utterance in read_corpus(folder, limit)]
+    pieces = [piece for recording in recordings for piece in recording]
+    if len(recordings) < 2 * _EVERY:
+        return pieces, pieces
+    heard = [piece for at, recording in enumerate(recordings) if at % _EVERY for piece in recording]
+    return heard, [piece for recording in recordings[::_EVERY] for piece in recording]
 
 
-def scene(speech: list[FloatArray], rng: np.random.Generator) -> tuple[FloatArray, list[tuple[int, int]]]:
-    """One stream of all utterances with pauses, and where each of them lies."""
-    parts: list[FloatArray] = []
-    places, at = [], 0
-    for samples in speech:
-        pause = np.zeros(int(rng.uniform(1.0, 2.0) * SAMPLE_RATE), dtype=np.float32)
-        parts += [pause, samples]
-        places.append((at + len(pause), at + len(pause) + len(samples)))
-        at += len(pause) + len(samples)
-    parts.append(np.zeros(2 * SAMPLE_RATE, dtype=np.float32))
-    return np.concatenate(parts), places
+def compared(heard: list[Scene], names: list[str]) -> Iterator[Finding]:
+    """Every detector with its defaults in every scene."""
+    config = SegmenterConfig()
+    makers = {name: detectors(name, config) for name in names}
+    for scene in track(heard, "listening", transient=True):
+        for name, make in makers.items():
+            began = time.process_time()
+            quality = judge(scene, config, make())
+            spent = (time.process_time() - began) / (len(scene.audio) / SAMPLE_RATE)
+            yield Finding(scene.name, scene.noise, scene.snr_db, name, quality, spent)
 
 
-def noise(length: int, kind: str, rng: np.random.Generator) -> FloatArray:
-    """Unit power."""
-    white = rng.standard_normal(length)
-    if kind == "pink":
-        spectrum = np.fft.rfft(white)
-        spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
-        white = np.fft.irfft(spectrum, length)
-    return (white / np.sqrt(np.square(white).mean())).astype(np.float32)
-
-
-def judge(audio: FloatArray, places: list[tuple[int, int]], config: SegmenterConfig) -> Quality:
-    segmenter = Segmenter(config, _GRID_SAMPLES, _CUT_SEARCH_MS)
-    began = time.process_time()
-    boundaries = [*segmenter.push(audio), *segmenter.finish()]
-    cpu_s = time.process_time() - began
-    starts = [boundary for boundary in boundaries if isinstance(boundary, UtteranceStart)]
-    ends = [boundary for boundary in boundaries if isinstance(boundary, UtteranceEnd)]
-    found = [(start.position, end.position) for start, end in zip(starts, ends, strict=True)]
-    inside = np.zeros(len(audio), dtype=bool)
-    for start, end in found:
-        inside[start:end] = True
-    truth = np.zeros(len(audio), dtype=bool)
-    starts_right = ends_right = missed = split = 0
-    for start, end in places:
-        truth[start:end] = True
-        hits = [(a, b) for a, b in found if a < end and b > start]
-        if not hits:
-            missed += 1
-            continue
-        split += len(hits) > 1
-        onset_ms = samples_to_ms(hits[0][0] - start) + config.pre_roll_ms
-        offset_ms = samples_to_ms(hits[-1][1] - end) - config.endpoint_ms
-        starts_right += abs(onset_ms) <= _TOLERANCE_MS
-        ends_right += abs(offset_ms) <= _TOLERANCE_MS
-    false_alarms = sum(not any(a < end and b > start for start, end in places) for a, b in found)
-    percent = 100 / len(places)
-    return Quality(
-        starts_right * percent,
-        ends_right * percent,
-        missed * percent,
-        100 * float((truth & ~inside).sum() / truth.sum()),
-        split * percent,
-        false_alarms / (len(audio) / SAMPLE_RATE / 60),
-        100 * float((inside & ~truth).sum() / (~truth).sum()),
-        cpu_s / (len(audio) / SAMPLE_RATE),
+def compare(heard: list[Scene], names: list[str]) -> tuple[list[Finding], list[Table]]:
+    """Every detector in every scene, with its defaults."""
+    findings = list(compared(heard, names))
+    found = Table(
+        _title("Finding speech", heard),
+        ["", "detector", *_COLUMNS],
+        [[finding.scene, finding.detector, *cells(finding.quality, _COLUMNS)] for finding in findings],
     )
+    spent = {
+        name: np.mean([finding.cpu_per_audio_s for finding in findings if finding.detector == name]) for name in names
+    }
+    costs = Table(
+        "Segmenter and detector",
+        ["", "processor time for a second of sound"],
+        [[name, f"{1000 * cost:.2f} ms"] for name, cost in spent.items()],
+    )
+    return findings, [found, costs]
+
+
+def compare_settings(heard: list[Scene], names: list[str]) -> tuple[list[Trial], list[Table]]:
+    """Settings by how many starts and ends they find; the share of clean sound counts as much as that of noise."""
+    tried = list(trials(heard, names))
+    columns = [f"{where} {column}" for where in ("clean", "noisy") for column in _SWEPT]
+    tables = []
+    for name in names:
+        ranked = sorted((trial for trial in tried if trial.detector == name), key=_rank)
+        rows = [[trial.setting, *cells(trial.clean, _SWEPT), *cells(trial.noisy, _SWEPT)] for trial in ranked]
+        tables.append(Table(_title(name, heard), ["", *columns], rows))
+    return tried, tables
+
+
+def _rank(trial: Trial) -> float:
+    return -sum(quality.starts_right_percent + quality.ends_right_percent for quality in (trial.clean, trial.noisy))
+
+
+def cells(quality: Quality, columns: Iterable[str]) -> list[str]:
+    shown = (_COLUMNS[column] for column in columns)
+    return [format(getattr(quality, figure), form) for figure, form in shown]
+
+
+def _title(what: str, heard: list[Scene]) -> str:
+    minutes = len(heard[0].audio) / SAMPLE_RATE / 60
+    return f"{what}: {len(heard[0].places)} stretches of speech in {minutes:.1f} minutes; p50, p95 of endpoints"
+
+
+def draw(path: Path, findings: list[Finding]) -> None:
+    """One panel a measure: each detector in each kind of noise over the ratio, clean sound at the right."""
+    ratios = sorted({finding.snr_db for finding in findings if finding.snr_db is not None})
+    with panels(path, "Finding speech in noise", len(_DRAWN)) as rows:
+        for axes, (label, figure) in zip(rows, _DRAWN.items(), strict=True):
+            axes.set_ylabel(label)
+            for (number, name), (kind, line) in product(enumerate(NAMES), zip(NOISES, _LINES, strict=True)):
+                over = {
+                    finding.snr_db: getattr(finding.quality, figure)
+                    for finding in findings
+                    if finding.detector == name and finding.noise in (kind, "")
+                }
+                if over:
+                    values = [over[ratio] for ratio in (*ratios, None)]
+                    axes.plot(values, color=f"C{number}", linestyle=line, marker="o", label=f"{name}, {kind}")
+        rows[-1].set_yscale("log")
+        rows[0].legend(ncols=len(NAMES), fontsize="small")
+        rows[-1].set_xticks(range(len(ratios) + 1), [*(f"{ratio:g} dB" for ratio in ratios), "clean"])
+        rows[-1].set_xlabel("signal-to-noise ratio")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of recordings (see corpus.py)")
-    parser.add_argument("--limit", type=int, default=120, help="utterances used (%(default)s)")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--seed", type=int, default=1, help="of pauses and noise (%(default)s)")
-    parser.add_argument("--sweep", action="store_true", help="try other settings next to the defaults")
-    arguments = parser.parse_args()
+    command = parser(__doc__)
+    add_data(command, 120)
+    add_plot(command, "the measures over the signal-to-noise ratio")
+    command.add_argument("--detectors", nargs="+", choices=NAMES, default=NAMES, help="(all)")
+    command.add_argument("--snr", nargs="+", type=float, default=[20, 10, 5, 0], help="dB of the noise (%(default)s)")
+    command.add_argument("--seed", type=int, default=1, help="of pauses and noise (%(default)s)")
+    command.add_argument("--sweep", action="store_true", help="try other settings next to the defaults")
+    arguments = command.parse_args()
+    if arguments.sweep and arguments.plot:
+        command.error("--plot is for the defaults, not for --sweep")
 
-    rng = np.random.default_rng(arguments.seed)
-    speech = [trimmed(utterance.samples()) for utterance in read_corpus(arguments.data, arguments.limit)]
-    clean, places = scene(speech, rng)
-    speech_power = float(np.mean([np.square(samples).mean() for samples in speech]))
-    scenes = {"clean": clean + noise(len(clean), "white", rng) * 10 ** (_BACKGROUND_DB / 20)}
-    for snr_db in (20, 10, 5):
-        for kind in ("white", "pink"):
-            gain = np.sqrt(speech_power / 10 ** (snr_db / 10))
-            scenes[f"{kind} {snr_db} dB"] = clean + noise(len(clean), kind, rng) * gain
-    scenes = {name: np.clip(audio, -1, 1).astype(np.float32) for name, audio in scenes.items()}
-
-    choices = {"default": SegmenterConfig()}
-    if arguments.sweep:
-        for mode, frame_ms, least_ms, tolerated in product((1, 2, 3), (10, 20, 30), (150, 210), (0.0, 0.1)):
-            name = f"mode {mode}, {frame_ms} ms frames, {least_ms} of 300 ms, {tolerated:.0%} voiced at end"
-            choices[name] = SegmenterConfig(
-                aggressiveness=mode,
-                vad_frame_ms=frame_ms,
-                min_speech_ms=least_ms,
-                endpoint_voiced_ratio=tolerated,
-            )
-    results = {
-        name: {where: judge(audio, places, config) for where, audio in scenes.items()}
-        for name, config in choices.items()
-    }
-    console = Console(width=150)
-    for name, by_scene in results.items():
-        table = Table(title=f"{name}: {len(speech)} utterances, {len(clean) / SAMPLE_RATE / 60:.1f} min")
-        for column in (
-            "",
-            "starts ±200 ms",
-            "ends ±200 ms",
-            "missed",
-            "speech cut",
-            "split",
-            "false/min",
-            "pause kept",
-        ):
-            table.add_column(column, justify="right")
-        for where, quality in by_scene.items():
-            table.add_row(
-                where,
-                *(f"{value:.1f} %" for value in (quality.starts_right, quality.ends_right, quality.missed)),
-                f"{quality.speech_cut:.2f} %",
-                f"{quality.split:.1f} %",
-                f"{quality.false_alarms_per_minute:.2f}",
-                f"{quality.silence_kept:.0f} %",
-            )
-        console.print(table)
+    heard = list(scenes(*voices(arguments.data, arguments.limit), arguments.snr, np.random.default_rng(arguments.seed)))
+    results, tables = (compare_settings if arguments.sweep else compare)(heard, arguments.detectors)
+    show(*tables)
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        plain = {name: {where: asdict(q) for where, q in rows.items()} for name, rows in results.items()}
-        arguments.json.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+        data = {"folder": arguments.data, "limit": arguments.limit, "stretches": len(heard[0].places)}
+        settings = {"snr_db": arguments.snr, "seed": arguments.seed, "sweep": arguments.sweep}
+        write_json(arguments.json, "vad", settings, data, results, tables)
+    if arguments.plot:
+        draw(arguments.plot, results)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,13 @@ class SegmenterConfig:
     """webrtcvad's mode: 0 calls much sound speech, 3 only what is clearly speech, which loses soft onsets."""
 
     vad_frame_ms: int = 20
-    """Length of the frames that webrtcvad judges: 10, 20 or 30."""
+    """Length of the frames that webrtcvad judges: 10, 20 or 30. Silero's have 32."""
+
+    silero_threshold: float = 0.5
+    """Probability of speech at which Silero VAD hears voice, between 0 and 1."""
+
+    silero_hysteresis: float = 0.15
+    """How far the probability may fall below that while a voice goes on."""
 
     start_window_ms: int = 300
     """An utterance starts when this stretch of audio ..."""
@@ -53,7 +59,7 @@ class SegmenterConfig:
     """... holds at least this much voiced audio; anything shorter is taken for a click."""
 
     pre_roll_ms: int = 300
-    """Audio kept before the first voiced frame: webrtcvad notices soft onsets late."""
+    """Audio kept before the first voiced frame: soft onsets are noticed late."""
 
     endpoint_ms: int = 500
     """An utterance ends when this stretch of audio is silent ..."""
@@ -71,6 +77,11 @@ class SegmenterConfig:
         _require(self.aggressiveness in (0, 1, 2, 3), f"aggressiveness is {self.aggressiveness}; it takes 0, 1, 2 or 3")
         _require(
             self.vad_frame_ms in (10, 20, 30), f"vad_frame_ms is {self.vad_frame_ms}; webrtcvad takes 10, 20 or 30"
+        )
+        _require(
+            0 <= self.silero_hysteresis < self.silero_threshold < 1,
+            f"silero_threshold is {self.silero_threshold}; it must lie between silero_hysteresis, which is "
+            f"{self.silero_hysteresis} and no less than 0, and 1",
         )
         _require(
             self.vad_frame_ms <= self.min_speech_ms <= self.start_window_ms,
@@ -234,3 +245,7 @@ class RecognizerConfig:
             f"overload_lag_ms is {self.engine.overload_lag_ms}; "
             f"commit windows alone lag up to {natural_lag_ms} ms, so it must be above that",
         )
+
+    def suited(self, windows: WindowConfig) -> RecognizerConfig:
+        """With these windows, if none were chosen."""
+        return self if self.windows is not None else replace(self, windows=windows)

@@ -22,7 +22,8 @@ from stream_asr.jobs import Job, JobQueue, Utterance
 from stream_asr.ledger import Counts, Ledger
 from stream_asr.marks import Marks
 from stream_asr.overload import OverloadAlarm
-from stream_asr.segmenter import Boundary, Segmenter, UtteranceEnd, UtteranceStart, VoiceDetector
+from stream_asr.segmenter import Boundary, Segmenter, UtteranceEnd, UtteranceStart
+from stream_asr.vad.base import VoiceDetector
 from stream_asr.windows import Window, WindowGeometry, WindowPlan
 
 _STEP_MS = 100
@@ -39,10 +40,10 @@ class Pipeline:
         config: of the recognizer.
         decoder: makes words of the model's frames.
         frame_samples: of the model.
+        detector: for the segmenter.
         longest_samples: the longest window that the model takes, or None.
         fresh: for a model that remembers: `stream_asr.acoustic.base.RememberingModel.fresh`.
         live: make previews and partials, and report `Overload`; the transcription of a file needs none of them.
-        detector: for the segmenter; webrtcvad unless given.
     """
 
     def __init__(
@@ -51,10 +52,10 @@ class Pipeline:
         decoder: Decoder,
         frame_samples: int,
         *,
+        detector: VoiceDetector,
         longest_samples: int | None = None,
         fresh: Callable[[int], Memory] | None = None,
         live: bool = True,
-        detector: VoiceDetector | None = None,
     ) -> None:
         self.buffer = RingBuffer(ms_to_samples(config.engine.buffer_ms))
         self._config = config.engine
@@ -141,8 +142,7 @@ class Pipeline:
         self._previews_skipped += max(0, new // self._geometry.preview_interval - 1)
         self._previewed = window.stop
         self._preview_out = True
-        utterance = self._open[0]
-        return Job(window, self._samples(window), utterance, is_preview=True, memory=utterance.memory)
+        return Job(window, self._samples(window), self._open[0], is_preview=True, memory=self._open[0].memory)
 
     def deliver(self, job: Job, log_probs: FloatArray, memory: Memory = None) -> None:
         """Take the model's output for ``job``: log-probabilities, float32, shape (frames, vocabulary)."""

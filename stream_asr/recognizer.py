@@ -27,9 +27,10 @@ from stream_asr.lm.files import read_hotwords
 from stream_asr.lm.hotwords import HotwordList
 from stream_asr.lm.ngram import NgramModel
 from stream_asr.pipeline import Pipeline
-from stream_asr.segmenter import VoiceDetector
 from stream_asr.session import Session
 from stream_asr.stream import Stream
+from stream_asr.vad.base import VoiceDetector
+from stream_asr.vad.choice import detectors
 from stream_asr.windows import WindowGeometry
 
 if TYPE_CHECKING:
@@ -93,8 +94,9 @@ class Recognizer:
         casing: Casing | None = None,
     ) -> None:
         self.model = model
-        self.config = _suited(config or RecognizerConfig(), model)
-        self._detector = detector
+        windows = model.windows if isinstance(model, RememberingModel) else WindowConfig()
+        self.config = (config or RecognizerConfig()).suited(windows)
+        self._detector = detector or detectors("webrtc", self.config.segmenter)
         self.lm = lm
         decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, lm, hotwords)
         self.decoder: Decoder = CasedDecoder(decoder, casing) if casing is not None else decoder
@@ -116,6 +118,7 @@ class Recognizer:
         lm: str | Path | None = "auto",
         hotwords: str | Path | HotwordList = (),
         raw: bool = False,
+        vad: str = "webrtc",
         config: RecognizerConfig | None = None,
     ) -> Recognizer:
         """Load a CTC model by hub name or from a local folder; without a name, the embedded English one.
@@ -131,24 +134,28 @@ class Recognizer:
             hotwords: words and phrases to listen for, with a weight each (1.0 is usual) if it is a mapping; or
                 the file that has them, one a line, a weight after a colon.
             raw: write as the model does; otherwise the words of models that know one case only get sentence case.
+            vad: what tells speech from other sounds: webrtc, or silero, which knows it from noise and is an extra.
+            config: durations, thresholds and limits.
 
         Raises:
             ModelError: it cannot be found, fetched or used; the message says what would work.
             DeviceError: the device is not there.
-            InputError: the language model or the hotwords cannot be read, or do not suit the model.
+            InputError: the language model or the hotwords cannot be read, or do not suit the model; there is no such
+                voice detector, or it is not installed.
         """
+        config = config or RecognizerConfig()
         # The small files first: a wrong name should not cost the seconds that loading the model takes.
         listed = read_hotwords(hotwords) if isinstance(hotwords, str | Path) else hotwords
         language_model = _language_model(lm) if lm != "auto" else None
+        detector = detectors(vad, config.segmenter)
         from stream_asr.acoustic.arrange import arranged
         from stream_asr.acoustic.loading import load_model
 
         loaded = load_model(model, device=device, precision=precision, threads=threads)
         if lm == "auto" and loaded.language_model in BUNDLED_LMS:
             language_model = _language_model(loaded.language_model)
-        return cls(
-            arranged(loaded), config, lm=language_model, hotwords=listed, casing=casing_of(loaded.labels, raw=raw)
-        )
+        casing = casing_of(loaded.labels, raw=raw)
+        return cls(arranged(loaded), config, detector=detector, lm=language_model, hotwords=listed, casing=casing)
 
     def stream(
         self,
@@ -181,10 +188,10 @@ class Recognizer:
             config,
             self.decoder,
             self.model.frame_samples,
+            detector=self._detector(),
             longest_samples=self.model.longest_samples,
             fresh=self.model.fresh if isinstance(self.model, RememberingModel) else None,
             live=live,
-            detector=self._detector() if self._detector else None,
         )
         session = Session(pipeline, config.engine.max_unread_events)
         self._engine.add(session)
@@ -279,13 +286,6 @@ class Recognizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _suited(config: RecognizerConfig, model: AcousticModel) -> RecognizerConfig:
-    """With windows that suit the model, unless others are wanted."""
-    if config.windows is not None:
-        return config
-    return replace(config, windows=model.windows if isinstance(model, RememberingModel) else WindowConfig())
 
 
 def _language_model(named: str | Path | None) -> NgramModel | None:

@@ -1,27 +1,23 @@
 """Where utterances start and end: voice activity with hysteresis, counted in samples.
 
-webrtcvad judges each frame of 10 to 30 ms by itself, so its verdicts flicker. An utterance starts when a
-ring of recent frames holds enough voiced ones, and ends when another, longer one holds almost none. Frames
-lie on a fixed grid and nothing here knows a clock, so the boundaries depend on the samples alone, not on how
-they were cut into blocks.
+A voice detector judges frames of 10 to 32 ms, and its verdicts flicker. An utterance starts when a ring of
+recent frames holds enough voiced ones, and ends when another, longer one holds almost none. Frames lie on a
+fixed grid and nothing here knows a clock, so the boundaries depend on the samples alone, not on how they were
+cut into blocks.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
 import numpy as np
-import webrtcvad
 
 from stream_asr.arrays import FloatArray
-from stream_asr.config import SAMPLE_RATE, SegmenterConfig, ms_to_samples
-
-VoiceDetector: TypeAlias = Callable[[bytes], bool]
-"""One frame of 16-bit little-endian PCM → is it voiced?"""
+from stream_asr.config import SAMPLES_PER_MS, SegmenterConfig, ms_to_samples
+from stream_asr.vad.base import VoiceDetector
 
 _SHORTENING = 0.75
 """Share of the longest utterance after which ever shorter pauses end it."""
@@ -63,12 +59,6 @@ class UtteranceEnd:
 Boundary: TypeAlias = UtteranceStart | UtteranceEnd
 
 
-def webrtc_detector(aggressiveness: int) -> VoiceDetector:
-    """webrtcvad at the given mode. It adapts to the background it hears, so each stream needs its own."""
-    vad = webrtcvad.Vad(aggressiveness)
-    return lambda frame: bool(vad.is_speech(frame, SAMPLE_RATE))
-
-
 class Segmenter:
     """Feed samples, get boundaries: starts and ends in turn, each at a multiple of ``grid_samples``.
 
@@ -77,24 +67,22 @@ class Segmenter:
         grid_samples: the model's frame length, so that every utterance's frames lie on one absolute grid.
         cut_search_ms: how far back a forced cut may look for a quiet place. It must not exceed the right
             context of the windows: frames further back may have become stable text already.
-        detector: what calls a frame voiced; webrtcvad unless given.
+        detector: what calls a frame voiced. It says how long frames are.
     """
 
-    def __init__(
-        self, config: SegmenterConfig, grid_samples: int, cut_search_ms: int, detector: VoiceDetector | None = None
-    ) -> None:
+    def __init__(self, config: SegmenterConfig, grid_samples: int, cut_search_ms: int, detector: VoiceDetector) -> None:
         self._config = config
         self._grid = grid_samples
-        self._is_voiced = detector or webrtc_detector(config.aggressiveness)
-        self._frame_samples = ms_to_samples(config.vad_frame_ms)
-        self._start_frames = config.start_window_ms // config.vad_frame_ms
-        self._min_voiced = config.min_speech_ms // config.vad_frame_ms
+        self._is_voiced = detector
+        self._frame_samples = detector.frame_samples
+        self._start_frames = max(1, self._frames(config.start_window_ms))
+        self._min_voiced = max(1, self._frames(config.min_speech_ms))
         self._pre_roll = ms_to_samples(config.pre_roll_ms)
         self._longest = ms_to_samples(config.max_utterance_ms)
-        self._energies: deque[float] = deque(maxlen=max(1, cut_search_ms // config.vad_frame_ms))
+        self._energies: deque[float] = deque(maxlen=max(1, self._frames(cut_search_ms)))
         # Newest verdict in the lowest bit: counting voiced frames is then counting ones.
         self._voiced = 0
-        self._remembered = (1 << max(self._start_frames, config.endpoint_ms // config.vad_frame_ms)) - 1
+        self._remembered = (1 << max(self._start_frames, self._frames(config.endpoint_ms) + 1)) - 1
         self._rest: FloatArray = np.zeros(0, dtype=np.float32)
         self._position = 0
         self._last_voiced = 0
@@ -186,7 +174,7 @@ class Segmenter:
         length = self._position - self._start
         pressure = max(0.0, (length / self._longest - _SHORTENING) / (1 - _SHORTENING))
         needed_ms = config.endpoint_ms - pressure * (config.endpoint_ms - config.min_pause_ms)
-        needed = max(1, round(needed_ms / config.vad_frame_ms))
+        needed = max(1, round(needed_ms * SAMPLES_PER_MS / self._frame_samples))
         # Verdicts from before the utterance are not its pauses.
         if length < needed * self._frame_samples:
             return False
@@ -202,6 +190,10 @@ class Segmenter:
         earliest = self._position - len(energies) * self._frame_samples
         middle = self._position - frames_back * self._frame_samples + self._frame_samples // 2
         return max(-(-earliest // self._grid) * self._grid, middle - middle % self._grid)
+
+    def _frames(self, duration_ms: int) -> int:
+        """Whole frames in a duration."""
+        return ms_to_samples(duration_ms) // self._frame_samples
 
     def _voiced_in(self, frames: int) -> int:
         return (self._voiced & ((1 << frames) - 1)).bit_count()

@@ -44,9 +44,18 @@ def conversation(*sentences: str, pause_s: float = 0.8) -> FloatArray:
     return np.concatenate(parts)
 
 
-def loud(frame: bytes) -> bool:
+class Loud:
     """A voice detector: all that is not digital silence is voice."""
-    return bool(frame.strip(b"\0"))
+
+    def __init__(self, frame_ms: int) -> None:
+        self.frame_samples = 16 * frame_ms
+
+    def __call__(self, frame: bytes) -> bool:
+        assert len(frame) == 2 * self.frame_samples
+        return bool(frame.strip(b"\0"))
+
+
+loud = Loud(20)
 
 
 class FakeModel:

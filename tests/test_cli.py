@@ -28,6 +28,7 @@ from stream_asr.cli.recording import open_recording
 from stream_asr.errors import StreamASRError
 from stream_asr.events import Final, Word
 from stream_asr.lm.files import load
+from stream_asr.vad.choice import detectors
 
 Run = Callable[..., Result]
 
@@ -36,9 +37,11 @@ Run = Callable[..., Result]
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], recognizer: Recognizer) -> Run:
     """Runs a command with the embedded model that is loaded already."""
 
-    def loaded(name: str | None, config: RecognizerConfig, *, lm: str | None, raw: bool, **_: object) -> Recognizer:
-        casing = casing_of(recognizer.model.labels, raw=raw)
-        return Recognizer(recognizer.model, config, lm=recognizer.lm if lm else None, casing=casing)
+    def loaded(
+        name: str | None, config: RecognizerConfig, *, lm: str | None, raw: bool, vad: str, **_: object
+    ) -> Recognizer:
+        detector, casing = detectors(vad, config.segmenter), casing_of(recognizer.model.labels, raw=raw)
+        return Recognizer(recognizer.model, config, detector=detector, lm=recognizer.lm if lm else None, casing=casing)
 
     def run(*arguments: object, stdin: bytes = b"", model: bool = True) -> Result:
         if model:
@@ -156,6 +159,10 @@ def test_every_usual_kind_of_wav(run: Run, tmp_path: Path, speech: FloatArray, r
     assert run("transcribe", path).out.startswith("Good")
 
 
+def test_another_voice_detector(run: Run, clip: Path) -> None:
+    assert run("transcribe", clip, "--vad", "silero").out.startswith("Good morning")
+
+
 def test_a_place_that_cannot_be_written_is_found_out_before_the_work(run: Run, clip: Path, tmp_path: Path) -> None:
     result = run("transcribe", clip, "--output", tmp_path / "no" / "such" / "place.txt")
     assert result.status == 2
@@ -193,6 +200,8 @@ def test_a_model_that_is_not_there(run: Run, clip: Path) -> None:
         ("--format", "docx"),
         ("--threads", "0"),
         ("--aggressiveness", "4"),
+        ("--vad", "psychic"),
+        ("--vad", "silero", "--aggressiveness", "2"),
         ("--endpoint-ms", "0"),
         ("--max-utterance-ms", "5"),
         ("--device", "toaster"),

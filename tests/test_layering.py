@@ -21,6 +21,8 @@ PURE = (
     "errors",
     "events",
     "segmenter",
+    "vad.base",
+    "vad.webrtc",
     "windows",
     "ctc",
     "decoding",
@@ -62,7 +64,7 @@ PURE = (
     "server.protocols.openai_realtime",
 )
 IMPURE = {
-    *("torch", "transformers", "sounddevice", "soundfile", "fastapi", "starlette"),
+    *("torch", "transformers", "onnxruntime", "sounddevice", "soundfile", "fastapi", "starlette"),
     *("asyncio", "threading", "time", "datetime", "random", "secrets", "socket", "tempfile"),
 }
 

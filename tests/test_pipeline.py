@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import FRAME, LABELS, FakeModel, conversation, loud, silence, sound
+from fakes import FRAME, LABELS, FakeModel, Loud, conversation, loud, silence, sound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,8 +45,10 @@ DECODERS = {"greedy": (GREEDY, False), "beam": (BEAM, True)}
 """With what they decode, and whether the model leaves them in doubt."""
 
 
-def pipeline(config: RecognizerConfig = CONFIG, decoder: Decoder = GREEDY, **settings_: bool) -> Pipeline:
-    return Pipeline(config, decoder, FRAME, detector=loud, **settings_)
+def pipeline(
+    config: RecognizerConfig = CONFIG, decoder: Decoder = GREEDY, detector: Loud = loud, **settings_: bool
+) -> Pipeline:
+    return Pipeline(config, decoder, FRAME, detector=detector, **settings_)
 
 
 def work(made: Pipeline, model: FakeModel, passes: int = 10**9, kept: list[Window] | None = None) -> list[Event]:
@@ -222,8 +224,8 @@ def test_lag_and_memory_stay_bounded_for_twelve_hours() -> None:
     """Promises 4 and 5: a stream of half a day, on a machine that has time for commits and some previews."""
     minute = np.concatenate([conversation("good morning", "how are you today", "fine thanks"), silence(60)])
     minute = minute[: 60 * SECOND]
-    config = replace(CONFIG, segmenter=replace(CONFIG.segmenter, vad_frame_ms=30, min_speech_ms=150))
-    made, model = pipeline(config), FakeModel()
+    config = replace(CONFIG, segmenter=replace(CONFIG.segmenter, min_speech_ms=150))
+    made, model = pipeline(config, detector=Loud(30)), FakeModel()
     model.batches = _Forgetful()
     longest_lag = seen = early_kib = 0
     for number in range(12 * 60):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fakes import loud, silence, sound
+from fakes import Loud, silence, sound
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -10,13 +10,19 @@ from stream_asr.arrays import FloatArray
 from stream_asr.config import SegmenterConfig
 from stream_asr.errors import InputError
 from stream_asr.segmenter import Boundary, End, Segmenter, UtteranceEnd, UtteranceStart
+from stream_asr.vad.choice import detectors
 
 GRID = 320
 SECOND = 16_000
 
 
-def segmenter(config: SegmenterConfig | None = None, grid: int = GRID) -> Segmenter:
-    return Segmenter(config or SegmenterConfig(), grid, 800, loud)
+def segmenter(config: SegmenterConfig | None = None, grid: int = GRID, frame_ms: int = 20) -> Segmenter:
+    return Segmenter(config or SegmenterConfig(), grid, 800, Loud(frame_ms))
+
+
+def webrtc() -> Segmenter:
+    config = SegmenterConfig()
+    return Segmenter(config, GRID, 800, detectors("webrtc", config)())
 
 
 def boundaries(audio: FloatArray, made: Segmenter | None = None, sizes: list[int] | None = None) -> list[Boundary]:
@@ -41,20 +47,26 @@ def scenes(draw: st.DrawFn) -> FloatArray:
     return np.concatenate([np.full(length, 0.3 * on, dtype=np.float32) for on, length in parts])
 
 
+grids = st.sampled_from([320, 384, 1280])
+frames_ms = st.sampled_from([10, 20, 30, 32])
+
+
 @settings(max_examples=60)
-@given(scenes(), st.lists(st.integers(1, 5000), min_size=1, max_size=6), st.sampled_from([320, 384, 1280]))
-def test_boundaries_depend_on_the_samples_not_on_the_blocks(audio: FloatArray, sizes: list[int], grid: int) -> None:
+@given(scenes(), st.lists(st.integers(1, 5000), min_size=1, max_size=6), grids, frames_ms)
+def test_boundaries_depend_on_the_samples_not_on_the_blocks(
+    audio: FloatArray, sizes: list[int], grid: int, frame_ms: int
+) -> None:
     config = SegmenterConfig(max_utterance_ms=3000)
-    whole = boundaries(audio, segmenter(config, grid))
-    assert boundaries(audio, segmenter(config, grid), sizes) == whole
+    whole = boundaries(audio, segmenter(config, grid, frame_ms))
+    assert boundaries(audio, segmenter(config, grid, frame_ms), sizes) == whole
 
 
 @settings(max_examples=60)
-@given(scenes(), st.sampled_from([320, 384, 1280]))
-def test_utterances_are_ordered_on_the_grid_and_not_too_long(audio: FloatArray, grid: int) -> None:
+@given(scenes(), grids, frames_ms)
+def test_utterances_are_ordered_on_the_grid_and_not_too_long(audio: FloatArray, grid: int, frame_ms: int) -> None:
     config = SegmenterConfig(max_utterance_ms=3000)
     edge, start = 0, None
-    for boundary in boundaries(audio, segmenter(config, grid)):
+    for boundary in boundaries(audio, segmenter(config, grid, frame_ms)):
         assert boundary.position <= boundary.decided_at <= len(audio)
         if isinstance(boundary, UtteranceStart):
             assert start is None
@@ -69,12 +81,13 @@ def test_utterances_are_ordered_on_the_grid_and_not_too_long(audio: FloatArray, 
     assert start is None, "the end of the audio ends the utterance"
 
 
-def test_one_utterance_with_pre_roll_and_the_endpoints_silence() -> None:
+@pytest.mark.parametrize("frame_ms", [10, 20, 30, 32])
+def test_one_utterance_with_pre_roll_and_the_endpoints_silence(frame_ms: int) -> None:
     audio = np.concatenate([silence(1), tone(1), silence(2)])
-    start, end = boundaries(audio)
+    start, end = boundaries(audio, segmenter(frame_ms=frame_ms))
     config = SegmenterConfig()
     assert start.position == pytest.approx(SECOND - config.pre_roll_ms * 16, abs=GRID)
-    assert start.decided_at == pytest.approx(SECOND + config.min_speech_ms * 16, abs=GRID)
+    assert start.decided_at == pytest.approx(SECOND + config.min_speech_ms * 16, abs=max(GRID, 16 * frame_ms))
     assert isinstance(end, UtteranceEnd)
     assert end.reason is End.ENDPOINT
     assert end.position == pytest.approx(2 * SECOND + config.endpoint_ms * 16, abs=2 * GRID)
@@ -83,6 +96,13 @@ def test_one_utterance_with_pre_roll_and_the_endpoints_silence() -> None:
 def test_a_click_is_no_utterance() -> None:
     click = np.concatenate([silence(1), tone(0.1), silence(1)])
     assert boundaries(click) == []
+
+
+def test_settings_shorter_than_a_frame_of_the_detector_mean_one_frame() -> None:
+    config = SegmenterConfig(start_window_ms=20, min_speech_ms=20, min_pause_ms=20, endpoint_ms=20)
+    start, end = boundaries(np.concatenate([silence(1), tone(0.5), silence(1)]), segmenter(config, frame_ms=32))
+    assert start.decided_at == pytest.approx(SECOND, abs=32 * 16)
+    assert end.decided_at == pytest.approx(1.5 * SECOND, abs=2 * 32 * 16)
 
 
 def test_a_pause_shorter_than_the_endpoint_splits_nothing() -> None:
@@ -157,7 +177,7 @@ def test_nothing_before_earliest_start_is_needed_again() -> None:
 
 def test_real_speech_is_found_by_webrtcvad(speech: FloatArray) -> None:
     # Nine sentences; a short pause joins two of them.
-    found = boundaries(speech, Segmenter(SegmenterConfig(), GRID, 800))
+    found = boundaries(speech, webrtc())
     utterances = [(a.position, b.position) for a, b in zip(found[::2], found[1::2], strict=True)]
     assert len(utterances) == 8
     energy = np.square(speech)
@@ -168,12 +188,12 @@ def test_real_speech_is_found_by_webrtcvad(speech: FloatArray) -> None:
 def test_noise_is_not_taken_for_speech_for_longer_than_a_moment() -> None:
     rng = np.random.default_rng(1)
     hiss = (rng.standard_normal(20 * SECOND) * 0.01).astype(np.float32)
-    found = boundaries(hiss, Segmenter(SegmenterConfig(), GRID, 800))
+    found = boundaries(hiss, webrtc())
     assert sum(b.position - a.position for a, b in zip(found[::2], found[1::2], strict=True)) < 2 * SECOND
 
 
 def test_silence_holds_no_utterance() -> None:
-    assert boundaries(silence(5), Segmenter(SegmenterConfig(), GRID, 800)) == []
+    assert boundaries(silence(5), webrtc()) == []
 
 
 @pytest.mark.parametrize(
@@ -181,6 +201,8 @@ def test_silence_holds_no_utterance() -> None:
     [
         ({"aggressiveness": 4}, "0, 1, 2 or 3"),
         ({"vad_frame_ms": 25}, "10, 20 or 30"),
+        ({"silero_threshold": 1.0}, "and 1"),
+        ({"silero_threshold": 0.1}, "silero_hysteresis, which is 0.15"),
         ({"min_speech_ms": 400}, "start_window_ms"),
         ({"pre_roll_ms": -1}, "negative"),
         ({"min_pause_ms": 600}, "endpoint_ms"),

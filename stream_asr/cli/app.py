@@ -53,11 +53,12 @@ def demo(
     *,
     model: ModelOptions,
     words: WordOptions,
+    speech: SpeechOptions,
 ) -> None:
     """Caption the bundled recording as if it were spoken now, then show latencies and speed."""
     from stream_asr.cli import live
 
-    with load_recognizer(model, words) as recognizer:
+    with load_recognizer(model, words, speech) as recognizer:
         live.demo(recognizer)
 
 

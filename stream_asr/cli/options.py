@@ -20,6 +20,10 @@ class Precision(str, Enum):
     auto, float32, float16, int8 = "auto", "float32", "float16", "int8"
 
 
+class Vad(str, Enum):
+    webrtc, silero = "webrtc", "silero"
+
+
 class TranscriptFormat(str, Enum):
     text, json, srt, vtt = "text", "json", "srt", "vtt"
 
@@ -116,12 +120,25 @@ class WordOptions:
 class SpeechOptions:
     """Where utterances begin and end."""
 
-    aggressiveness: Annotated[
-        int,
+    vad: Annotated[
+        Vad,
         typer.Option(
-            "--aggressiveness", min=0, max=3, help="webrtcvad's mode; 3 is the strictest.", rich_help_panel=_SPEECH
+            "--vad",
+            help="What tells speech from other sounds. silero knows it from noise better and needs more time; it comes "
+            "with the extra stream-asr\\[silero].",
+            rich_help_panel=_SPEECH,
         ),
-    ] = _SPEECH_DEFAULTS.aggressiveness
+    ] = Vad.webrtc
+    aggressiveness: Annotated[
+        Optional[int],
+        typer.Option(
+            "--aggressiveness",
+            min=0,
+            max=3,
+            help=f"webrtc's mode; 3 is the strictest. [dim]default: {_SPEECH_DEFAULTS.aggressiveness}[/dim]",
+            rich_help_panel=_SPEECH,
+        ),
+    ] = None
     endpoint_ms: Annotated[
         int,
         typer.Option(
