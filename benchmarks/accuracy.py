@@ -24,7 +24,8 @@ from pathlib import Path
 
 import jiwer
 import numpy as np
-from corpus import Utterance, machine, read_corpus
+from corpus import Utterance, read_corpus
+from report import machine
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table

@@ -1,6 +1,4 @@
-"""What the benchmarks share: recordings to measure with, and a note of the machine.
-
-Recordings are a folder with a manifest, or LibriSpeech's own layout.
+"""Recordings to measure with: a folder with a manifest, or LibriSpeech's own layout.
 
 A manifest is ``manifest.tsv`` with a header line that names at least ``path`` and ``text``, ``speaker`` if it
 is known; paths are relative to the folder.
@@ -9,18 +7,18 @@ is known; paths are relative to the folder.
 from __future__ import annotations
 
 import csv
-import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
-import torch
 
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
+
+BUNDLED = Path(__file__).parent / "demo"
+"""The recording that comes with the package, half a minute of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +64,3 @@ def _librispeech(folder: Path) -> list[Utterance]:
             name, text = line.split(" ", 1)
             found.append(Utterance(transcripts.parent / f"{name}.flac", name.split("-")[0], text))
     return found
-
-
-def machine() -> dict[str, object]:
-    """Where and with what figures were measured."""
-    return {
-        "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }

@@ -20,7 +20,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from corpus import machine, read_corpus
+from corpus import read_corpus
+from report import machine
 from rich.console import Console
 from rich.table import Table
 

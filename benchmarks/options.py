@@ -1,0 +1,69 @@
+"""Options that benchmarks have in common, and what they stand for.
+
+Options of the same name mean the same everywhere: ``--data``, ``--limit``, ``--model``, ``--threads``,
+``--precision``, ``--lm``, ``--json``, ``--plot``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from corpus import BUNDLED
+
+from stream_asr import Recognizer, RecognizerConfig
+
+
+def parser(documentation: str | None) -> argparse.ArgumentParser:
+    """Shows the documentation of a benchmark as it is written, and where to write the figures to."""
+    made = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--json", type=Path, help="also write the figures here")
+    return made
+
+
+def add_plot(to: argparse.ArgumentParser, what: str) -> None:
+    to.add_argument("--plot", type=Path, help=f"draw {what} here (.png, .svg or .pdf)")
+
+
+def add_data(to: argparse.ArgumentParser, limit: int | None = None) -> None:
+    """A folder that `corpus.read_corpus` reads; the bundled recording unless given."""
+    to.add_argument("--data", type=Path, default=BUNDLED, help="folder of recordings (the bundled one; see corpus.py)")
+    to.add_argument("--limit", type=int, default=limit, help=f"utterances used ({limit or 'all'})")
+
+
+def add_model(to: argparse.ArgumentParser) -> None:
+    """What `recognizer` loads."""
+    to.add_argument("--model", help="hub name or folder (the embedded model)")
+    to.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    to.add_argument("--threads", type=int, help="of the processor, for PyTorch (its own choice)")
+    to.add_argument("--precision", default="auto", help="auto, float32, float16 or int8 (%(default)s)")
+    words = to.add_mutually_exclusive_group()
+    words.add_argument("--lm", default="auto", help="language model (the bundled one for the embedded model)")
+    words.add_argument("--no-lm", dest="lm", action="store_const", const=None, help="without one")
+
+
+def recognizer(arguments: argparse.Namespace, config: RecognizerConfig | None = None, **more: Any) -> Recognizer:
+    """The one that the options of `add_model` describe."""
+    return Recognizer.from_pretrained(
+        arguments.model,
+        device=arguments.device,
+        threads=arguments.threads,
+        precision=arguments.precision,
+        lm=arguments.lm,
+        config=config,
+        **more,
+    )
+
+
+def model_settings(arguments: argparse.Namespace, loaded: Recognizer) -> dict[str, Any]:
+    """The settings of `add_model` as they turned out, for the report."""
+    import torch
+
+    return {
+        "model": loaded.model.name,
+        "device": arguments.device,
+        "precision": arguments.precision,
+        "threads": torch.get_num_threads(),
+        "lm": None if loaded.lm is None else arguments.lm,
+    }
