@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart with any kind of colour vision: Okabe and Ito, "Color Universal Design", 2008."""
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
+    "axes.prop_cycle": f"cycler('color', {list(PALETTE)})",
     "font.size": 11,
     "axes.titlesize": 13,
     "axes.titlelocation": "left",
@@ -191,7 +192,7 @@ def panels(path: Path, title: str, count: int, *, sharex: bool = True) -> Iterat
     except ModuleNotFoundError:
         raise SystemExit("plots need matplotlib, which comes with: pip install -e '.[bench]'") from None
     width, height = _PANEL_INCHES
-    with matplotlib.rc_context({**_STYLE, "axes.prop_cycle": matplotlib.cycler(color=PALETTE)}):
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height if count == 1 else 0.75 * height * count), layout="constrained")
         axes = list(figure.subplots(count, sharex=sharex, squeeze=False)[:, 0])
         axes[0].set_title(title)

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "benchmarks")]
 
 from fakes import FakeModel, loud
 
