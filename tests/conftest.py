@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from hypothesis import settings
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "benchmarks")]
+sys.path.insert(0, str(Path(__file__).parent))
 
 from fakes import FakeModel, loud
 
