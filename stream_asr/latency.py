@@ -56,6 +56,15 @@ def percentile(sorted_values: Sequence[float], percent: float) -> float | None:
     return sorted_values[int(rank) - 1]
 
 
+def revisions(texts: Iterable[Sequence[str]]) -> int:
+    """Words of captions, one after the other, that the next one did not have in the same place."""
+    count = 0
+    for before, after in pairwise(texts):
+        same = next((at for at, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), None)
+        count += len(before) - (min(len(before), len(after)) if same is None else same)
+    return count
+
+
 def measure(arrivals: Iterable[Arrival]) -> LatencyReport:
     """Latencies of a run. A word's end is where the final's own alignment puts it."""
     captions: dict[int, list[tuple[float, Partial | Final]]] = {}
@@ -69,7 +78,7 @@ def measure(arrivals: Iterable[Arrival]) -> LatencyReport:
         if not isinstance(final, Final):
             continue  # the run was cut off before it
         final_ms.append(final_at - final.end)
-        revised += _revisions([caption.text.split() for _, caption in shown])
+        revised += revisions([caption.text.split() for _, caption in shown])
         if not final.words:
             continue
         words += len(final.words)
@@ -103,15 +112,6 @@ def _appearances(shown: list[tuple[float, Partial | Final]], final: Final) -> tu
         for place in range(len(kept.split())):
             stable[place] = at if stable[place] is None else stable[place]
     return [at for at in seen if at is not None], [at for at in stable if at is not None]
-
-
-def _revisions(texts: list[list[str]]) -> int:
-    """Words shown that the next caption did not have in the same place."""
-    count = 0
-    for before, after in pairwise(texts):
-        same = next((at for at, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), None)
-        count += len(before) - (min(len(before), len(after)) if same is None else same)
-    return count
 
 
 def _sorted_ms(seconds: list[float]) -> tuple[float, ...]:
