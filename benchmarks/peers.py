@@ -16,7 +16,7 @@ this takes as long as the stream for every recognizer. As files, the same record
 fast as it goes. Word: from the end of a word to the first caption that shows it. Final: from the end of the last word
 before a silence until the last word heard of it is there to stay. UPWR: words shown and revised for each final word.
 CPU: processor seconds, of all threads, for each second of audio. RTF: seconds for each second of audio. Loading and
-warming up do not count.
+warming up do not count. The exit status is 1 if a recognizer failed.
 """
 
 from __future__ import annotations
@@ -227,7 +227,8 @@ def compare(arguments: Sequence[str]) -> int:
         results.append(judged(way, outcome, stream, recordings))
 
     files_s = sum(len(recording.samples) for recording in recordings) / SAMPLE_RATE
-    tables = [table(results, True, len(stream.samples) / SAMPLE_RATE), table(results, False, files_s)]
+    stream_s = len(stream.samples) / SAMPLE_RATE
+    tables = [made for made in (table(results, True, stream_s), table(results, False, files_s)) if made.rows]
     show(*tables)
     if given.json:
         write_json(
