@@ -154,7 +154,7 @@ def draw(path: Path, findings: list[Finding]) -> None:
                     values = [over[ratio] for ratio in (*ratios, None)]
                     axes.plot(values, color=f"C{number}", linestyle=line, marker="o", label=f"{name}, {kind}")
         rows[-1].set_yscale("log")
-        rows[0].legend(ncols=len(NAMES), fontsize="small")
+        rows[0].legend(ncols=len(NAMES), fontsize="small", handlelength=3)
         rows[-1].set_xticks(range(len(ratios) + 1), [*(f"{ratio:g} dB" for ratio in ratios), "clean"])
         rows[-1].set_xlabel("signal-to-noise ratio")
 
