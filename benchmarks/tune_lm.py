@@ -4,7 +4,7 @@
     python benchmarks/tune_lm.py --data FOLDER --lm-weights 0.5,0.75,1 --word-bonuses 0.5,1,2 --unknown-penalties 6,9
 
 The recordings should be none that either model was made of, and none that accuracy is reported on. Each is
-recognised once, in one pass; then its frames are decoded with every combination, kept 1.6 s at a time as in a
+recognised once, in one pass; then its frames are decoded with every combination, kept as much at a time as in a
 stream. The best goes into `BeamConfig` in stream_asr/config.py, or to `--lm-weight`. The real-time factor is the
 search's alone.
 """
@@ -69,7 +69,8 @@ def main() -> None:
         samples = utterance.samples()
         audio_s += len(samples) / SAMPLE_RATE
         frames.append(model.log_probs([np.pad(samples, (0, -len(samples) % model.frame_samples))])[0])
-    step = ms_to_samples(WindowConfig().commit_ms) // model.frame_samples
+    windows = recognizer.config.windows or WindowConfig()
+    step = ms_to_samples(windows.commit_ms) // model.frame_samples
 
     def measured(decoder: Decoder) -> tuple[float, float]:
         start = time.process_time()
