@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from transformers.utils import logging
 
 from stream_asr import Recognizer
 from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
-from stream_asr.acoustic.moonshine_ctc import register
+from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, register
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE, WindowConfig
@@ -83,6 +84,17 @@ def random_base() -> Iterator[Path]:
         yield folder
 
 
+def ctc_tokenizer(source: str, model: TransformersCTC) -> Any:
+    """The pipeline leaves the CTC rule to the tokenizer, and that of the embedded model is a plain one."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(source)
+    if model.model.config.model_type == MoonshineCTCConfig.model_type:
+        decode, blank = tokenizer.decode, model.labels.blank
+        tokenizer.decode = lambda ids, **options: decode(
+            [token for token, _ in groupby(int(number) for number in ids) if token != blank], **options
+        )
+    return tokenizer
+
+
 def by_pipeline(model: TransformersCTC, source: str, chunk_s: float, stride_s: tuple[float, float]) -> Transcribe:
     """Transformers' own way with the very same weights, in the same precision."""
     register()
@@ -90,7 +102,7 @@ def by_pipeline(model: TransformersCTC, source: str, chunk_s: float, stride_s: t
         "automatic-speech-recognition",
         model=model.model,
         feature_extractor=model.feature_extractor,
-        tokenizer=AutoTokenizer.from_pretrained(source),
+        tokenizer=ctc_tokenizer(source, model),
         device=model.device,
     )
 
