@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,20 @@ from corpus import Programme, assembled, read_corpus
 from report import Table, peak_memory_mib, plot, show, write_json
 from rich.console import Console
 from scoring import score
-from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, pipeline
+from transformers import (
+    AutoTokenizer,
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    pipeline,
+)
 from transformers.utils import logging
 
 from stream_asr import Recognizer
 from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
-from stream_asr.acoustic.moonshine_ctc import register
+from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, register
+from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE, WindowConfig
 
@@ -75,10 +84,27 @@ def random_base() -> Iterator[Path]:
         yield folder
 
 
-def by_pipeline(source: str, device: torch.device, chunk_s: float, stride_s: tuple[float, float]) -> Transcribe:
-    """Transformers' own way."""
+def ctc_tokenizer(source: str, model: TransformersCTC) -> Any:
+    """The pipeline leaves the CTC rule to the tokenizer, and that of the embedded model is a plain one."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(source)
+    if model.model.config.model_type == MoonshineCTCConfig.model_type:
+        decode, blank = tokenizer.decode, model.labels.blank
+        tokenizer.decode = lambda ids, **options: decode(
+            [token for token, _ in groupby(int(number) for number in ids) if token != blank], **options
+        )
+    return tokenizer
+
+
+def by_pipeline(model: TransformersCTC, source: str, chunk_s: float, stride_s: tuple[float, float]) -> Transcribe:
+    """Transformers' own way with the very same weights, in the same precision."""
     register()
-    recognise: Any = pipeline("automatic-speech-recognition", model=source, device=device)
+    recognise: Any = pipeline(
+        "automatic-speech-recognition",
+        model=model.model,
+        feature_extractor=model.feature_extractor,
+        tokenizer=ctc_tokenizer(source, model),
+        device=model.device,
+    )
 
     def transcribe(samples: FloatArray) -> str:
         sound = {"raw": samples, "sampling_rate": SAMPLE_RATE}
@@ -103,20 +129,21 @@ def compared(
     """All ways with one model.
 
     Args:
-        source: what Transformers loads the model from.
+        source: what Transformers loads the tokenizer from.
         speaks: its texts mean something.
     """
     windows = WindowConfig()
     left_s, kept_s, right_s = (
         ms / 1000 for ms in (windows.left_context_ms, windows.commit_ms, windows.right_context_ms)
     )
-    device = torch.device(getattr(recognizer.model, "device", "cpu"))
-    greedy = Recognizer(recognizer.model)
+    model = recognizer.model
+    assert isinstance(model, TransformersCTC)
+    greedy = Recognizer(model)
     ways: dict[str, Transcribe] = {"stream_asr, greedy": lambda samples: greedy.transcribe(samples).text}
     if recognizer.lm is not None:
         ways["stream_asr, language model"] = lambda samples: recognizer.transcribe(samples).text
-    ways["pipeline, our windows"] = by_pipeline(source, device, left_s + kept_s + right_s, (left_s, right_s))
-    ways["pipeline, chunks of 30 s"] = by_pipeline(source, device, *_USUAL)
+    ways["pipeline, our windows"] = by_pipeline(model, source, left_s + kept_s + right_s, (left_s, right_s))
+    ways["pipeline, chunks of 30 s"] = by_pipeline(model, source, *_USUAL)
     found: list[Speed] = []
     reference = ""
     with greedy, Console(stderr=True).status(f"{name}, {threads} thread(s)") as status:
