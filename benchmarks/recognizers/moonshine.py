@@ -9,6 +9,7 @@ from __future__ import annotations
 from moonshine_voice import ModelArch, Transcriber
 from moonshine_voice.transcriber import LineCompleted, LineTextChanged, TranscriptEvent
 from moonshine_voice.utils import get_model_path
+
 from recognizers.child import SAMPLE_RATE, Microphone, Samples, Say
 
 _BLOCK_SAMPLES = 1024

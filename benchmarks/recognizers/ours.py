@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from recognizers.child import Microphone, Samples, Say
-
 from stream_asr import Event, Final, Partial, Recognizer
 
 _BLOCK_SAMPLES = 320

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from recognizers.child import SAMPLE_RATE, Microphone, Samples, Say
 from tokenizers.decoders import Metaspace
 from transformers import ParakeetTokenizer, pipeline
 from transformers.pipelines.audio_utils import chunk_bytes_iter
 
+from recognizers.child import SAMPLE_RATE, Microphone, Samples, Say
 from stream_asr.acoustic import moonshine_ctc
 from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
 

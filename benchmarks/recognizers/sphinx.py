@@ -10,6 +10,7 @@ from io import BytesIO
 
 import numpy as np
 from pocketsphinx import Decoder, Endpointer, Segmenter
+
 from recognizers.child import Microphone, Samples, Say, pcm16
 
 

