@@ -16,7 +16,7 @@ this takes as long as the stream for every recognizer. As files, the same record
 fast as it goes. Word: from the end of a word to the first caption that shows it. Final: from the end of the last word
 before a silence until the last word heard of it is there to stay. UPWR: words shown and revised for each final word.
 CPU: processor seconds, of all threads, for each second of audio. RTF: seconds for each second of audio. Loading and
-warming up do not count.
+warming up do not count. The exit status is 1 if a recognizer failed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accuracy import normalized
 from corpus import read_corpus
 from options import add_data, add_plot, parser
 from recognizers.driving import Outcome, PeerError, drive
@@ -39,6 +38,7 @@ from recognizers.spoken import Recording, by_ctm, by_model, chosen, joined
 from recognizers.timing import Timing, match, measure
 from report import PALETTE, Table, plot, show, write_json
 from rich.console import Console
+from scoring import normalized
 
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.latency import percentile
@@ -74,7 +74,7 @@ class Result:
 
     def row(self) -> list[str]:
         """Its place in the table of `COLUMNS`."""
-        figures = [f"{self.cpu:.3f}", f"{self.outcome.peak_mib:.0f} MiB"]
+        figures = [f"{self.cpu:.3f}", f"{self.outcome.peak_mib:.0f}"]
         if self.timing is None:
             return [self.way.name, f"{self.wer:.1f} %", f"{self.rtf:.3f}", *figures]
         latencies = [
@@ -111,8 +111,8 @@ class Result:
 
 
 COLUMNS = {
-    True: ("live", "WER", "word p50", "p95", "final p50", "p95", "UPWR", "CPU", "memory"),
-    False: ("files", "WER", "RTF", "CPU", "memory"),
+    True: ("live", "WER", "word p50", "p95", "final p50", "p95", "UPWR", "CPU", "MiB"),
+    False: ("files", "WER", "RTF", "CPU", "MiB"),
 }
 
 
@@ -227,7 +227,8 @@ def compare(arguments: Sequence[str]) -> int:
         results.append(judged(way, outcome, stream, recordings))
 
     files_s = sum(len(recording.samples) for recording in recordings) / SAMPLE_RATE
-    tables = [table(results, True, len(stream.samples) / SAMPLE_RATE), table(results, False, files_s)]
+    stream_s = len(stream.samples) / SAMPLE_RATE
+    tables = [made for made in (table(results, True, stream_s), table(results, False, files_s)) if made.rows]
     show(*tables)
     if given.json:
         write_json(

@@ -89,14 +89,14 @@ def measure(arrivals: Iterable[Arrival], reference: Sequence[Word] | None = None
         if isinstance(arrival.event, Partial | Final):
             captions.setdefault(arrival.event.utterance, []).append((arrival.at_s, arrival.event))
     first_partial, word_first, word_stable, final_ms, end_of_speech = [], [], [], [], []
-    words = revised = erased = 0
+    words = revisions = erased = 0
     for utterance in _utterances(captions.values(), reference):
         shown, ends = utterance.shown, utterance.ends
         final_at, final = shown[-1]
         if not math.isnan(final.end):
             final_ms.append(final_at - final.end)
         for (_, before), (_, after) in pairwise(shown):
-            revised += _revised(before.text.split(), after.text.split())
+            revisions += revised(before.text.split(), after.text.split())
             erased += _erased(before.text.split(), after.text.split())
         if not utterance.words:
             continue
@@ -115,7 +115,7 @@ def measure(arrivals: Iterable[Arrival], reference: Sequence[Word] | None = None
         _sorted_ms(word_stable),
         _sorted_ms(final_ms),
         _sorted_ms(end_of_speech),
-        revised / words if words else 0.0,
+        revisions / words if words else 0.0,
         erased / words if words else 0.0,
     )
 
@@ -187,7 +187,7 @@ def _appearances(utterance: _Utterance) -> tuple[list[float], list[float]]:
     return [at for at in seen if at is not None], [at for at in stable if at is not None]
 
 
-def _revised(before: list[str], after: list[str]) -> int:
+def revised(before: Sequence[str], after: Sequence[str]) -> int:
     """Words of ``before`` that ``after`` does not have any more."""
     matcher = SequenceMatcher(None, before, after, autojunk=False)
     return len(before) - sum(block.size for block in matcher.get_matching_blocks())

@@ -196,8 +196,8 @@ def test_words_are_where_their_pieces_are(text: str, expected: tuple[tuple[str, 
         assert words is None
         return
     assert words is not None
-    assert [word.word for word in words] == [word for word, _, _ in expected]
-    assert [(word.start_s, word.end_s) for word in words] == pytest.approx([times for _, *times in expected])
+    for word, (spelt, start_s, end_s) in zip(words, expected, strict=True):
+        assert (word.word, word.start_s, word.end_s) == (spelt, pytest.approx(start_s), pytest.approx(end_s))
 
 
 def test_times_from_a_file(tmp_path: Path) -> None:

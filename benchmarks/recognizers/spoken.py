@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from accuracy import normalized
 from corpus import Utterance
+from scoring import normalized
 
 from stream_asr.acoustic.base import AcousticModel
 from stream_asr.arrays import FloatArray
