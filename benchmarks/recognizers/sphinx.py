@@ -13,6 +13,9 @@ from pocketsphinx import Decoder, Endpointer, Segmenter
 
 from recognizers.child import Microphone, Samples, Say, pcm16
 
+_LAST = bytes(2)
+"""A silent sample, as speech that is still going on is told of the end by an incomplete frame, and none by no frame."""
+
 
 class Sphinx:
     packages = ("pocketsphinx", "numpy")
@@ -22,7 +25,9 @@ class Sphinx:
 
     def transcribe(self, samples: Samples) -> str:
         texts = []
-        for part in Segmenter().segment(BytesIO(pcm16(samples))):
+        segmenter = Segmenter()
+        whole_frames = len(samples) % (segmenter.frame_bytes // 2) == 0
+        for part in segmenter.segment(BytesIO(pcm16(samples) + whole_frames * _LAST)):
             self._decoder.start_utt()
             self._decoder.process_raw(part.pcm, full_utt=True)
             self._decoder.end_utt()
@@ -53,7 +58,7 @@ class Sphinx:
                 say(partial=guess)
                 shown = guess
         if endpointer.in_speech:
-            if rest := endpointer.end_stream(pcm16(waiting)):
+            if rest := endpointer.end_stream(pcm16(waiting) or _LAST):
                 self._decoder.process_raw(rest)
             self._decoder.end_utt()
             say(final=self._guess())
