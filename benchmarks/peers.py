@@ -74,7 +74,7 @@ class Result:
 
     def row(self) -> list[str]:
         """Its place in the table of `COLUMNS`."""
-        figures = [f"{self.cpu:.3f}", f"{self.outcome.peak_mib:.0f} MiB"]
+        figures = [f"{self.cpu:.3f}", f"{self.outcome.peak_mib:.0f}"]
         if self.timing is None:
             return [self.way.name, f"{self.wer:.1f} %", f"{self.rtf:.3f}", *figures]
         latencies = [
@@ -111,8 +111,8 @@ class Result:
 
 
 COLUMNS = {
-    True: ("live", "WER", "word p50", "p95", "final p50", "p95", "UPWR", "CPU", "memory"),
-    False: ("files", "WER", "RTF", "CPU", "memory"),
+    True: ("live", "WER", "word p50", "p95", "final p50", "p95", "UPWR", "CPU", "MiB"),
+    False: ("files", "WER", "RTF", "CPU", "MiB"),
 }
 
 

@@ -76,24 +76,6 @@ def percentile(sorted_values: Sequence[float], percent: float) -> float | None:
     return sorted_values[int(rank) - 1]
 
 
-def revisions(texts: Iterable[Sequence[str]]) -> int:
-    """Words of captions, one after the other, that the next one changed or took away."""
-    count = 0
-    for before, after in pairwise(texts):
-        matcher = SequenceMatcher(None, before, after, autojunk=False)
-        count += len(before) - sum(block.size for block in matcher.get_matching_blocks())
-    return count
-
-
-def erasures(texts: Iterable[Sequence[str]]) -> int:
-    """Words of captions, one after the other, behind what each has in common with the beginning of the next."""
-    count = 0
-    for before, after in pairwise(texts):
-        same = next((at for at, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), None)
-        count += len(before) - (min(len(before), len(after)) if same is None else same)
-    return count
-
-
 def measure(arrivals: Iterable[Arrival], reference: Sequence[Word] | None = None) -> LatencyReport:
     """Latencies of a run.
 
@@ -107,15 +89,15 @@ def measure(arrivals: Iterable[Arrival], reference: Sequence[Word] | None = None
         if isinstance(arrival.event, Partial | Final):
             captions.setdefault(arrival.event.utterance, []).append((arrival.at_s, arrival.event))
     first_partial, word_first, word_stable, final_ms, end_of_speech = [], [], [], [], []
-    words = revised = erased = 0
+    words = revisions = erased = 0
     for utterance in _utterances(captions.values(), reference):
         shown, ends = utterance.shown, utterance.ends
         final_at, final = shown[-1]
         if not math.isnan(final.end):
             final_ms.append(final_at - final.end)
-        texts = [caption.text.split() for _, caption in shown]
-        revised += revisions(texts)
-        erased += erasures(texts)
+        for (_, before), (_, after) in pairwise(shown):
+            revisions += revised(before.text.split(), after.text.split())
+            erased += _erased(before.text.split(), after.text.split())
         if not utterance.words:
             continue
         words += len(utterance.words)
@@ -133,7 +115,7 @@ def measure(arrivals: Iterable[Arrival], reference: Sequence[Word] | None = None
         _sorted_ms(word_stable),
         _sorted_ms(final_ms),
         _sorted_ms(end_of_speech),
-        revised / words if words else 0.0,
+        revisions / words if words else 0.0,
         erased / words if words else 0.0,
     )
 
@@ -203,6 +185,18 @@ def _appearances(utterance: _Utterance) -> tuple[list[float], list[float]]:
         for place in range(min(len(kept.split()), len(wanted))):
             stable[place] = at if stable[place] is None else stable[place]
     return [at for at in seen if at is not None], [at for at in stable if at is not None]
+
+
+def revised(before: Sequence[str], after: Sequence[str]) -> int:
+    """Words of ``before`` that ``after`` does not have any more."""
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    return len(before) - sum(block.size for block in matcher.get_matching_blocks())
+
+
+def _erased(before: list[str], after: list[str]) -> int:
+    """Words of ``before`` behind what it has in common with the beginning of ``after``."""
+    same = next((at for at, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), None)
+    return len(before) - (min(len(before), len(after)) if same is None else same)
 
 
 def _sorted_ms(seconds: list[float]) -> tuple[float, ...]:

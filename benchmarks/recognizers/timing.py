@@ -21,7 +21,7 @@ from scoring import normalized
 
 from recognizers.driving import Line
 from recognizers.spoken import PAUSE_S, Spoken
-from stream_asr.latency import revisions
+from stream_asr.latency import revised
 
 END_OF_SPEECH_S = PAUSE_S[0]
 """A silence as long as this ends what the speaker had to say."""
@@ -65,7 +65,7 @@ class Timing:
         words: spoken.
         word_first_ms: end of a word → the first caption that shows it; words that are right only.
         final_ms: the end of the last word before a silence → the last word heard of it is final.
-        upwr: words shown that a later caption revised, for each word of the finals.
+        upwr: words of captions that the next caption changed or took away, for each word of the finals.
         text: the finals.
     """
 
@@ -120,13 +120,12 @@ def measure(spoken: Sequence[Spoken], lines: Iterable[Line]) -> Timing:
         for stretch in _stretches(spoken)
         if (heard := [at for at in matched.heard[stretch.start : stretch.stop] if at is not None])
     ]
-    revised = _revised(finals, shown)
     return Timing(
         100 * matched.errors / len(spoken),
         len(spoken),
         _sorted_ms(word_first),
         _sorted_ms(final),
-        revised / len(finals) if finals else 0.0,
+        _revisions(finals, shown) / len(finals) if finals else 0.0,
         " ".join(finals),
     )
 
@@ -162,12 +161,12 @@ def _settled(shown: Sequence[Caption]) -> list[float]:
     return settled
 
 
-def _revised(finals: Sequence[str], shown: Sequence[Caption]) -> int:
-    """Words of a caption that the next did not have in the same place."""
+def _revisions(finals: Sequence[str], shown: Sequence[Caption]) -> int:
+    """Words of captions that the next one did not have any more."""
     count = 0
     settled, rest = 0, ()
     for caption in shown:
-        count += revisions([rest, (*finals[settled : caption.settled], *caption.rest)])
+        count += revised(rest, (*finals[settled : caption.settled], *caption.rest))
         settled, rest = caption.settled, caption.rest
     return count
 
