@@ -4,9 +4,9 @@
     python benchmarks/offline.py --data FOLDER --seconds 300 --json out/offline.json --plot out/offline.png
 
 The pipeline ("automatic-speech-recognition", with chunk_length_s and stride_length_s) runs the same weights in the
-same process, once in chunks as long as our windows, which is the same work for the same text, and once in chunks of
-30 s with 5 s on either side. Ours are measured greedy, as the pipeline decodes, and with the language model. "Differs"
-is the word error rate against our greedy text; some of it is left because we cut at pauses, and the pipeline does not.
+same process, once in chunks of 10 s with strides of 4 and 2 s, and once in chunks of 30 s with 5 s on either side. Ours
+are measured greedy, as the pipeline decodes, and with the language model. "Differs" is the word error rate against our
+greedy text; some of it is left because we cut at pauses, and the pipeline does not.
 
 For the size that people use there is a model as large as wav2vec2-base, whose weights are random: only its speed means
 anything, and its texts are not compared. Each way is run --repeat times; the fastest counts.
@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ from report import Table, peak_memory_mib, plot, show, write_json
 from rich.console import Console
 from scoring import score
 from transformers import (
-    AutoTokenizer,
     Wav2Vec2Config,
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
@@ -42,13 +40,14 @@ from transformers import (
 from transformers.utils import logging
 
 from stream_asr import Recognizer
-from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
-from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, register
-from stream_asr.acoustic.transformers_ctc import TransformersCTC
+from stream_asr.acoustic.loading import pick_device
+from stream_asr.acoustic.pretrained import Pretrained, load_pretrained
 from stream_asr.arrays import FloatArray
-from stream_asr.config import SAMPLE_RATE, WindowConfig
+from stream_asr.config import SAMPLE_RATE
 
-_USUAL = (30.0, (5.0, 5.0))
+_CHUNKS = ((10.0, (4.0, 2.0)), (30.0, (5.0, 5.0)))
+"""Length and strides, in seconds."""
+
 _LETTERS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
 
 Transcribe = Callable[[FloatArray], str]
@@ -84,26 +83,14 @@ def random_base() -> Iterator[Path]:
         yield folder
 
 
-def ctc_tokenizer(source: str, model: TransformersCTC) -> Any:
-    """The pipeline leaves the CTC rule to the tokenizer, and that of the embedded model is a plain one."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(source)
-    if model.model.config.model_type == MoonshineCTCConfig.model_type:
-        decode, blank = tokenizer.decode, model.labels.blank
-        tokenizer.decode = lambda ids, **options: decode(
-            [token for token, _ in groupby(int(number) for number in ids) if token != blank], **options
-        )
-    return tokenizer
-
-
-def by_pipeline(model: TransformersCTC, source: str, chunk_s: float, stride_s: tuple[float, float]) -> Transcribe:
+def by_pipeline(loaded: Pretrained, device: torch.device, chunk_s: float, stride_s: tuple[float, float]) -> Transcribe:
     """Transformers' own way with the very same weights, in the same precision."""
-    register()
     recognise: Any = pipeline(
         "automatic-speech-recognition",
-        model=model.model,
-        feature_extractor=model.feature_extractor,
-        tokenizer=ctc_tokenizer(source, model),
-        device=model.device,
+        model=loaded.model.eval(),
+        feature_extractor=loaded.feature_extractor,
+        tokenizer=loaded.tokenizer,
+        device=device,
     )
 
     def transcribe(samples: FloatArray) -> str:
@@ -124,35 +111,36 @@ def fastest(transcribe: Transcribe, programme: Programme, repeat: int) -> tuple[
 
 
 def compared(
-    name: str, recognizer: Recognizer, source: str, programme: Programme, threads: int, repeat: int, *, speaks: bool
+    recognizer: Recognizer,
+    loaded: Pretrained,
+    device: torch.device,
+    programme: Programme,
+    threads: int,
+    repeat: int,
+    *,
+    speaks: bool,
 ) -> list[Speed]:
     """All ways with one model.
 
     Args:
-        source: what Transformers loads the tokenizer from.
+        loaded: the recognizer's model, as Transformers has it.
         speaks: its texts mean something.
     """
-    windows = WindowConfig()
-    left_s, kept_s, right_s = (
-        ms / 1000 for ms in (windows.left_context_ms, windows.commit_ms, windows.right_context_ms)
-    )
-    model = recognizer.model
-    assert isinstance(model, TransformersCTC)
-    greedy = Recognizer(model)
+    greedy = Recognizer(recognizer.model)
     ways: dict[str, Transcribe] = {"stream_asr, greedy": lambda samples: greedy.transcribe(samples).text}
     if recognizer.lm is not None:
         ways["stream_asr, language model"] = lambda samples: recognizer.transcribe(samples).text
-    ways["pipeline, our windows"] = by_pipeline(model, source, left_s + kept_s + right_s, (left_s, right_s))
-    ways["pipeline, chunks of 30 s"] = by_pipeline(model, source, *_USUAL)
+    for chunk_s, stride_s in _CHUNKS:
+        ways[f"pipeline, chunks of {chunk_s:g} s"] = by_pipeline(loaded, device, chunk_s, stride_s)
     found: list[Speed] = []
     reference = ""
-    with greedy, Console(stderr=True).status(f"{name}, {threads} thread(s)") as status:
+    with greedy, Console(stderr=True).status(f"{loaded.name}, {threads} thread(s)") as status:
         for way, transcribe in ways.items():
-            status.update(f"{name}, {threads} thread(s): {way}")
+            status.update(f"{loaded.name}, {threads} thread(s): {way}")
             text, rtf = fastest(transcribe, programme, repeat)
             reference = reference or text
             differs = score([reference], [text]).wer if speaks and reference else None
-            found.append(Speed(name, way, threads, rtf, differs))
+            found.append(Speed(loaded.name, way, threads, rtf, differs))
     return found
 
 
@@ -196,15 +184,15 @@ def main() -> None:
     programme = assembled(read_corpus(arguments.data, arguments.limit), arguments.seconds, arguments.seed)
     speeds: list[Speed] = []
     with ExitStack() as stack:
-        sources = [(arguments.model, arguments.model or str(EMBEDDED_FOLDER), True)]
+        sources = [(arguments.model, True)]
         if not arguments.no_base:
             base = str(stack.enter_context(random_base()))
-            sources.append((base, base, False))
-        for named, source, speaks in sources:
+            sources.append((base, False))
+        for named, speaks in sources:
             for threads in arguments.threads or sorted({1, os.cpu_count() or 1}):
                 with Recognizer.from_pretrained(named, device=arguments.device, threads=threads) as recognizer:
-                    name = recognizer.model.name
-                    speeds += compared(name, recognizer, source, programme, threads, arguments.repeat, speaks=speaks)
+                    loaded, device = load_pretrained(named), pick_device(arguments.device)
+                    speeds += compared(recognizer, loaded, device, programme, threads, arguments.repeat, speaks=speaks)
     shown = table(speeds, programme.seconds)
     show(shown)
     if arguments.plot:

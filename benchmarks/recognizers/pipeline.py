@@ -3,9 +3,6 @@
 Files go through it in chunks of 10 s with strides of 4 and 2 s. Live it gets what Transformers' own
 ``ffmpeg_microphone_live`` makes of a microphone: windows of 5 s that grow by half a second, the newest sixth of a full
 one being heard again in the next. A full window's text is final; that of a growing one is the partial.
-
-The pipeline collapses CTC outputs only if the tokenizer does, and the checkpoint's is a plain one, so it is loaded as
-Parakeet's, which has pieces of words too.
 """
 
 from __future__ import annotations
@@ -14,8 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from tokenizers.decoders import Metaspace
-from transformers import ParakeetTokenizer, pipeline
+from transformers import pipeline
 from transformers.pipelines.audio_utils import chunk_bytes_iter
 
 from recognizers.child import SAMPLE_RATE, Microphone, Samples, Say
@@ -35,12 +31,9 @@ class Pipeline:
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
         moonshine_ctc.register()
-        tokenizer = ParakeetTokenizer.from_pretrained(EMBEDDED_FOLDER)
-        tokenizer.backend_tokenizer.decoder = Metaspace()
         self._recognize = pipeline(
             "automatic-speech-recognition",
             model=str(EMBEDDED_FOLDER),
-            tokenizer=tokenizer,
             device="cpu",
             dtype=torch.float32,
         )

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import ParakeetTokenizer
 
 from stream_asr.ctc import Labels
 from stream_asr.training.alphabet import Alphabet
@@ -36,7 +36,8 @@ class Units:
 
 def pieces(path: Path) -> Units:
     """Those that `learn_pieces` found and saved to a file."""
-    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_file=str(path), pad_token=_BLANK)
+    # Of Transformers' tokenizers with pieces, the one that reads CTC's outputs back by CTC's rule.
+    tokenizer: Any = ParakeetTokenizer(tokenizer_file=str(path), pad_token=_BLANK)
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     labels = Labels(("", *(token.replace(_SPACE, " ") for token in tokens[1:])), blank=0)
 
@@ -56,6 +57,7 @@ def learn_pieces(texts: Iterable[str], count: int) -> Tokenizer:
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(replacement=_SPACE, prepend_scheme="always")
     trainer = trainers.BpeTrainer(
         vocab_size=count + 1,
         special_tokens=[_BLANK],
