@@ -85,7 +85,7 @@ def test_a_batch_is_no_larger_than_the_model_gains_by() -> None:
     for _ in range(5):
         session(engine, conversation("hello world"), ended=True)
     run(engine)
-    assert {len(batch) for batch in model.batches} == {1, 2}
+    assert max(len(batch) for batch in model.batches) == 2
     assert len(engine.stats.batches) == 3
 
 
