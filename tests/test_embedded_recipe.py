@@ -30,6 +30,7 @@ from stream_asr.training.embedded import train as training
 from stream_asr.training.embedded.__main__ import app
 from stream_asr.training.embedded.alignment import align
 from stream_asr.training.embedded.chunks import ChunkLimits, chunk_mask
+from stream_asr.training.embedded.copies import Copy, Streamed
 from stream_asr.training.embedded.corpus import Corpus, Recording
 from stream_asr.training.embedded.data import SegmentData, Source
 from stream_asr.training.embedded.disturbance import Disturbance
@@ -110,20 +111,28 @@ def test_joined_frames_begin_as_the_means_of_pairs(tmp_path: Path) -> None:
     torch.testing.assert_close(joined.sine, single.sine[:8:2])
 
 
-@given(frames=st.integers(1, 60), chunk=st.integers(1, 30), left=st.integers(0, 40), data=st.data())
-def test_a_frame_sees_its_chunk_and_what_is_just_before_it(
-    frames: int, chunk: int, left: int, data: st.DataObject
+@given(
+    frames=st.integers(1, 60),
+    chunk=st.integers(1, 30),
+    left=st.integers(0, 40),
+    ahead=st.integers(0, 9),
+    data=st.data(),
+)
+def test_a_frame_sees_its_chunk_and_what_is_just_before_and_after_it(
+    frames: int, chunk: int, left: int, ahead: int, data: st.DataObject
 ) -> None:
     first = data.draw(st.integers(0, chunk - 1))
-    mask = chunk_mask(frames, chunk, left, first)
+    mask = chunk_mask(frames, chunk, left, ahead, first)
     edges = [0, *range(first or chunk, frames, chunk), frames]
     for start, stop in pairwise(edges):
         for row in range(start, stop):
-            assert mask[row].nonzero().flatten().tolist() == list(range(max(0, start - left), stop))
+            assert mask[row].nonzero().flatten().tolist() == list(
+                range(max(0, start - left), min(frames, stop + ahead))
+            )
 
 
 def test_limits_are_drawn_for_their_part_of_the_batches() -> None:
-    limits, rng = ChunkLimits(0.25, (2, 9), (0, 5)), np.random.default_rng(0)
+    limits, rng = ChunkLimits(0.25, (2, 9), (0, 5), (0, 3)), np.random.default_rng(0)
     drawn = [limits.draw(20, rng) for _ in range(400)]
     assert 60 < sum(mask is not None for mask in drawn) < 140
 
@@ -182,7 +191,7 @@ SMALL = TrainingSettings(steps=4, learning_rate=1e-3, warmup_steps=1, batch_s=4.
 
 
 def states_of(corpus: Corpus, folder: Path, config: MoonshineCTCConfig) -> Path:
-    save_states(corpus, MoonshineForCTC(config).eval(), (None,), 0, folder, lambda *_: None)
+    save_states(corpus, MoonshineForCTC(config).eval(), (Copy(),), 0, folder, lambda *_: None)
     return folder
 
 
@@ -253,7 +262,7 @@ def test_layers_on_top_learn_pieces_from_the_states_of_frozen_ones(
     torch.save(frozen, tmp_path / "base.pt")
     model = MoonshineForCTC(config).eval()
     start_from(model, tmp_path / "base.pt")
-    save_states(recordings, model, (None, Disturbance()), 0, tmp_path / "states", lambda *_: None)
+    save_states(recordings, model, (Copy(), Copy(Disturbance())), 0, tmp_path / "states", lambda *_: None)
 
     whole = Training(
         tmp_path / "whole",
@@ -292,7 +301,7 @@ def test_states_are_what_the_lower_layers_make_of_each_copy(tmp_path: Path) -> N
     model, made = MoonshineForCTC(JOINED).eval(), corpus([0.7, 1.0])
     made = made.of([replace(recording, pauses=(Pause(1, 8_000),)) for recording in made.recordings])
     slow = Disturbance(speed=(0.5, 0.5), noisy=0.0)
-    save_states(made, model, (None, slow), 0, tmp_path, lambda *_: None)
+    save_states(made, model, (Copy(), Copy(slow)), 0, tmp_path, lambda *_: None)
     states = Corpus.load(tmp_path, RATE)
     plain, *_, slowed = states.recordings
     with torch.no_grad():
@@ -301,6 +310,21 @@ def test_states_are_what_the_lower_layers_make_of_each_copy(tmp_path: Path) -> N
     assert [recording.text for recording in states.recordings] == 2 * [recording.text for recording in made.recordings]
     assert slowed.length / RATE == pytest.approx(2.0, abs=0.06)
     assert (plain.pauses[0].at / RATE, slowed.pauses[0].at / RATE) == pytest.approx((0.5, 1.0), abs=0.03)
+
+
+def test_streamed_states_are_what_a_stream_makes_of_them(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, made = MoonshineForCTC(JOINED).eval(), corpus([3.0])
+    streamed = Copy(streamed=Streamed(kept_steps=(20, 20), right_steps=(14, 14), left_steps=40))
+    save_states(made, model, (Copy(), streamed), 0, tmp_path, lambda *_: None)
+    states = Corpus.load(tmp_path, RATE)
+    whole, pieces = (states.clip(recording) for recording in states.recordings)
+    assert whole.shape == pieces.shape
+    first = torch.from_numpy(made.clip(made.recordings[0])[: 34 * 384])
+    with torch.no_grad():
+        expected = model.encoder.lower(model.encoder.features(first[None]))[0]
+    np.testing.assert_allclose(pieces[:20], expected[:20].numpy(), atol=5e-3)
+    assert np.abs(pieces[20:] - whole[20:]).max() > 0.02, "later pieces know less, and other loudness"
 
 
 # --- Muon -------------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ class _Layer(nn.Module):
 class Encoder(nn.Module):
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
-        width = sizes.width
+        self.sizes, width = sizes, sizes.width
         self.conv1 = nn.Conv1d(1, width, kernel_size=127, stride=64, bias=False)
         self.conv2 = nn.Conv1d(width, 2 * width, kernel_size=7, stride=3)
         self.conv3 = nn.Conv1d(2 * width, width, kernel_size=3, stride=2)
@@ -152,7 +152,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList([_Layer(sizes) for _ in range(sizes.layers)])
         self.joined_after = sizes.joined_after
         self.join = None if sizes.joined_after is None else nn.Linear(2 * width, width)
-        self.layer_norm = nn.LayerNorm(width, bias=False)
+        self.layer_norm: nn.Module = nn.LayerNorm(width, bias=False)
         self.heads, self.rotary_dim, self.rope_theta = sizes.heads, sizes.rotary_dim, sizes.rope_theta
         # Transformers sets both, where a model is told to compute its layers again rather than to remember them.
         self.gradient_checkpointing = False

@@ -21,7 +21,9 @@ class RememberingMoonshine(SideBySide):
         cores: that it may have.
     """
 
-    window_config = WindowConfig(left_context_ms=4000, commit_ms=480, right_context_ms=384)
+    window_config = WindowConfig(
+        left_context_ms=4000, commit_ms=480, right_context_ms=768, preview_interval_ms=240, hold_back_ms=80
+    )
     """By the table of contexts in the embedded model's card."""
 
     def __init__(self, runner: TransformersCTC, cores: int) -> None:

@@ -16,8 +16,8 @@ from stream_asr.errors import StreamASRError
 from stream_asr.lm.text import paragraphs
 from stream_asr.training.checkpoint import save_checkpoint
 from stream_asr.training.embedded.base import encoder_file, read_encoder
+from stream_asr.training.embedded.copies import Copy
 from stream_asr.training.embedded.corpus import INDEX, Corpus, packed, with_pauses
-from stream_asr.training.embedded.disturbance import Disturbance
 from stream_asr.training.embedded.export import export
 from stream_asr.training.embedded.settings import (
     COPIES,
@@ -127,7 +127,7 @@ def _pieces(path: Path, recordings: Path, texts: Path) -> Path:
     return path
 
 
-def _states(folder: Path, corpus: Corpus, model: MoonshineForCTC, copies: Sequence[Disturbance | None]) -> Path:
+def _states(folder: Path, corpus: Corpus, model: MoonshineForCTC, copies: Sequence[Copy]) -> Path:
     if not (folder / INDEX).exists():
         with Progress() as progress:
             task = progress.add_task(f"passing {folder.name} through the frozen layers")

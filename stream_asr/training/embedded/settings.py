@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig
 from stream_asr.training.embedded.chunks import ChunkLimits
+from stream_asr.training.embedded.copies import Copy, Streamed
 from stream_asr.training.embedded.disturbance import Disturbance
 
 PIECES = 480
@@ -47,11 +48,11 @@ class TrainingSettings:
     steps: int
     learning_rate: float
     warmup_steps: int
-    decay: float = 0.45
+    decay: float = 0.55
     batch_s: float = 40.0
     shortest_s: float = 2.0
     longest_s: float = 10.0
-    synthetic: float = 0.6
+    synthetic: float = 0.35
     mask_time: float = 0.12
     mask_frames: int = 10
     mask_features: float = 0.03
@@ -59,11 +60,11 @@ class TrainingSettings:
     dropout: float = 0.1
     weight_decay: float = 0.03
     averaging: float = 0.998
-    chunks: ChunkLimits = field(default_factory=lambda: ChunkLimits(0.12, (8, 42), (21, 125)))
+    chunks: ChunkLimits = field(default_factory=lambda: ChunkLimits(0.6, (10, 17), (30, 125), (6, 10)))
     seed: int = 0
 
 
-TRAINING = TrainingSettings(steps=9_000, learning_rate=3e-3, warmup_steps=150)
+TRAINING = TrainingSettings(steps=6_720, learning_rate=3e-3, warmup_steps=150)
 
 SEED = 20261122
 
@@ -76,9 +77,10 @@ TEST_SPEAKERS = ("so-0048", "so-0739", "so-1336", "so-2129", "so-2621", "so-3837
 SYNTHETIC_HOURS, RARE_HOURS = 8.0, 10.0
 """Of sentences as they come, and of those with words that neither recordings nor these have often."""
 
-COPIES: tuple[Disturbance | None, ...] = (
-    None,
-    Disturbance(speed=(0.88, 0.97), noisy=0.6),
-    Disturbance(speed=(1.03, 1.12), noisy=0.6),
+COPIES = (
+    Copy(),
+    Copy(Disturbance(speed=(0.88, 0.97), noisy=0.6)),
+    Copy(Disturbance(speed=(1.03, 1.12), noisy=0.6)),
+    Copy(streamed=Streamed(kept_steps=(20, 34), right_steps=(14, 20), left_steps=168)),
 )
 """Of each recording; synthetic ones have the first only."""

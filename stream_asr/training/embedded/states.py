@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from stream_asr.acoustic.moonshine import Encoder
 from stream_asr.acoustic.moonshine_ctc import MoonshineForCTC
+from stream_asr.acoustic.moonshine_memory import MoonshineMemory, go_on
 from stream_asr.config import SAMPLE_RATE
+from stream_asr.training.embedded.copies import Copy, Streamed
 from stream_asr.training.embedded.corpus import ARRAY, Corpus, Recording, save_index
-from stream_asr.training.embedded.disturbance import Disturbance, disturbed
+from stream_asr.training.embedded.disturbance import disturbed
 from stream_asr.training.embedded.segments import Pause
 
 STRIDE_SAMPLES = 384
@@ -24,7 +28,7 @@ RATE = SAMPLE_RATE / STRIDE_SAMPLES
 def save_states(
     corpus: Corpus,
     model: MoonshineForCTC,
-    copies: Sequence[Disturbance | None],
+    copies: Sequence[Copy],
     seed: int,
     folder: Path,
     working: Callable[[int, int], None],
@@ -32,10 +36,10 @@ def save_states(
     """Write the states of a corpus as a `Corpus` of rate `RATE`.
 
     Args:
-        copies: of each recording, and how each copy is disturbed; None for not at all.
+        copies: of each recording.
         working: called with how many are done, and of how many.
     """
-    model.train(False)
+    lower = _lower(model.train(False).encoder)
     folder.mkdir(parents=True, exist_ok=True)
     found: list[Recording] = []
     offset, total = 0, len(copies) * len(corpus.recordings)
@@ -47,10 +51,13 @@ def save_states(
         for place, recording in enumerate(corpus.recordings):
             working(len(found), total)
             samples = corpus.clip(recording)
-            if copy is not None:
-                samples = disturbed(samples, copy, np.random.default_rng((seed, number, place)))
-            features = model.encoder.features(torch.from_numpy(samples)[None])
-            states = model.encoder.lower(features)[0].numpy()
+            rng = np.random.default_rng((seed, number, place))
+            if copy.disturbance is not None:
+                samples = disturbed(samples, copy.disturbance, rng)
+            heard = torch.from_numpy(samples)
+            states = (
+                _whole(lower, heard) if copy.streamed is None else _streamed(lower, heard, copy.streamed, rng)
+            ).numpy()
             array[offset : offset + len(states)] = states
             frame = STRIDE_SAMPLES * recording.length / len(samples)
             pauses = tuple(Pause(pause.word, round(pause.at / frame)) for pause in recording.pauses)
@@ -60,6 +67,33 @@ def save_states(
     save_index(found, folder)
 
 
-def _most_frames(corpus: Corpus, copy: Disturbance | None) -> int:
-    slowest = 1.0 if copy is None else min(1.0, copy.speed[0])
+def _lower(encoder: Encoder) -> Encoder:
+    """The layers before the joining as an encoder of their own."""
+    lower = Encoder(replace(encoder.sizes, layers=0, joined_after=None)).train(False)
+    lower.load_state_dict(encoder.state_dict(), strict=False)
+    lower.layers = encoder.layers[: encoder.joined_after]
+    lower.layer_norm = torch.nn.Identity()
+    return lower
+
+
+def _whole(encoder: Encoder, samples: Tensor) -> Tensor:
+    states: Tensor = encoder(encoder.features(samples[None]))[0]
+    return states
+
+
+def _streamed(encoder: Encoder, samples: Tensor, how: Streamed, rng: np.random.Generator) -> Tensor:
+    kept, right = (int(rng.integers(low, high + 1)) for low, high in (how.kept_steps, how.right_steps))
+    memory, made = MoonshineMemory(how.left_steps), []
+    for start in range(0, len(samples), kept * STRIDE_SAMPLES):
+        piece = samples[start:][: (kept + right) * STRIDE_SAMPLES]
+        frames, memory = go_on(encoder, piece, kept * STRIDE_SAMPLES, memory)
+        if start + (kept + right) * STRIDE_SAMPLES >= len(samples):
+            made.append(frames[0])
+            break
+        made.append(frames[0, :kept])
+    return torch.cat(made)
+
+
+def _most_frames(corpus: Corpus, copy: Copy) -> int:
+    slowest = 1.0 if copy.disturbance is None else min(1.0, copy.disturbance.speed[0])
     return sum(int(recording.length / slowest) // STRIDE_SAMPLES + 1 for recording in corpus.recordings)
