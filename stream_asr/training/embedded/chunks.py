@@ -1,8 +1,8 @@
 """Limiting what a frame may look at, as a stream limits it.
 
 A model that was trained on whole utterances only leans on words that a live window has not heard yet. So part of the
-batches is trained with the past cut off, and the future: frames of a chunk see their own chunk, some of the
-frames before it and some after it. The sizes are drawn anew for each batch, which makes one model good at many latencies.
+batches is trained with the past cut off, and the future: frames of a chunk see their own chunk, some frames before it
+and some after it. The sizes are drawn anew for each batch, so that one model is good at many latencies.
 
 Source: Zhang et al., "Unified Streaming and Non-streaming Two-pass End-to-end Model for Speech Recognition", 2020
 (chunk sizes drawn at random).
