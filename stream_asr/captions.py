@@ -11,7 +11,7 @@ from stream_asr.decoding import Decoder
 from stream_asr.events import Final, Partial
 from stream_asr.windows import Window
 
-_FRAGMENT_PATIENCE = 3
+FRAGMENT_PATIENCE = 3
 """A last word that is none as it stands is held back for so many times as long: it most likely goes on."""
 
 
@@ -71,7 +71,7 @@ class Caption:
         heard = self._kept.glimpse(self._newest.since(self._kept.stop_frame).log_probs)
         shown = heard.words
         if heard.complete < len(shown):
-            wait = self._hold_back * (_FRAGMENT_PATIENCE if heard.fragment else 1)
+            wait = self._hold_back * (FRAGMENT_PATIENCE if heard.fragment else 1)
             if shown[-1].end > samples_to_s(self._reflected - wait):
                 shown = shown[:-1]
         caption = self._stable, " ".join(word.word for word in shown)

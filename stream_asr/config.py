@@ -137,7 +137,7 @@ class WindowConfig:
     preview_interval_ms: int = 200
     """New audio between two preview windows, at least."""
 
-    hold_back_ms: int = 160
+    hold_back_ms: int = 100
     """The newest word is not shown while it ended this recently and may still go on: half a word misleads."""
 
     def __post_init__(self) -> None:
@@ -226,7 +226,9 @@ class RecognizerConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
-        windows, segmenter = self.windows or WindowConfig(), self.segmenter
+        if self.windows is None:
+            return  # there is nothing yet to hold against each other
+        windows, segmenter = self.windows, self.segmenter
         window_ms = windows.left_context_ms + windows.commit_ms + windows.right_context_ms
         # A stream must be able to hold one whole window and the search for the start of the next
         # utterance, twice over, or it would wait for room that never comes.

@@ -180,6 +180,8 @@ class Engine:
 
     def _fits(self, first: int, other: int) -> bool:
         """May windows of these lengths share a batch?"""
+        if self._model.most_windows is not None:
+            return True  # nothing is padded
         return min(first, other) >= _PADDING_RATIO * max(first, other) if self._model.pads else first == other
 
     def _execute(self, batch: list[_Task]) -> None:

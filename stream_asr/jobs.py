@@ -80,13 +80,13 @@ class JobQueue:
         self._jobs.append(job)
 
     @property
-    def next(self) -> Job | None:
+    def ready(self) -> Job | None:
         """The oldest that need not wait for another; `take` removes it."""
         return next((job for job in self._jobs if not job.utterance.held_up), None)
 
     def take(self) -> Job:
         """Hand it out, with the memory of its utterance."""
-        job = self.next
+        job = self.ready
         assert job is not None
         self._jobs.remove(job)
         job.utterance.held_up = self._one_by_one

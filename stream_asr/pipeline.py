@@ -14,7 +14,7 @@ import numpy as np
 from stream_asr.acoustic.base import Memory
 from stream_asr.arrays import FloatArray
 from stream_asr.audio.ring_buffer import RingBuffer
-from stream_asr.captions import Caption
+from stream_asr.captions import FRAGMENT_PATIENCE, Caption
 from stream_asr.config import RecognizerConfig, WindowConfig, ms_to_samples, samples_to_ms, samples_to_s
 from stream_asr.decoding import Decoder
 from stream_asr.events import AudioDropped, Event, SpeechStarted
@@ -30,7 +30,7 @@ _STEP_MS = 100
 """Audio taken from the buffer at a time: small, so that a full queue of windows is noticed soon."""
 
 _HUSH_MS = 100
-"""A preview that shows this much silence, besides what `hold_back_ms` waits for, shows the last word whole."""
+"""A preview that shows this much silence, besides what a caption waits for, shows the last word whole."""
 
 
 class Pipeline:
@@ -63,7 +63,7 @@ class Pipeline:
         self._frame_samples = frame_samples
         windows = config.windows or WindowConfig()
         self._hold_back = ms_to_samples(windows.hold_back_ms)
-        self._hush = self._hold_back + ms_to_samples(_HUSH_MS)
+        self._hush = FRAGMENT_PATIENCE * self._hold_back + ms_to_samples(_HUSH_MS)
         self._geometry = WindowGeometry.of(windows, frame_samples, longest_samples)
         self._nothing_heard: Memory = None
         if fresh is not None:
@@ -118,7 +118,7 @@ class Pipeline:
     @property
     def next_kept(self) -> Job | None:
         """The oldest window whose frames will be kept and that need not wait for another; `take` removes it."""
-        return self._jobs.next
+        return self._jobs.ready
 
     def take(self) -> Job:
         return self._jobs.take()

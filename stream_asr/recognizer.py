@@ -94,14 +94,14 @@ class Recognizer:
         casing: Casing | None = None,
     ) -> None:
         self.model = model
-        windows = model.windows if isinstance(model, RememberingModel) else WindowConfig()
+        windows = model.window_config if isinstance(model, RememberingModel) else WindowConfig()
         self.config = (config or RecognizerConfig()).suited(windows)
         self._detector = detector or detectors("webrtc", self.config.segmenter)
         self.lm = lm
         decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, lm, hotwords)
         self.decoder: Decoder = CasedDecoder(decoder, casing) if casing is not None else decoder
         try:
-            WindowGeometry.of(self.config.windows or WindowConfig(), model.frame_samples, model.longest_samples)
+            WindowGeometry.of(self.config.windows or windows, model.frame_samples, model.longest_samples)
         except ValueError as error:
             raise InputError(f"the windows do not suit the model {model.name!r}: {error}") from error
         self._engine = Engine(model, self.config.engine.max_batch_size)

@@ -52,6 +52,7 @@ class WindowGeometry:
             return -(-ms_to_samples(duration_ms) // grid_samples) * grid_samples
 
         left, commit, right = map(on_grid, (config.left_context_ms, config.commit_ms, config.right_context_ms))
+        right = max(right, grid_samples)  # the convolutions of a frame look a little further than its end
         if longest_samples is not None:
             room = longest_samples - commit - right
             if room < 0:

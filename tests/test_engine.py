@@ -79,13 +79,13 @@ def test_where_batches_round_differently_kept_windows_run_alone() -> None:
 
 
 def test_a_batch_is_no_larger_than_the_model_gains_by() -> None:
-    model = FakeModel()
+    model = FakeModel(pads=True)
     model.most_windows = 2
     engine = Engine(model, max_batch_size=8)
     for _ in range(5):
         session(engine, conversation("hello world"), ended=True)
     run(engine)
-    assert {len(batch) for batch in model.batches} == {1, 2}
+    assert max(len(batch) for batch in model.batches) == 2
     assert len(engine.stats.batches) == 3
 
 

@@ -89,7 +89,7 @@ def test_a_memory_does_not_grow_beyond_its_reach() -> None:
         sizes.append([past.keys.shape[2] for past in memory.layers])
     assert sizes[0] == [20, 10]
     assert sizes[1:] == 5 * [[30, 15]]
-    assert memory.frames == 120
+    assert memory.steps == 120
 
 
 def test_loudness_changes_nothing_after_a_while() -> None:
@@ -129,7 +129,7 @@ def test_pieces_of_any_length_give_the_frames_that_windows_give(speech: FloatArr
 def test_a_recognizer_takes_the_windows_of_its_model_or_those_it_is_told() -> None:
     model = RememberingMoonshine(load_model(device="cpu"), cores=1)
     with Recognizer(model) as recognizer:
-        assert recognizer.config.windows == RememberingMoonshine.windows
+        assert recognizer.config.windows == RememberingMoonshine.window_config
     wanted = WindowConfig(commit_ms=800)
     with Recognizer(model, RecognizerConfig(windows=wanted)) as recognizer:
         assert recognizer.config.windows == wanted

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import FRAME, FakeModel, conversation, loud, sound
+import torch
+from checkpoints import save_moonshine_ctc
+from fakes import FRAME, FakeModel, sound
 
-from stream_asr import Recognizer
+from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.side_by_side import SideBySide
 from stream_asr.arrays import FloatArray
 
@@ -38,11 +41,32 @@ def test_a_window_that_breaks_the_model_says_so() -> None:
     assert len(model.log_probs([sound("one")])) == 1, "the others may try again"
 
 
-def test_the_text_is_the_same_on_any_number_of_cores() -> None:
-    audio = conversation("the first sentence of some length", "the second", "and one more after it")
-    texts = []
-    for model in (FakeModel(), SideBySide(FakeModel(), cores=1), SideBySide(FakeModel(), cores=3)):
-        with Recognizer(model, detector=lambda: loud) as recognizer:
-            texts.append(recognizer.transcribe(audio).text)
-    assert texts[0].startswith("the first sentence")
-    assert len(set(texts)) == 1
+@pytest.mark.usefixtures("one_thread")
+def test_what_comes_out_is_the_same_on_any_number_of_cores(speech: FloatArray) -> None:
+    """To the last bit, or a stream could end in another text than the recording of it."""
+    runner = load_model(device="cpu")
+    windows = [speech[start : start + 60 * 768] for start in (8_000, 40_000, 90_000)]
+    outputs = []
+    for threads, cores in ((1, 1), (2, 1), (2, 3)):
+        torch.set_num_threads(threads)
+        outputs.append(np.stack(SideBySide(runner, cores).log_probs(windows)))
+    np.testing.assert_array_equal(outputs[1], outputs[0])
+    np.testing.assert_array_equal(outputs[2], outputs[0])
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_only_its_own_threads_are_restricted() -> None:
+    torch.set_num_threads(2)
+    model = SideBySide(FakeModel(), cores=2)
+    seen: list[int] = []
+    later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert (torch.get_num_threads(), seen) == (2, [2])
+    assert model._each(lambda _: torch.get_num_threads(), range(4)) == [1, 1, 1, 1]
+
+
+def test_a_large_model_in_int8_is_no_small_one(tmp_path: Path) -> None:
+    save_moonshine_ctc(tmp_path)
+    whole, quantised = (load_model(tmp_path, device="cpu", precision=p) for p in ("float32", "int8"))
+    assert whole.parameters == quantised.parameters > 0

@@ -326,9 +326,9 @@ def test_an_endpoint_out_of_range_is_refused(fake_recognizer: Recognizer, endpoi
 
 def test_contradictory_settings_are_refused() -> None:
     with pytest.raises(InputError, match="at least"):
-        RecognizerConfig(engine=EngineConfig(buffer_ms=5000))
+        RecognizerConfig(windows=WindowConfig(), engine=EngineConfig(buffer_ms=5000))
     with pytest.raises(InputError, match="overload_lag_ms"):
-        RecognizerConfig(engine=EngineConfig(overload_lag_ms=100))
+        RecognizerConfig(windows=WindowConfig(), engine=EngineConfig(overload_lag_ms=100))
     with pytest.raises(InputError, match="twice right_context_ms"):
         RecognizerConfig(
             windows=WindowConfig(right_context_ms=12_000), engine=EngineConfig(buffer_ms=90_000, overload_lag_ms=20_000)
@@ -339,6 +339,13 @@ def test_contradictory_settings_are_refused() -> None:
         EngineConfig(max_batch_size=0)
     with pytest.raises(InputError, match="negative"):
         WindowConfig(left_context_ms=-1)
+
+
+def test_limits_are_held_against_the_windows_of_the_model() -> None:
+    config = RecognizerConfig(engine=EngineConfig(overload_lag_ms=1500))
+    assert config.suited(WindowConfig(commit_ms=480, right_context_ms=400)).engine == config.engine
+    with pytest.raises(InputError, match="commit windows alone lag up to 2400 ms"):
+        Recognizer(FakeModel(), config)
 
 
 def marks(events: list[Event]) -> list[int]:

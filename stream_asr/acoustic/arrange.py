@@ -17,12 +17,11 @@ _SMALL = 30_000_000
 def arranged(model: TransformersCTC) -> AcousticModel:
     """The model as it serves streams best.
 
-    One with Moonshine's encoder remembers what it made of the audio before. Another small one on a processor runs
+    On a processor, one with Moonshine's encoder remembers what it made of the audio before, and another small one runs
     windows side by side. All others run them in batches.
     """
-    cores = torch.get_num_threads() if model.device.type == "cpu" else 1
+    if model.device.type != "cpu":
+        return model
     if isinstance(getattr(model.model, "encoder", None), Encoder):
-        return RememberingMoonshine(model, cores)
-    if model.device.type == "cpu" and model.parameters <= _SMALL:
-        return SideBySide(model, cores)
-    return model
+        return RememberingMoonshine(model, torch.get_num_threads())
+    return SideBySide(model, torch.get_num_threads()) if model.parameters <= _SMALL else model

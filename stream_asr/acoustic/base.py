@@ -45,7 +45,7 @@ class AcousticModel(Protocol):
 
     @property
     def most_windows(self) -> int | None:
-        """Windows that gain by being run together; None for as many as there are."""
+        """Windows that gain by being run at the same time, each by itself; None where they become one batch."""
 
     def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
         """Run one batch.
@@ -99,11 +99,11 @@ class RememberingModel(AcousticModel, Protocol):
     """
 
     @property
-    def windows(self) -> WindowConfig:
-        """Those that suit it."""
+    def window_config(self) -> WindowConfig:
+        """The windows that suit it; their left context is how far back it looks."""
 
     def fresh(self, left_samples: int) -> Memory:
         """A memory of nothing, which never reaches back any further than that."""
 
     def go_on(self, pieces: Sequence[Piece]) -> list[Heard]:
-        """Hear pieces of different streams."""
+        """Hear pieces of different utterances."""

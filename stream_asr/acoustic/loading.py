@@ -12,7 +12,7 @@ from stream_asr.acoustic import standalone
 from stream_asr.acoustic.catalog import EMBEDDED
 from stream_asr.acoustic.locating import locate
 from stream_asr.acoustic.standalone import Standalone
-from stream_asr.acoustic.transformers_ctc import TransformersCTC
+from stream_asr.acoustic.transformers_ctc import TransformersCTC, count_parameters
 from stream_asr.errors import DeviceError, InputError, ModelError
 
 if TYPE_CHECKING:
@@ -42,10 +42,16 @@ def load_model(
     use_threads(threads)
     target = pick_device(device)
     loaded = _load(name, _precision(precision, target))
+    parameters = count_parameters(loaded.model)
     try:
         model = _quantized(loaded.model) if precision == "int8" else loaded.model
         return TransformersCTC(
-            loaded.name, model.to(target).eval(), loaded.feature_extractor, loaded.labels, device=target
+            loaded.name,
+            model.to(target).eval(),
+            loaded.feature_extractor,
+            loaded.labels,
+            device=target,
+            parameters=parameters,
         )
     except (ModelError, RuntimeError) as error:
         if precision != "int8":

@@ -26,7 +26,7 @@ class _Level:
     squares: float = 0.0
 
     def with_more(self, waves: Tensor) -> _Level:
-        numbers = waves.double()
+        numbers = waves.float()
         return _Level(
             self.count + waves.numel(), self.total + float(numbers.sum()), self.squares + float((numbers**2).sum())
         )
@@ -37,14 +37,14 @@ class MoonshineMemory:
     """Of one stream; it never changes, each piece gives a new one.
 
     Attributes:
-        reach: frames before the joining that a frame looks back at.
-        frames: of these, since the memory began.
+        reach: steps that a frame looks back; a step is a frame before any are joined.
+        steps: since the memory began.
         level: of the audio so far.
         layers: what is kept of each.
     """
 
     reach: int
-    frames: int = 0
+    steps: int = 0
     level: _Level = _Level()
     layers: tuple[Past, ...] = ()
 
@@ -61,26 +61,23 @@ def go_on(encoder: Encoder, samples: Tensor, kept: int, memory: MoonshineMemory)
         What the encoder makes of the piece, ``(1, frames, width)``, and the memory with the kept part of it.
     """
     waves = encoder.waves(samples[None])
-    frames = kept // encoder.stride
-    level, norm = memory.level.with_more(waves), encoder.groupnorm
+    steps = kept // encoder.stride
+    ends = kept // encoder.conv1.stride[0]
+    kept_level, norm = memory.level.with_more(waves[..., :ends]), encoder.groupnorm
+    level = kept_level.with_more(waves[..., ends:])
     mean = level.total / level.count
     scale = (max(0.0, level.squares / level.count - mean**2) + norm.eps) ** -0.5
     x = encoder.shaped((waves - mean) * scale * norm.weight[:, None] + norm.bias[:, None])
     layers: list[Past] = []
-    keep, reach, rate = frames, memory.reach, 1
+    keep, reach, rate = steps, memory.reach, 1
     for number, layer in enumerate(encoder.layers):
         if number == encoder.joined_after:
             x, keep, reach, rate = encoder.joined(x), keep // 2, reach // 2, 2
         if number in (0, encoder.joined_after):
-            rotation = encoder.rotation(x, rate, memory.frames)
+            rotation = encoder.rotation(x, rate, memory.steps)
         past = memory.layers[number] if memory.layers else None
         before = 0 if past is None else past.keys.shape[2]
         x, seen = layer(x, rotation, None, past)
         layers.append(seen.between(max(0, before + keep - reach), before + keep))
-    heard = MoonshineMemory(
-        memory.reach,
-        memory.frames + frames,
-        memory.level.with_more(waves[..., : kept // encoder.conv1.stride[0]]),
-        tuple(layers),
-    )
+    heard = MoonshineMemory(memory.reach, memory.steps + steps, kept_level, tuple(layers))
     return encoder.layer_norm(x), heard

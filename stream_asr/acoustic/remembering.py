@@ -21,7 +21,7 @@ class RememberingMoonshine(SideBySide):
         cores: that it may have.
     """
 
-    windows = WindowConfig(left_context_ms=4000, commit_ms=480, right_context_ms=384)
+    window_config = WindowConfig(left_context_ms=4000, commit_ms=480, right_context_ms=384)
     """By the table of contexts in the embedded model's card."""
 
     def __init__(self, runner: TransformersCTC, cores: int) -> None:

@@ -6,6 +6,7 @@ work. And what comes out for a window that is run alone does not depend on its c
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -34,7 +35,12 @@ class SideBySide:
     def __init__(self, model: AcousticModel, cores: int) -> None:
         self._model = model
         self.most_windows = cores
-        self._pool = ThreadPoolExecutor(cores, "stream_asr-model", initializer=torch.set_num_threads, initargs=(1,))
+        threads = torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(cores, "stream_asr-model")
+        everyone = threading.Barrier(cores)
+        list(self._pool.map(lambda _: _one_thread(everyone), range(cores)))
+        # What a thread asks for, PyTorch keeps for threads to come as well.
+        torch.set_num_threads(threads)
 
     @property
     def name(self) -> str:
@@ -61,3 +67,10 @@ class SideBySide:
     def _each(self, run: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:
         """All items at the same time, as far as there are cores."""
         return list(self._pool.map(run, items))
+
+
+def _one_thread(everyone: threading.Barrier) -> None:
+    """Of this thread's own; all workers wait for each other, lest one does it twice."""
+    everyone.wait()
+    torch.get_num_threads()  # the first question sets it to what the process has
+    torch.set_num_threads(1)

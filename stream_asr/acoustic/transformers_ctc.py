@@ -37,6 +37,7 @@ class TransformersCTC:
         model: of ``AutoModelForCTC``, on ``device``, in evaluation mode.
         feature_extractor: the checkpoint's.
         labels: what the outputs spell.
+        parameters: how many it has, if it was quantised: then it does not tell any more.
 
     Attributes:
         language_model: name of the bundled one that the checkpoint was made to work with; None for none.
@@ -52,13 +53,23 @@ class TransformersCTC:
     longest_samples: int | None = None
     most_windows: int | None = None
 
-    def __init__(self, name: str, model: Any, feature_extractor: Any, labels: Labels, *, device: torch.device) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        feature_extractor: Any,
+        labels: Labels,
+        *,
+        device: torch.device,
+        parameters: int | None = None,
+    ) -> None:
         self.name = name
         self.labels = labels
         self.model = model
         self.feature_extractor = feature_extractor
         self.device = device
         self.shortest_samples = 0
+        self.parameters = parameters or count_parameters(model)
         config = model.config
         self.language_model: str | None = getattr(config, "language_model", None)
         self._adapter = bool(getattr(config, "add_adapter", False))
@@ -76,10 +87,6 @@ class TransformersCTC:
         self.masks = self.pads or features_masked
         self.frame_samples, self._short_frames = self._probe()
         self.shortest_samples = self._find_shortest()
-
-    @property
-    def parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.model.parameters())
 
     @property
     def batches_kept_windows(self) -> bool:
@@ -142,6 +149,10 @@ class TransformersCTC:
             if output.size and np.isfinite(output).all():
                 return len(window)
         raise ModelError(f"{self.name!r} does not take windows of a second")
+
+
+def count_parameters(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def at_least(window: FloatArray, samples: int) -> FloatArray:

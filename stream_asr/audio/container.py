@@ -63,11 +63,13 @@ class ContainerReader:
                 f"{BY_FFMPEG} and more"
             ) from error
         if not container.streams.audio:
+            container.close()
             raise InputError(f"{name} has no audio track")
         self._container = container
         self._stream = container.streams.audio[0]
         context = self._stream.codec_context
         if context is None or not context.sample_rate or not context.channels:
+            container.close()
             raise InputError(f"{name} has an audio track in an encoding that FFmpeg cannot decode")
         # Noted now: the context changes with what is decoded.
         self.sample_rate: int = context.sample_rate
