@@ -161,7 +161,7 @@ def parsed() -> argparse.Namespace:
     windows = parser.add_mutually_exclusive_group()
     windows.add_argument("--contexts", type=windows_of(listed), default=[], metavar='"L C R, ..."')
     windows.add_argument("--grid", type=windows_of(grid), default=[], metavar='"L ..., C ..., R ..."')
-    parser.add_argument("--path", choices=PATHS, action="append", help="only this one; may be repeated (all three)")
+    windows.add_argument("--path", choices=PATHS, action="append", help="only this one; may be repeated (all three)")
     parser.add_argument("--snr", type=float, metavar="DB", help="add noise, so many decibels below each recording")
     parser.add_argument("--by-speaker", action="store_true", help="also the figures of every speaker")
     arguments = parser.parse_args()

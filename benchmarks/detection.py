@@ -7,13 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from scenes import Scene
 
+from stream_asr.acoustic.remembering import RememberingMoonshine
 from stream_asr.config import SAMPLE_RATE, SegmenterConfig, samples_to_ms
 from stream_asr.segmenter import Segmenter, UtteranceEnd, UtteranceStart
 from stream_asr.vad.base import VoiceDetector
 
 _TOLERANCE_MS = 200
-_GRID_SAMPLES = 768
-_CUT_SEARCH_MS = 800
+
+FRAME_SAMPLES = 768
+"""Of the embedded model: utterances begin and end on its frames."""
+
+_CUT_SEARCH_MS = RememberingMoonshine.window_config.right_context_ms
+"""A forced cut may look back as far as streams of the embedded model do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class Quality:
 
 
 def judge(scene: Scene, config: SegmenterConfig, detector: VoiceDetector) -> Quality:
-    segmenter = Segmenter(config, _GRID_SAMPLES, _CUT_SEARCH_MS, detector)
+    segmenter = Segmenter(config, FRAME_SAMPLES, _CUT_SEARCH_MS, detector)
     boundaries = [*segmenter.push(scene.audio), *segmenter.finish()]
     starts = [boundary for boundary in boundaries if isinstance(boundary, UtteranceStart)]
     ends = [boundary for boundary in boundaries if isinstance(boundary, UtteranceEnd)]

@@ -4,9 +4,10 @@
     python benchmarks/offline.py --data FOLDER --seconds 300 --json out/offline.json --plot out/offline.png
 
 The pipeline ("automatic-speech-recognition", with chunk_length_s and stride_length_s) runs the same weights in the
-same process, once in chunks of 10 s with strides of 4 and 2 s, and once in chunks of 30 s with 5 s on either side. Ours
-are measured greedy, as the pipeline decodes, and with the language model. "Differs" is the word error rate against our
-greedy text; some of it is left because we cut at pauses, and the pipeline does not.
+same precision (float16 on CUDA, else float32) in the same process, once in chunks of 10 s with strides of 4 and 2 s,
+and once in chunks of 30 s with 5 s on either side. Ours are measured greedy, as the pipeline decodes, and with the
+language model. "Differs" is the word error rate against our greedy text; some of it is left because we cut at pauses,
+and the pipeline does not.
 
 For the size that people use there is a model as large as wav2vec2-base, whose weights are random: only its speed means
 anything, and its texts are not compared. Each way is run --repeat times; the fastest counts.
@@ -15,19 +16,19 @@ anything, and its texts are not compared. Each way is run --repeat times; the fa
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import options
 import torch
 from corpus import Programme, assembled, read_corpus
-from report import Table, peak_memory_mib, plot, show, write_json
+from recognizers.pipeline import Pipeline
+from report import Table, peak_memory_mib, plot, show, usable_threads, write_json
 from rich.console import Console
 from scoring import score
 from transformers import (
@@ -35,7 +36,6 @@ from transformers import (
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForCTC,
-    pipeline,
 )
 from transformers.utils import logging
 
@@ -43,7 +43,6 @@ from stream_asr import Recognizer
 from stream_asr.acoustic.loading import pick_device
 from stream_asr.acoustic.pretrained import Pretrained, load_pretrained
 from stream_asr.arrays import FloatArray
-from stream_asr.config import SAMPLE_RATE
 
 _CHUNKS = ((10.0, (4.0, 2.0)), (30.0, (5.0, 5.0)))
 """Length and strides, in seconds."""
@@ -83,23 +82,6 @@ def random_base() -> Iterator[Path]:
         yield folder
 
 
-def by_pipeline(loaded: Pretrained, device: torch.device, chunk_s: float, stride_s: tuple[float, float]) -> Transcribe:
-    """Transformers' own way with the very same weights, in the same precision."""
-    recognise: Any = pipeline(
-        "automatic-speech-recognition",
-        model=loaded.model.eval(),
-        feature_extractor=loaded.feature_extractor,
-        tokenizer=loaded.tokenizer,
-        device=device,
-    )
-
-    def transcribe(samples: FloatArray) -> str:
-        sound = {"raw": samples, "sampling_rate": SAMPLE_RATE}
-        return str(recognise(sound, chunk_length_s=chunk_s, stride_length_s=stride_s)["text"])
-
-    return transcribe
-
-
 def fastest(transcribe: Transcribe, programme: Programme, repeat: int) -> tuple[str, float]:
     """The text, and the real-time factor of the fastest of ``repeat`` passes."""
     text, seconds = "", []
@@ -130,8 +112,9 @@ def compared(
     ways: dict[str, Transcribe] = {"stream_asr, greedy": lambda samples: greedy.transcribe(samples).text}
     if recognizer.lm is not None:
         ways["stream_asr, language model"] = lambda samples: recognizer.transcribe(samples).text
-    for chunk_s, stride_s in _CHUNKS:
-        ways[f"pipeline, chunks of {chunk_s:g} s"] = by_pipeline(loaded, device, chunk_s, stride_s)
+    theirs = Pipeline(loaded, device)
+    for chunk_s, strides_s in _CHUNKS:
+        ways[f"pipeline, chunks of {chunk_s:g} s"] = partial(theirs.transcribe, chunk_s=chunk_s, strides_s=strides_s)
     found: list[Speed] = []
     reference = ""
     with greedy, Console(stderr=True).status(f"{loaded.name}, {threads} thread(s)") as status:
@@ -182,6 +165,8 @@ def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     programme = assembled(read_corpus(arguments.data, arguments.limit), arguments.seconds, arguments.seed)
+    device = pick_device(arguments.device)
+    precision = "float16" if device.type == "cuda" else "float32"
     speeds: list[Speed] = []
     with ExitStack() as stack:
         sources = [(arguments.model, True)]
@@ -189,16 +174,23 @@ def main() -> None:
             base = str(stack.enter_context(random_base()))
             sources.append((base, False))
         for named, speaks in sources:
-            for threads in arguments.threads or sorted({1, os.cpu_count() or 1}):
-                with Recognizer.from_pretrained(named, device=arguments.device, threads=threads) as recognizer:
-                    loaded, device = load_pretrained(named), pick_device(arguments.device)
+            for threads in arguments.threads or sorted({1, usable_threads()}):
+                with Recognizer.from_pretrained(
+                    named, device=device.type, threads=threads, precision=precision
+                ) as recognizer:
+                    loaded = load_pretrained(named, dtype=getattr(torch, precision))
                     speeds += compared(recognizer, loaded, device, programme, threads, arguments.repeat, speaks=speaks)
     shown = table(speeds, programme.seconds)
     show(shown)
     if arguments.plot:
         draw(arguments.plot, speeds)
     if arguments.json:
-        settings = {"model": arguments.model, "device": arguments.device, "repeat": arguments.repeat}
+        settings = {
+            "model": arguments.model,
+            "device": device.type,
+            "precision": precision,
+            "repeat": arguments.repeat,
+        }
         data = {"folder": arguments.data, "recordings": len(programme.places), "audio_s": programme.seconds}
         results = {"speeds": speeds, "peak_memory_mib": peak_memory_mib()}
         write_json(arguments.json, "offline", settings, data, results, [shown])

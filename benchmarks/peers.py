@@ -22,7 +22,6 @@ warming up do not count. The exit status is 1 if a recognizer failed.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -36,7 +35,7 @@ from recognizers.driving import Outcome, PeerError, drive
 from recognizers.roster import ENVIRONMENTS, PEERS, WAYS, Way, install, interpreter
 from recognizers.spoken import Recording, by_ctm, by_model, chosen, joined
 from recognizers.timing import Timing, match, measure
-from report import PALETTE, Table, plot, show, write_json
+from report import PALETTE, Table, plot, show, usable_threads, write_json
 from rich.console import Console
 from scoring import normalized
 
@@ -191,7 +190,7 @@ def compare(arguments: Sequence[str]) -> int:
     asked.add_argument("--seconds", type=float, default=180, help="audio used, whole recordings (%(default)s)")
     asked.add_argument("--words", type=Path, metavar="CTM", help="times of the words (the embedded model's alignment)")
     asked.add_argument("--peers", type=names, default=list(PEERS), help="separated by commas (all that are installed)")
-    asked.add_argument("--threads", type=int, default=_usable_threads(), help="for each of them (%(default)s)")
+    asked.add_argument("--threads", type=int, default=usable_threads(), help="for each of them (%(default)s)")
     asked.add_argument("--seed", type=int, default=1, help="of order and pauses (%(default)s)")
     _add_environments(asked)
     add_plot(asked, "word latency against processor time")
@@ -253,10 +252,6 @@ def _add_environments(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "--environments", type=Path, default=ENVIRONMENTS, metavar="FOLDER", help="where peers are installed (.peers)"
     )
-
-
-def _usable_threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _ms(value: float | None) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -28,7 +29,10 @@ from stream_asr.arrays import FloatArray
 from stream_asr.events import Event, Final, Partial, Word
 
 _PATIENCE_S = 30.0
-"""For a server's next message once it has all the audio."""
+"""For a server's next message once it has all the audio; while nobody speaks, it may say nothing for hours."""
+
+_LOOK_EVERY_S = 0.5
+"""How often one who waits looks whether that is so by now."""
 
 
 class Client:
@@ -47,6 +51,7 @@ class Client:
     def __init__(self, url: str, token: str | None = None) -> None:
         self._url, self._token = self._address(url), token
         self._utterance = 0
+        self._finished_s = math.inf
 
     def _address(self, url: str) -> str:
         parts = urlsplit(url)
@@ -62,8 +67,8 @@ class Client:
     def feed(self, samples: FloatArray) -> None:
         self._socket.send(_pcm16(samples))
 
-    def finish(self) -> None:
-        """There is no more audio."""
+    def end(self) -> None:
+        """Tell that there is no more audio."""
         raise NotImplementedError
 
     def hear(self, message: dict[str, Any]) -> list[Event]:
@@ -75,6 +80,11 @@ class Client:
         return []
 
     # --- what is the same for all ---------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """There is no more audio."""
+        self._finished_s = time.monotonic()
+        self.end()
 
     def say(self, **message: Any) -> None:
         self._socket.send(json.dumps(message))
@@ -90,17 +100,26 @@ class Client:
         """Events as they arrive, until the server or `finished` ends the conversation.
 
         Raises:
-            TimeoutError: the server says nothing any more.
+            TimeoutError: the server has all the audio and says nothing any more.
             websockets.exceptions.ConnectionClosedError: it hung up in the middle; its reason is the message.
             RuntimeError: it tells an error.
         """
         while not self.finished:
             try:
-                message = self._socket.recv(_PATIENCE_S)
+                message = self._next()
             except ConnectionClosedOK:
                 break
             yield from self.hear(json.loads(message))
         yield from self.rest()
+
+    def _next(self) -> str | bytes:
+        began_s = time.monotonic()
+        while True:
+            try:
+                return self._socket.recv(_LOOK_EVERY_S)
+            except TimeoutError:
+                if time.monotonic() > max(began_s, self._finished_s) + _PATIENCE_S:
+                    raise
 
     @property
     def finished(self) -> bool:
@@ -136,7 +155,7 @@ class Native(Client):
     def begin(self) -> None:
         self.say(type="start", sample_rate=self.sample_rate, encoding="pcm_s16le")
 
-    def finish(self) -> None:
+    def end(self) -> None:
         self.say(type="finish")
 
     def hear(self, message: dict[str, Any]) -> list[Event]:
@@ -157,7 +176,7 @@ class Vosk(Client):
     def begin(self) -> None:
         self.say(config={"sample_rate": self.sample_rate, "words": 1})
 
-    def finish(self) -> None:
+    def end(self) -> None:
         self.say(eof=1)
 
     def hear(self, message: dict[str, Any]) -> list[Event]:
@@ -179,7 +198,7 @@ class Deepgram(Client):
         self._stable: list[str] = []
         self._words: list[Word] = []
 
-    def finish(self) -> None:
+    def end(self) -> None:
         self.say(type="CloseStream")
 
     def hear(self, message: dict[str, Any]) -> list[Event]:
@@ -230,7 +249,7 @@ class OpenAI(Client):
     def feed(self, samples: FloatArray) -> None:
         self.say(type="input_audio_buffer.append", audio=base64.b64encode(_pcm16(samples)).decode())
 
-    def finish(self) -> None:
+    def end(self) -> None:
         self._last_asked = True
         self.say(type="input_audio_buffer.commit")
 

@@ -96,7 +96,7 @@ def machine() -> dict[str, object]:
     return {
         "processor": _processor(),
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
-        "usable_threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "usable_threads": usable_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": _gpu(),
         "system": platform.platform(),
@@ -104,6 +104,11 @@ def machine() -> dict[str, object]:
         **{package: _version(package) for package in _PACKAGES},
         "stream_asr": stream_asr.__version__,
     }
+
+
+def usable_threads() -> int:
+    """Of the processor, by this process, which may be confined to some of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

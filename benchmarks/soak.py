@@ -5,13 +5,14 @@
 
 The stream makes partials like a live one. Memory is what the whole process has resident; its growth is the slope of
 a straight line (least squares) through the samples of the last three quarters, when caches are full. The stream must
-stay behind the source by no more than its buffer, and every sample must be accounted for.
+stay behind the source by no more than its buffer, no sample may be dropped, and every one must be accounted for; the
+exit status is 1 if that is not so.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -121,6 +122,15 @@ _LABELS = {
     "samples_unaccounted": "samples unaccounted for",
 }
 
+_NONE_ALLOWED = ("samples_dropped", "samples_unaccounted")
+
+
+def faults(results: Mapping[str, float], buffer_ms: int) -> list[str]:
+    """What must not be; nothing if all is well."""
+    lag_ms = results["lag_max_ms"]
+    found = [f"{_LABELS[name]}: {results[name]:.0f}" for name in _NONE_ALLOWED if results[name]]
+    return found + [f"a lag of {lag_ms:.0f} ms, beyond the buffer of {buffer_ms} ms"] * (lag_ms > buffer_ms)
+
 
 def draw(path: Path, model: str, seen: Soak) -> None:
     with panels(path, f"One stream for hours: {model}", 2) as (memory, lag):
@@ -147,6 +157,7 @@ def main() -> None:
     with options.recognizer(arguments) as recognizer:
         settings = options.model_settings(arguments, recognizer)
         seen = soak(recognizer, programme.samples, arguments.hours)
+        buffer_ms = recognizer.config.engine.buffer_ms
     results = figures(seen, arguments.hours)
     table = Table(
         f"{settings['model']}: one stream for {arguments.hours:g} h of audio",
@@ -162,6 +173,8 @@ def main() -> None:
         write_json(
             arguments.json, "soak", {**settings, "seed": arguments.seed}, data, {**results, "samples": samples}, [table]
         )
+    if wrong := faults(results, buffer_ms):
+        raise SystemExit("; ".join(wrong))
 
 
 if __name__ == "__main__":

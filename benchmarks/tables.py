@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", help="that benchmarks wrote with --json")
     arguments = parser.parse_args()
-    print("\n\n".join(markdown(json.loads(file.read_text(encoding="utf-8"))) for file in arguments.files))
+    try:
+        print(
+            "\n\n".join(markdown(json.loads(file.read_text(encoding="utf-8"))) for file in arguments.files), flush=True
+        )
+    except BrokenPipeError:  # who reads has seen enough; Python would complain again when it flushes at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import vad
 from corpus import BUNDLED, read_corpus
-from detection import judge
+from detection import FRAME_SAMPLES, judge
 from fakes import Loud, silence
 from scenes import NOISES, Scene, scenes, stretches
 from sweep import trials
 
+from stream_asr import Recognizer
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SegmenterConfig
 
@@ -28,6 +29,10 @@ def tone(seconds: float, level: float = 0.3) -> FloatArray:
 
 def scene(*parts: FloatArray, places: list[tuple[float, float]]) -> Scene:
     return Scene("", None, np.concatenate(parts), [(round(a * SECOND), round(b * SECOND)) for a, b in places])
+
+
+def test_utterances_are_judged_on_the_embedded_models_frames(recognizer: Recognizer) -> None:
+    assert recognizer.model.frame_samples == FRAME_SAMPLES
 
 
 def test_recordings_are_cut_at_pauses_that_would_end_an_utterance() -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import protocols
 import pytest
 import report
+import tables
 from corpus import BUNDLED, Placed, Programme, Utterance, assembled, read_corpus
 from fakes import conversation, silence
 from grid import Windows, draw_grid, grid, grid_tables, listed
@@ -20,10 +25,11 @@ from pacing import Run, follow, run_connections, run_streams, slope
 from protocols import PROTOCOLS
 from scoring import score
 from serving import Served, serving
-from soak import figures, settled, soak
+from soak import faults, figures, settled, soak
 from tables import markdown
 from throughput import attempt, capacity
 from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import serve
 from words import parse_ctm, placed_words
 
 from stream_asr import Recognizer
@@ -230,6 +236,21 @@ def test_a_connection_that_fails_ends_the_feeding(served: Served) -> None:
             follow(connection, silence(60), 16_000, Run())
 
 
+def test_a_silent_server_is_waited_for_until_it_has_all_the_audio(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocols, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(protocols, "_LOOK_EVERY_S", 0.02)
+    with ThreadPoolExecutor(2) as threads, serve(lambda connection: list(connection), "127.0.0.1", 0) as server:
+        threads.submit(server.serve_forever)
+        with PROTOCOLS["vosk"](f"ws://127.0.0.1:{server.socket.getsockname()[1]}", None) as connection:
+            reading = threads.submit(list, connection)
+            with pytest.raises(FutureTimeout):
+                reading.result(0.4)
+            connection.finish()
+            with pytest.raises(TimeoutError):
+                reading.result(30)
+            assert reading.done()
+
+
 def test_latencies_are_put_into_a_table() -> None:
     word = Word("ask", 0.5, 1.0, 1.0)
     report = measure([Arrival(1.25, Final(0, 0.0, math.nan, "ask", 1.0, (word,)))])
@@ -276,8 +297,17 @@ def test_a_soak_hears_as_much_as_it_should_and_accounts_for_it(fake_recognizer: 
     assert seen.counts.captured == 60 * 16_000
     found = figures(seen, hours)
     assert (found["samples_dropped"], found["samples_unaccounted"]) == (0, 0)
+    assert faults(found, 30_000) == []
     assert found["finals"] == pytest.approx(2 * 60 * 16_000 / len(audio), abs=2)
     assert len(settled(seen.memory_mib)) == pytest.approx(0.75 * len(seen.memory_mib), abs=1)
+
+
+def test_a_soak_says_what_went_wrong() -> None:
+    well = {"samples_dropped": 0, "samples_unaccounted": 0, "lag_max_ms": 30_000}
+    assert faults(well, 30_000) == []
+    assert faults({**well, "samples_dropped": 3}, 30_000) == ["samples dropped: 3"]
+    assert faults({**well, "samples_unaccounted": -1}, 30_000) == ["samples unaccounted for: -1"]
+    assert faults({**well, "lag_max_ms": 30_001}, 30_000) == ["a lag of 30001 ms, beyond the buffer of 30000 ms"]
 
 
 # --- windows, scores and tables ---------------------------------------------------------------------------------
@@ -318,6 +348,18 @@ def test_word_error_rates_count_words_over_all_texts() -> None:
     found = score(["It's one, two", "three"], ["its ONE", "three four"])
     assert (found.substitutions, found.insertions, found.deletions, found.words) == (1, 1, 1, 4)
     assert found.wer == 75.0
+
+
+def test_a_reader_of_markdown_may_go_away(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    report.write_json(path, "accuracy", {}, {}, {}, [TABLE] * 2000)
+    script = Path(tables.__file__)
+    with subprocess.Popen([sys.executable, script, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == 0
 
 
 def test_reports_become_markdown(tmp_path: Path) -> None:

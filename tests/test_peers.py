@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import peers
 import pytest
 import soundfile
-from corpus import Utterance
+from corpus import BUNDLED, Utterance, read_corpus
 from recognizers.child import SAMPLE_RATE, Microphone
 from recognizers.driving import Line, PeerError, drive
 from recognizers.roster import PEERS, WAYS, Way, interpreter
-from recognizers.spoken import Recording, Spoken, aligned, by_ctm, chosen, joined
+from recognizers.spoken import Recording, Spoken, aligned, by_ctm, by_model, chosen, joined
 from recognizers.timing import captions, match, measure
 
 from stream_asr.arrays import FloatArray
@@ -198,6 +199,17 @@ def test_words_are_where_their_pieces_are(text: str, expected: tuple[tuple[str, 
     assert words is not None
     for word, (spelt, start_s, end_s) in zip(words, expected, strict=True):
         assert (word.word, word.start_s, word.end_s) == (spelt, pytest.approx(start_s), pytest.approx(end_s))
+
+
+def test_times_from_the_embedded_model() -> None:
+    (recording,) = read_corpus(BUNDLED)
+    samples = recording.samples()[: int(1.2 * SAMPLE_RATE)]
+    times = by_model()
+    good, morning = times(replace(recording, text="Good morning."), samples)
+    assert (good.word, morning.word) == ("GOOD", "MORNING")
+    assert 0 <= good.start_s < good.end_s <= morning.start_s < morning.end_s <= 1.2
+    with pytest.raises(SystemExit, match="too short for its text"):
+        times(recording, samples)
 
 
 def test_times_from_a_file(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Transformers' pipeline with the checkpoint that is embedded in stream_asr, in float32, greedy.
+"""Transformers' pipeline with a checkpoint of stream_asr's, as it was loaded; as a peer the embedded one, in float32.
 
 Files go through it in chunks of 10 s with strides of 4 and 2 s. Live it gets what Transformers' own
 ``ffmpeg_microphone_live`` makes of a microphone: windows of 5 s that grow by half a second, the newest sixth of a full
@@ -8,6 +8,7 @@ one being heard again in the next. A full window's text is final; that of a grow
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,9 @@ from transformers import pipeline
 from transformers.pipelines.audio_utils import chunk_bytes_iter
 
 from recognizers.child import SAMPLE_RATE, Microphone, Samples, Say
-from stream_asr.acoustic import moonshine_ctc
-from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
+from stream_asr.acoustic.pretrained import Pretrained, load_pretrained
 
-_CHUNK_S, _STRIDES_S = 10, (4, 2)
+_CHUNK_S, _STRIDES_S = 10.0, (4.0, 2.0)
 _LIVE_CHUNK_SAMPLES = 5 * SAMPLE_RATE
 _LIVE_STRIDE_SAMPLES = _LIVE_CHUNK_SAMPLES // 6
 _LIVE_STEP_SAMPLES = SAMPLE_RATE // 2
@@ -28,20 +28,20 @@ _SAMPLE_BYTES = 4
 class Pipeline:
     packages = ("transformers", "torch", "numpy")
 
-    def __init__(self, threads: int) -> None:
-        torch.set_num_threads(threads)
-        moonshine_ctc.register()
-        self._recognize = pipeline(
+    def __init__(self, loaded: Pretrained, device: torch.device) -> None:
+        self._recognize: Any = pipeline(
             "automatic-speech-recognition",
-            model=str(EMBEDDED_FOLDER),
-            device="cpu",
-            dtype=torch.float32,
+            model=loaded.model.eval(),
+            feature_extractor=loaded.feature_extractor,
+            tokenizer=loaded.tokenizer,
+            device=device,
         )
 
-    def transcribe(self, samples: Samples) -> str:
+    def transcribe(
+        self, samples: Samples, chunk_s: float = _CHUNK_S, strides_s: tuple[float, float] = _STRIDES_S
+    ) -> str:
         audio = {"raw": samples, "sampling_rate": SAMPLE_RATE}
-        text: str = self._recognize(audio, chunk_length_s=_CHUNK_S, stride_length_s=_STRIDES_S)["text"]
-        return text
+        return str(self._recognize(audio, chunk_length_s=chunk_s, stride_length_s=strides_s)["text"])
 
     def listen(self, microphone: Microphone, say: Say) -> None:
         strides = (_LIVE_STRIDE_SAMPLES * _SAMPLE_BYTES, _LIVE_STRIDE_SAMPLES * _SAMPLE_BYTES)
@@ -64,4 +64,5 @@ def _steps(microphone: Microphone) -> Iterator[bytes]:
 
 
 def load(live: bool, threads: int) -> Pipeline:
-    return Pipeline(threads)
+    torch.set_num_threads(threads)
+    return Pipeline(load_pretrained(), torch.device("cpu"))

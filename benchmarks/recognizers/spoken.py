@@ -83,7 +83,8 @@ def by_model() -> WordTimes:
     The function returned raises SystemExit for a recording that is too short for its text.
     """
     # Not at the top: with a file of times none of it is needed, and it takes seconds.
-    from stream_asr.acoustic.loading import load_model, load_pretrained
+    from stream_asr.acoustic.loading import load_model
+    from stream_asr.acoustic.pretrained import load_pretrained
     from stream_asr.training.vocabulary import alphabet_of
 
     model, alphabet = load_model(), alphabet_of(load_pretrained())
