@@ -131,8 +131,12 @@ def test_a_line_that_is_no_ctm_is_named(line: str) -> None:
         parse_ctm(["a 1 0 1 ask", line], "there")
 
 
+def placed(name: str, start_s: float) -> Placed:
+    return Placed(Utterance(Path(f"{name}.flac"), "", ""), silence(1), start_s)
+
+
 def test_words_move_with_their_recordings() -> None:
-    words = placed_words(parse_ctm(CTM.splitlines()), [Placed("b", 0.0), Placed("a", 10.0), Placed("b", 20.0)])
+    words = placed_words(parse_ctm(CTM.splitlines()), [placed("b", 0.0), placed("a", 10.0), placed("b", 20.0)])
     assert [(word.word, word.start, word.end) for word in words] == [
         ("what", 0.5, 0.75),
         ("ask", 10.2, 10.5),
@@ -143,7 +147,7 @@ def test_words_move_with_their_recordings() -> None:
 
 def test_recordings_without_word_times_are_named() -> None:
     with pytest.raises(SystemExit, match="no word times of c; there are of a, b"):
-        placed_words(parse_ctm(CTM.splitlines()), [Placed("c", 0.0)])
+        placed_words(parse_ctm(CTM.splitlines()), [placed("c", 0.0)])
 
 
 def test_a_programme_is_as_long_as_wanted_and_knows_where_its_recordings_are() -> None:
@@ -155,6 +159,7 @@ def test_a_programme_is_as_long_as_wanted_and_knows_where_its_recordings_are() -
     assert np.array_equal(programme.samples[at : at + 472_000], programme.samples[:472_000])
     assert not programme.samples[472_000:at].any()
     assert programme.seconds >= 50
+    assert len(assembled(read_corpus(BUNDLED), 50, seed=1, again=False).places) == 1
 
 
 # --- pacing and protocols ---------------------------------------------------------------------------------------
