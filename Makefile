@@ -1,7 +1,7 @@
 # make demo   live captions of the bundled recording
 # make test   all tests
 # make lint   ruff and mypy
-# make bench  short forms of the benchmarks on the bundled recording, into out/; docs/benchmarks.md has the long ones
+# make bench  short benchmarks of the bundled recording, into out/; docs/benchmarks.md has the long forms and the rest
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -28,7 +28,7 @@ format: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/accuracy.py --json out/accuracy.json
 	$(BIN)/python benchmarks/accuracy.py --grid "1 4, 1.6, 0.4 0.8" --json out/grid.json --plot out/grid.png
-	$(BIN)/python benchmarks/vad.py --data benchmarks/demo --json out/vad.json
+	$(BIN)/python benchmarks/vad.py --json out/vad.json
 	$(BIN)/python benchmarks/latency.py --json out/latency.json --plot out/latency.png
 	$(BIN)/python benchmarks/throughput.py --most 4 --json out/throughput.json --plot out/throughput.png
 	$(BIN)/python benchmarks/offline.py --repeat 1 --json out/offline.json --plot out/offline.png

@@ -31,6 +31,7 @@ from grid import Windows, draw_grid, grid, grid_tables, listed
 from report import Table, peak_memory_mib, show, write_json
 from rich.progress import track
 from scoring import Score, score
+from sound import pink_noise
 
 from stream_asr import Final, Recognizer
 from stream_asr.arrays import FloatArray
@@ -91,11 +92,9 @@ def live(recognizer: Recognizer, samples: FloatArray, rng: np.random.Generator) 
 
 
 def with_pink_noise(samples: FloatArray, snr_db: float, seed: int) -> FloatArray:
-    """The power of the noise falls as 1/f; the ratio is that of mean powers over the whole recording."""
-    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(len(samples)))
-    noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(1, np.arange(len(spectrum)))), len(samples))
+    """The ratio is that of mean powers over the whole recording."""
     wanted = np.mean(np.square(samples, dtype=np.float64)) / 10 ** (snr_db / 10)
-    return (samples + noise * np.sqrt(wanted / np.mean(np.square(noise)))).astype(np.float32)
+    return (samples + pink_noise(len(samples), np.random.default_rng(seed)) * np.sqrt(wanted)).astype(np.float32)
 
 
 def by_speaker(utterances: Sequence[Utterance], texts: dict[str, list[str]]) -> dict[str, dict[str, float]]:

@@ -21,7 +21,8 @@ from stream_asr.config import SAMPLE_RATE
 BUNDLED = Path(__file__).parent / "demo"
 """The recording that comes with the package, half a minute of it."""
 
-_PAUSE_S = (0.7, 1.5)
+PAUSE_S = (0.7, 1.5)
+"""Lengths of the silences between the recordings of a programme."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,20 @@ def _librispeech(folder: Path) -> list[Utterance]:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where a recording begins in a longer one."""
+    """A recording in a longer one, and where it begins there.
 
-    name: str
+    Attributes:
+        samples: its own.
+    """
+
+    utterance: Utterance
+    samples: FloatArray
     start_s: float
+
+    @property
+    def name(self) -> str:
+        """Of its file, without the ending."""
+        return self.utterance.path.stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +105,13 @@ class Programme:
         return len(self.samples) / SAMPLE_RATE
 
 
-def assembled(utterances: Sequence[Utterance], seconds: float, seed: int) -> Programme:
-    """Recordings in random order with pauses, each again when all have been, until there are that many seconds.
+def assembled(utterances: Sequence[Utterance], seconds: float, seed: int, *, again: bool = True) -> Programme:
+    """Recordings in random order with a pause behind each, until there are that many seconds.
 
     The last one is heard to its end, so that no word is cut.
+
+    Args:
+        again: begin again when all have been heard; otherwise the programme ends there.
     """
     rng = np.random.default_rng(seed)
     parts: list[FloatArray] = []
@@ -105,10 +119,12 @@ def assembled(utterances: Sequence[Utterance], seconds: float, seed: int) -> Pro
     length = 0
     while length < seconds * SAMPLE_RATE:
         for at in rng.permutation(len(utterances)):
-            places.append(Placed(utterances[at].path.stem, length / SAMPLE_RATE))
-            pause = np.zeros(int(rng.uniform(*_PAUSE_S) * SAMPLE_RATE), dtype=np.float32)
-            parts += [utterances[at].samples(), pause]
+            places.append(Placed(utterances[at], utterances[at].samples(), length / SAMPLE_RATE))
+            pause = np.zeros(int(rng.uniform(*PAUSE_S) * SAMPLE_RATE), dtype=np.float32)
+            parts += [places[-1].samples, pause]
             length += sum(map(len, parts[-2:]))
             if length >= seconds * SAMPLE_RATE:
                 break
+        if not again:
+            break
     return Programme(np.concatenate(parts), tuple(places))

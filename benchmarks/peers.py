@@ -29,11 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corpus import read_corpus
+from corpus import assembled, read_corpus
 from options import add_data, add_plot, parser
 from recognizers.driving import Outcome, PeerError, drive
 from recognizers.roster import ENVIRONMENTS, PEERS, WAYS, Way, install, interpreter
-from recognizers.spoken import Recording, by_ctm, by_model, chosen, joined
+from recognizers.spoken import Recording, by_ctm, by_model, recordings, stream
 from recognizers.timing import Timing, match, measure
 from report import PALETTE, Table, plot, show, usable_threads, write_json
 from rich.console import Console
@@ -205,17 +205,15 @@ def compare(arguments: Sequence[str]) -> int:
         progress.print(f"left out: {name} is not installed ({command})", soft_wrap=True)
 
     times = by_ctm(given.words) if given.words else by_model()
-    recordings = []
-    for utterance in chosen(read_corpus(given.data, given.limit), given.seconds, given.seed):
-        samples = utterance.samples()
-        recordings.append(Recording(samples, times(utterance, samples)))
-    stream = joined(recordings, given.seed)
+    programme = assembled(read_corpus(given.data, given.limit), given.seconds, given.seed, again=False)
+    files = recordings(programme, times)
+    whole = stream(programme, files)
     results: list[Result] = []
     failed = False
     for way in WAYS:
         if (python := pythons.get(way.peer)) is None:
             continue
-        heard = [stream] if way.live else recordings
+        heard = [whole] if way.live else files
         progress.print(f"{'live' if way.live else 'files'}: {way.name}")
         try:
             outcome = drive(python, way, [recording.samples for recording in heard], given.threads)
@@ -223,11 +221,10 @@ def compare(arguments: Sequence[str]) -> int:
             progress.print(str(error), style="red", markup=False)
             failed = True
             continue
-        results.append(judged(way, outcome, stream, recordings))
+        results.append(judged(way, outcome, whole, files))
 
-    files_s = sum(len(recording.samples) for recording in recordings) / SAMPLE_RATE
-    stream_s = len(stream.samples) / SAMPLE_RATE
-    tables = [made for made in (table(results, True, stream_s), table(results, False, files_s)) if made.rows]
+    files_s = sum(len(recording.samples) for recording in files) / SAMPLE_RATE
+    tables = [made for made in (table(results, True, programme.seconds), table(results, False, files_s)) if made.rows]
     show(*tables)
     if given.json:
         write_json(
@@ -239,7 +236,7 @@ def compare(arguments: Sequence[str]) -> int:
                 "words": given.words or "embedded model",
                 "left_out": missing,
             },
-            {"source": given.data, "recordings": len(recordings), "words": len(stream.words), "audio_s": files_s},
+            {"source": given.data, "recordings": len(files), "words": len(whole.words), "audio_s": files_s},
             [result.figures() for result in results],
             tables,
         )

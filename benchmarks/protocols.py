@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import numpy as np
+from sound import pcm16
 from websockets.exceptions import ConnectionClosedOK
 from websockets.sync.client import connect
 
@@ -65,7 +65,7 @@ class Client:
         """Send what comes before the audio."""
 
     def feed(self, samples: FloatArray) -> None:
-        self._socket.send(_pcm16(samples))
+        self._socket.send(pcm16(samples))
 
     def end(self) -> None:
         """Tell that there is no more audio."""
@@ -247,7 +247,7 @@ class OpenAI(Client):
         self.say(type="session.update", session={"type": "transcription", "audio": {"input": heard}})
 
     def feed(self, samples: FloatArray) -> None:
-        self.say(type="input_audio_buffer.append", audio=base64.b64encode(_pcm16(samples)).decode())
+        self.say(type="input_audio_buffer.append", audio=base64.b64encode(pcm16(samples)).decode())
 
     def end(self) -> None:
         self._last_asked = True
@@ -292,10 +292,6 @@ PROTOCOLS: dict[str, Callable[[str, str | None], Client]] = {
     "deepgram": Deepgram,
     "openai": OpenAI,
 }
-
-
-def _pcm16(samples: FloatArray) -> bytes:
-    return np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
 
 
 def _words(told: Sequence[dict[str, Any]], confidence: str) -> tuple[Word, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sound import of_unit_power, pink_noise
 
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
@@ -75,7 +76,7 @@ def scenes(
     quiet = clean + _white(len(clean), rng) * 10 ** (_BACKGROUND_DB / 20)
     yield Scene("", None, _limited(quiet), places)
     for kind in NOISES:
-        noise = _babble(others, len(clean), rng) if kind == "babble" else _coloured(kind, len(clean), rng)
+        noise = _noise(kind, others, len(clean), rng)
         for snr_db in snrs_db:
             gain = np.sqrt(power / 10 ** (snr_db / 10))
             yield Scene(kind, snr_db, _limited(quiet + noise * gain), places)
@@ -97,27 +98,21 @@ def _white(length: int, rng: np.random.Generator) -> FloatArray:
     return rng.standard_normal(length).astype(np.float32)
 
 
-def _coloured(kind: str, length: int, rng: np.random.Generator) -> FloatArray:
-    noise = _white(length, rng)
-    if kind == "pink":
-        spectrum = np.fft.rfft(noise)
-        spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
-        noise = np.fft.irfft(spectrum, length)
-    return _of_unit_power(noise)
+def _noise(kind: str, others: Sequence[FloatArray], length: int, rng: np.random.Generator) -> FloatArray:
+    """Of unit power."""
+    if kind == "babble":
+        return _babble(others, length, rng)
+    return pink_noise(length, rng) if kind == "pink" else of_unit_power(_white(length, rng))
 
 
 def _babble(others: Sequence[FloatArray], length: int, rng: np.random.Generator) -> FloatArray:
     """Each voice speaks all the time, one recording after the other in an order of its own."""
     babble = np.zeros(length)
     for _ in range(_VOICES):
-        voice = np.concatenate([_of_unit_power(others[at]) for at in rng.permutation(len(others))])
+        voice = np.concatenate([of_unit_power(others[at]) for at in rng.permutation(len(others))])
         voice = np.roll(voice, int(rng.integers(len(voice))))
         babble += np.resize(voice, length)
-    return _of_unit_power(babble)
-
-
-def _of_unit_power(samples: FloatArray) -> FloatArray:
-    return (samples / np.sqrt(np.square(samples).mean())).astype(np.float32)
+    return of_unit_power(babble)
 
 
 def _limited(audio: FloatArray) -> FloatArray:

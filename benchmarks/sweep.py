@@ -14,6 +14,7 @@ import numpy as np
 from detection import Quality, judge
 from rich.progress import track
 from scenes import Scene
+from sound import pcm16
 
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SegmenterConfig
@@ -99,7 +100,7 @@ def _shared(config: SegmenterConfig) -> str:
 
 
 def _verdicts(audio: FloatArray, frame_samples: int, detector: Callable[[bytes], float]) -> list[float]:
-    pcm = np.clip(audio * 32768, -32768, 32767).astype("<i2").tobytes()
+    pcm = pcm16(audio)
     size = 2 * frame_samples
     return [detector(pcm[at : at + size]) for at in range(0, len(pcm) - size + 1, size)]
 

@@ -11,24 +11,23 @@ search's alone.
 
 from __future__ import annotations
 
-import argparse
 import time
 from itertools import product
-from pathlib import Path
 
 import numpy as np
+import options
 from corpus import read_corpus
-from jiwer import wer
-from rich.console import Console
+from report import Table, show, write_json
 from rich.progress import track
-from rich.table import Table
-from scoring import normalized
+from scoring import score
 
-from stream_asr import Recognizer
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE, BeamConfig, WindowConfig, ms_to_samples
 from stream_asr.decoding import Decoder, Decoding
 from stream_asr.lm.decoder import make_decoder
+
+_WEIGHTS = ("lm_weight", "word_bonus", "unknown_penalty")
+"""As they are called in `BeamConfig`."""
 
 
 def numbers(text: str) -> list[float]:
@@ -46,12 +45,9 @@ def decoded(decoder: Decoder, log_probs: FloatArray, step: int) -> Decoding:
 
 def main() -> None:
     defaults = BeamConfig()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of recordings (see corpus.py)")
-    parser.add_argument("--limit", type=int, help="utterances used (all)")
-    parser.add_argument("--model", help="hub name or folder (the embedded model)")
-    parser.add_argument("--lm", default="auto", help="language model (the bundled one for the embedded model)")
-    parser.add_argument("--threads", type=int)
+    parser = options.parser(__doc__)
+    options.add_data(parser)
+    options.add_model(parser)
     parser.add_argument("--width", type=int, default=defaults.width, help="of the beam (%(default)s)")
     parser.add_argument("--lm-weights", type=numbers, default=[0.5, 0.75, 1.0], metavar="A,B,...")
     parser.add_argument("--word-bonuses", type=numbers, default=[0.5, 1.0, 2.0], metavar="A,B,...")
@@ -59,11 +55,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     utterances = read_corpus(arguments.data, arguments.limit)
-    references = [normalized(utterance.text) for utterance in utterances]
-    with Recognizer.from_pretrained(arguments.model, threads=arguments.threads, lm=arguments.lm) as recognizer:
+    references = [utterance.text for utterance in utterances]
+    with options.recognizer(arguments) as recognizer:
         model, lm = recognizer.model, recognizer.lm
+        settings = options.model_settings(arguments, recognizer)
     if lm is None:
-        raise SystemExit("this model has no language model of its own; name one with --lm")
+        raise SystemExit("there is no language model to find weights for; name one with --lm")
     frames, audio_s = [], 0.0
     for utterance in track(utterances, "the acoustic model", transient=True):
         samples = utterance.samples()
@@ -74,8 +71,8 @@ def main() -> None:
 
     def measured(decoder: Decoder) -> tuple[float, float]:
         start = time.process_time()
-        texts = [normalized(decoded(decoder, log_probs, step).finish().text) for log_probs in frames]
-        return 100 * wer(references, texts), (time.process_time() - start) / audio_s
+        texts = [decoded(decoder, log_probs, step).finish().text for log_probs in frames]
+        return score(references, texts).wer, (time.process_time() - start) / audio_s
 
     greedy, _ = measured(make_decoder(model.labels, model.frame_samples, defaults))
     results = []
@@ -89,12 +86,20 @@ def main() -> None:
             preview_width=min(defaults.preview_width, arguments.width),
         )
         results.append((*measured(make_decoder(model.labels, model.frame_samples, config, lm)), weight, bonus, penalty))
-    table = Table(title=f"{model.name}: {len(utterances)} recordings, {audio_s / 60:.0f} min; greedy {greedy:.2f} %")
-    for column in ("WER", "RTF", "lm_weight", "word_bonus", "unknown_penalty"):
-        table.add_column(column, justify="right")
-    for error, rtf, *weights in sorted(results):
-        table.add_row(f"{error:.2f} %", f"{rtf:.4f}", *(f"{value:g}" for value in weights))
-    Console().print(table)
+    table = Table(
+        f"{model.name}: {len(utterances)} recordings, {audio_s / 60:.0f} min; greedy {greedy:.2f} %",
+        ("WER", "RTF", *_WEIGHTS),
+        [
+            (f"{error:.2f} %", f"{rtf:.4f}", *(f"{weight:g}" for weight in weights))
+            for error, rtf, *weights in sorted(results)
+        ],
+    )
+    show(table)
+    if arguments.json:
+        data = {"folder": arguments.data, "recordings": len(utterances), "audio_s": audio_s}
+        tried = [dict(zip(("wer_percent", "rtf", *_WEIGHTS), result, strict=True)) for result in sorted(results)]
+        written = {"greedy_wer_percent": greedy, "tried": tried}
+        write_json(arguments.json, "tune_lm", {**settings, "width": arguments.width}, data, written, [table])
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from protocols import PROTOCOLS
 from scoring import score
 from serving import Served, serving
 from soak import faults, figures, settled, soak
+from sound import pcm16, pink_noise
 from tables import markdown
 from throughput import attempt, capacity
 from websockets.exceptions import ConnectionClosed
@@ -108,6 +109,22 @@ def test_memory_is_in_mebibytes() -> None:
     assert report.peak_memory_mib() >= before + 0.5 * len(held) / (1 << 20)
 
 
+def test_pink_noise_has_unit_power_that_falls_with_the_frequency() -> None:
+    noise = pink_noise(1 << 16, np.random.default_rng(1))
+    power = np.square(np.abs(np.fft.rfft(noise)))
+    assert np.square(noise).mean() == pytest.approx(1, abs=1e-3)
+    assert power[100:200].mean() / power[10_000:20_000].mean() == pytest.approx(100, rel=0.3)
+
+
+def test_full_scale_is_32768() -> None:
+    assert np.frombuffer(pcm16(np.array([-1, -0.5, 0.5, 1], np.float32)), "<i2").tolist() == [
+        -32768,
+        -16384,
+        16384,
+        32767,
+    ]
+
+
 # --- reference words --------------------------------------------------------------------------------------------
 
 CTM = """;; a comment
@@ -131,8 +148,12 @@ def test_a_line_that_is_no_ctm_is_named(line: str) -> None:
         parse_ctm(["a 1 0 1 ask", line], "there")
 
 
+def placed(name: str, start_s: float) -> Placed:
+    return Placed(Utterance(Path(f"{name}.flac"), "", ""), silence(1), start_s)
+
+
 def test_words_move_with_their_recordings() -> None:
-    words = placed_words(parse_ctm(CTM.splitlines()), [Placed("b", 0.0), Placed("a", 10.0), Placed("b", 20.0)])
+    words = placed_words(parse_ctm(CTM.splitlines()), [placed("b", 0.0), placed("a", 10.0), placed("b", 20.0)])
     assert [(word.word, word.start, word.end) for word in words] == [
         ("what", 0.5, 0.75),
         ("ask", 10.2, 10.5),
@@ -143,7 +164,7 @@ def test_words_move_with_their_recordings() -> None:
 
 def test_recordings_without_word_times_are_named() -> None:
     with pytest.raises(SystemExit, match="no word times of c; there are of a, b"):
-        placed_words(parse_ctm(CTM.splitlines()), [Placed("c", 0.0)])
+        placed_words(parse_ctm(CTM.splitlines()), [placed("c", 0.0)])
 
 
 def test_a_programme_is_as_long_as_wanted_and_knows_where_its_recordings_are() -> None:
@@ -155,6 +176,7 @@ def test_a_programme_is_as_long_as_wanted_and_knows_where_its_recordings_are() -
     assert np.array_equal(programme.samples[at : at + 472_000], programme.samples[:472_000])
     assert not programme.samples[472_000:at].any()
     assert programme.seconds >= 50
+    assert len(assembled(read_corpus(BUNDLED), 50, seed=1, again=False).places) == 1
 
 
 # --- pacing and protocols ---------------------------------------------------------------------------------------
@@ -195,7 +217,7 @@ def served() -> Iterator[Served]:
 def test_every_protocol_gives_the_same_captions(
     served: Served, protocol: str, has_words: bool, has_ends: bool, has_stable: bool
 ) -> None:
-    said = ["a sentence long enough to have a stable front", "ab abc"]
+    said = ["long enough to have a stable front", "ab"]
     audio = conversation(*said)
     (run,) = run_connections(lambda: PROTOCOLS[protocol](f"ws://{served.address}", None), audio, 1, spread_s=0)
     assert run.finals == said

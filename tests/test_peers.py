@@ -12,11 +12,11 @@ import numpy as np
 import peers
 import pytest
 import soundfile
-from corpus import BUNDLED, Utterance, read_corpus
+from corpus import BUNDLED, Placed, Programme, Utterance, assembled, read_corpus
 from recognizers.child import SAMPLE_RATE, Microphone
 from recognizers.driving import Line, PeerError, drive
 from recognizers.roster import PEERS, WAYS, Way, interpreter
-from recognizers.spoken import Recording, Spoken, aligned, by_ctm, by_model, chosen, joined
+from recognizers.spoken import Spoken, aligned, by_ctm, by_model, recordings, stream
 from recognizers.timing import captions, match, measure
 
 from stream_asr.arrays import FloatArray
@@ -159,15 +159,15 @@ def test_matching_counts_what_is_missing() -> None:
     assert (matched.errors, matched.heard, matched.right) == (1, (0, None, 1), (0, 2))
 
 
-def test_a_stream_has_pauses_and_its_words_move_along() -> None:
-    one = Recording(np.ones(SAMPLE_RATE, dtype=np.float32), spoken(("A", 0.1, 0.2)))
-    stream = joined([one, one], seed=1)
-    first, second = stream.words
-    assert (first, stream.text) == (one.words[0], "A A")
-    assert 1.7 <= second.start_s - first.start_s <= 2.5
-    at = round((second.start_s - 0.1) * SAMPLE_RATE)
-    assert not stream.samples[SAMPLE_RATE:at].any()
-    assert stream.samples[at] == 1
+def test_the_words_of_a_stream_are_those_of_its_recordings() -> None:
+    sound = np.ones(SAMPLE_RATE, dtype=np.float32)
+    utterance = Utterance(Path("a.flac"), "", "a")
+    programme = Programme(np.zeros(40_000, np.float32), tuple(Placed(utterance, sound, at_s) for at_s in (0.0, 2.0)))
+    parts = recordings(programme, lambda utterance, samples: spoken((utterance.text.upper(), 0.1, len(samples) / 32e3)))
+    assert [part.text for part in parts] == ["A", "A"]
+    whole = stream(programme, parts)
+    assert whole.words == spoken(("A", 0.1, 0.5), ("A", pytest.approx(2.1), 2.5))
+    assert whole.samples is programme.samples
 
 
 class Speller:
@@ -238,8 +238,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_recordings_are_drawn_until_there_is_enough(folder: Path) -> None:
     both = peers.read_corpus(folder)
-    assert len(chosen(both, 1, seed=1)) == 1
-    assert sorted(utterance.text for utterance in chosen(both, 60, seed=1)) == ["one", "two"]
+    assert len(assembled(both, 0.5, seed=1, again=False).places) == 1
+    assert sorted(place.name for place in assembled(both, 60, seed=1, again=False).places) == ["one", "two"]
 
 
 def test_files_go_to_a_process_one_by_one(fake: str) -> None:

@@ -6,23 +6,20 @@ A file of times in NIST's CTM format (``RECORDING CHANNEL START DURATION WORD``)
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from corpus import Utterance
+from corpus import Programme, Utterance
 from scoring import normalized
+from words import parse_ctm
 
 from stream_asr.acoustic.base import AcousticModel
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.training.alphabet import Alphabet
 from stream_asr.training.embedded.alignment import align
-
-PAUSE_S = (0.7, 1.5)
-"""Lengths of the silences between the recordings of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +47,19 @@ WordTimes = Callable[[Utterance, FloatArray], tuple[Spoken, ...]]
 """Finds the words of an utterance in its samples."""
 
 
-def chosen(utterances: Sequence[Utterance], seconds: float, seed: int) -> list[Utterance]:
-    """Utterances in random order, until there are that many seconds of them and the pauses between them."""
-    rng = np.random.default_rng(seed)
-    picked: list[Utterance] = []
-    length_s = 0.0
-    for at in rng.permutation(len(utterances)):
-        picked.append(utterances[at])
-        length_s += len(utterances[at].samples()) / SAMPLE_RATE + sum(PAUSE_S) / 2
-        if length_s >= seconds:
-            break
-    return picked
+def recordings(programme: Programme, times: WordTimes) -> list[Recording]:
+    """Those that the programme is made of."""
+    return [Recording(place.samples, times(place.utterance, place.samples)) for place in programme.places]
 
 
-def joined(recordings: Sequence[Recording], seed: int) -> Recording:
-    """One stream of them, with silence behind each."""
-    rng = np.random.default_rng(seed)
-    parts: list[FloatArray] = []
-    words: list[Spoken] = []
-    length = 0
-    for recording in recordings:
-        at_s = length / SAMPLE_RATE
-        words += [Spoken(word.word, at_s + word.start_s, at_s + word.end_s) for word in recording.words]
-        parts += [recording.samples, np.zeros(int(rng.uniform(*PAUSE_S) * SAMPLE_RATE), dtype=np.float32)]
-        length += sum(map(len, parts[-2:]))
-    return Recording(np.concatenate(parts), tuple(words))
+def stream(programme: Programme, parts: Sequence[Recording]) -> Recording:
+    """The programme as one recording, whose words are those of its parts."""
+    words = [
+        Spoken(word.word, place.start_s + word.start_s, place.start_s + word.end_s)
+        for place, part in zip(programme.places, parts, strict=True)
+        for word in part.words
+    ]
+    return Recording(programme.samples, tuple(words))
 
 
 def by_model() -> WordTimes:
@@ -128,18 +113,19 @@ def aligned(model: AcousticModel, alphabet: Alphabet, samples: FloatArray, text:
 def by_ctm(path: Path) -> WordTimes:
     """Times from a CTM file, whose recordings are called as their files are, without the suffix.
 
+    Raises:
+        SystemExit: as `parse_ctm`.
+
     The function returned raises SystemExit where the file has other words than the transcript.
     """
-    found: Mapping[str, list[Spoken]] = defaultdict(list)
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.strip() or line.startswith(";;"):
-            continue
-        name, _, start, duration, text = line.split()[:5]
-        start_s, end_s = float(start), float(start) + float(duration)
-        found[name] += [Spoken(word, start_s, end_s) for word in normalized(text).split()]
+    found = parse_ctm(path.read_text(encoding="utf-8").splitlines(), str(path))
 
     def times(utterance: Utterance, samples: FloatArray) -> tuple[Spoken, ...]:
-        words = tuple(sorted(found.get(utterance.path.stem, ()), key=lambda word: word.start_s))
+        words = tuple(
+            Spoken(word, heard.start, heard.end)
+            for heard in found.get(utterance.path.stem, ())
+            for word in normalized(heard.word).split()
+        )
         if [word.word for word in words] != normalized(utterance.text).split():
             raise SystemExit(f"{path} does not have the words of {utterance.path.stem} as its transcript has them")
         return words

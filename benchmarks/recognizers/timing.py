@@ -17,10 +17,11 @@ from difflib import SequenceMatcher
 from itertools import groupby
 
 import jiwer
+from corpus import PAUSE_S
 from scoring import normalized
 
 from recognizers.driving import Line
-from recognizers.spoken import PAUSE_S, Spoken
+from recognizers.spoken import Spoken
 from stream_asr.latency import revised
 
 END_OF_SPEECH_S = PAUSE_S[0]
