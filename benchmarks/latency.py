@@ -47,8 +47,8 @@ _LABELS = {
     "peak_memory_mib": "peak memory (MiB)",
 }
 
-_SHOWN_MS = 4000
-"""Of the plot; the few words that come later would squeeze the rest."""
+_SHOWN_MS = (-500, 4000)
+"""Of the plot; the few words that come later, or were shown before they were said, would squeeze the rest."""
 
 
 def rows(report: LatencyReport) -> dict[str, tuple[float, ...]]:
@@ -84,7 +84,7 @@ def draw(path: Path, title: str, report: LatencyReport) -> None:
             if values:
                 axes.step(values, np.arange(1, len(values) + 1) / len(values) * 100, where="post", label=label)
         axes.axvline(0, color="#888888", linewidth=1)
-        axes.set_xlim(right=_SHOWN_MS)
+        axes.set_xlim(*_SHOWN_MS)
         axes.set_ylim(0, 100)
         axes.legend(loc="lower right")
 
