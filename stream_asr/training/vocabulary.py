@@ -48,11 +48,6 @@ def new_tokenizer(alphabet: str, texts: Iterable[str]) -> Any:
         raise InputError(f"the alphabet {alphabet} has no characters")
     if _SPACE in characters:
         raise InputError(f"{_SPACE!r} cannot be part of an alphabet: it stands for the space in vocabularies")
-    return letters_tokenizer(characters)
-
-
-def letters_tokenizer(characters: str) -> Any:
-    """A tokenizer that spells: the blank, the space, then ``characters`` in order."""
     with tempfile.TemporaryDirectory() as folder:
         vocabulary = Path(folder) / "vocab.json"
         tokens = (_BLANK, _SPACE, *characters)

@@ -39,7 +39,8 @@ def save_states(
         copies: of each recording.
         working: called with how many are done, and of how many.
     """
-    lower = _lower(model.train(False).encoder)
+    encoder = model.train(False).encoder
+    lower = _lower(encoder)
     folder.mkdir(parents=True, exist_ok=True)
     found: list[Recording] = []
     offset, total = 0, len(copies) * len(corpus.recordings)
@@ -55,10 +56,11 @@ def save_states(
             if copy.disturbance is not None:
                 samples = disturbed(samples, copy.disturbance, rng)
             heard = torch.from_numpy(samples)
-            states = (
-                _whole(lower, heard) if copy.streamed is None else _streamed(lower, heard, copy.streamed, rng)
-            ).numpy()
-            array[offset : offset + len(states)] = states
+            if copy.streamed is None:
+                states = encoder.lower(encoder.features(heard[None]))[0]
+            else:
+                states = _streamed(lower, heard, copy.streamed, rng)
+            array[offset : offset + len(states)] = states.numpy()
             frame = STRIDE_SAMPLES * recording.length / len(samples)
             pauses = tuple(Pause(pause.word, round(pause.at / frame)) for pause in recording.pauses)
             found.append(replace(recording, offset=offset, length=len(states), pauses=pauses))
@@ -74,11 +76,6 @@ def _lower(encoder: Encoder) -> Encoder:
     lower.layers = encoder.layers[: encoder.joined_after]
     lower.layer_norm = torch.nn.Identity()
     return lower
-
-
-def _whole(encoder: Encoder, samples: Tensor) -> Tensor:
-    states: Tensor = encoder(encoder.features(samples[None]))[0]
-    return states
 
 
 def _streamed(encoder: Encoder, samples: Tensor, how: Streamed, rng: np.random.Generator) -> Tensor:
