@@ -115,12 +115,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 @pytest.fixture(scope="module", params=FAMILIES)
 def loaded(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path]) -> Loaded:
     folder = checkpoint(request.param)
-    return Loaded(FAMILIES[request.param], folder, load_model(folder, device="cpu"))
+    return Loaded(FAMILIES[request.param], folder, load_model(folder, device="cpu", precision="float32"))
 
 
 @pytest.fixture(scope="module")
 def embedded() -> TransformersCTC:
-    return load_model(device="cpu")
+    return load_model(device="cpu", precision="float32")
 
 
 @pytest.fixture

@@ -109,7 +109,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 
 def test_what_suits_a_model_is_chosen(checkpoint: Callable[[str], Path]) -> None:
-    embedded, own = load_model(device="cpu"), load_model(checkpoint("moonshine"), device="cpu")
+    embedded, own = (
+        load_model(device="cpu", precision="float32"),
+        load_model(checkpoint("moonshine"), device="cpu", precision="float32"),
+    )
     assert type(arranged(embedded)) is RememberingMoonshine
     assert type(arranged(own)) is RememberingMoonshine, "with another vocabulary, too"
     assert isinstance(arranged(own), RememberingModel)
@@ -117,7 +120,7 @@ def test_what_suits_a_model_is_chosen(checkpoint: Callable[[str], Path]) -> None
 
 
 def test_pieces_of_any_length_give_the_frames_that_windows_give(speech: FloatArray) -> None:
-    runner = load_model(device="cpu")
+    runner = load_model(device="cpu", precision="float32")
     model = RememberingMoonshine(runner, cores=2)
     fresh = model.fresh(64_000)
     windows = [speech[8_000:][: count * 768] for count in (1, 2, 3, 40)]
@@ -127,7 +130,7 @@ def test_pieces_of_any_length_give_the_frames_that_windows_give(speech: FloatArr
 
 
 def test_a_recognizer_takes_the_windows_of_its_model_or_those_it_is_told() -> None:
-    model = RememberingMoonshine(load_model(device="cpu"), cores=1)
+    model = RememberingMoonshine(load_model(device="cpu", precision="float32"), cores=1)
     with Recognizer(model) as recognizer:
         assert recognizer.config.windows == RememberingMoonshine.window_config
     wanted = WindowConfig(commit_ms=800)

@@ -52,7 +52,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 @pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path]) -> TransformersCTC:
-    return load_model(checkpoint(request.param), device="cpu")
+    return load_model(checkpoint(request.param), device="cpu", precision="float32")
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_holes_are_made_in_training_only(family: TransformersCTC, clips: list[tu
 
 
 def test_what_fits(checkpoint: Callable[[str], Path]) -> None:
-    ctc = taught(load_model(checkpoint("moonshine"), device="cpu"))
+    ctc = taught(load_model(checkpoint("moonshine"), device="cpu", precision="float32"))
     assert ctc.frames(384 * 20) == 18
     assert ctc.fits(384 * 13 + 1, said("yes", 9))
     assert not ctc.fits(384 * 13, said("yes", 9)), "two letters that are the same take three frames"

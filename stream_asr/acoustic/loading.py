@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,9 @@ import torch
 
 from stream_asr.acoustic import standalone
 from stream_asr.acoustic.catalog import EMBEDDED
+from stream_asr.acoustic.int8 import is_fast, quantise
 from stream_asr.acoustic.locating import locate
+from stream_asr.acoustic.moonshine import Encoder
 from stream_asr.acoustic.standalone import Standalone
 from stream_asr.acoustic.transformers_ctc import TransformersCTC, count_parameters
 from stream_asr.errors import DeviceError, InputError, ModelError
@@ -30,8 +31,9 @@ def load_model(
     Args:
         name: a hub name, a folder, or None for the embedded model.
         device: auto (CUDA, then MPS, then the processor), cpu, cuda or mps.
-        precision: auto (float16 on CUDA, else float32), float32, float16 (not on the processor) or int8
-            (linear layers; only on the processor).
+        precision: auto (float16 on CUDA; int8 for the embedded model on processors with instructions for it, which
+            costs it no accuracy; else float32), float32, float16 (not on the processor) or int8 (linear layers; only
+            on the processor).
         threads: for the processor; PyTorch's own choice unless given.
 
     Raises:
@@ -41,13 +43,14 @@ def load_model(
     """
     use_threads(threads)
     target = pick_device(device)
-    loaded = _load(name, _precision(precision, target))
+    loaded = _load(name, _dtype(precision, target))
     parameters = count_parameters(loaded.model)
     try:
-        model = _quantized(loaded.model) if precision == "int8" else loaded.model
+        if precision == "int8" or (precision == "auto" and target.type == "cpu" and _gains_from_int8(loaded.model)):
+            quantise(loaded.model)
         return TransformersCTC(
             loaded.name,
-            model.to(target).eval(),
+            loaded.model.to(target).eval(),
             loaded.feature_extractor,
             loaded.labels,
             device=target,
@@ -87,7 +90,7 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _precision(wanted: str, device: torch.device) -> torch.dtype:
+def _dtype(wanted: str, device: torch.device) -> torch.dtype:
     if wanted not in PRECISIONS:
         raise InputError(f"unknown precision {wanted!r}; accepted are {', '.join(PRECISIONS)}")
     if wanted == "int8" and device.type != "cpu":
@@ -98,11 +101,10 @@ def _precision(wanted: str, device: torch.device) -> torch.dtype:
     return torch.float16 if half else torch.float32
 
 
-def _quantized(model: Any) -> Any:
-    """Linear layers in int8, the activations quantised as they come."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that PyTorch means to move these functions elsewhere
-        return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
+def _gains_from_int8(model: Any) -> bool:
+    """Measured for Moonshine's encoder: a third of the time less, and the same word error rate; for others it is not
+    known beforehand."""
+    return isinstance(getattr(model, "encoder", None), Encoder) and is_fast()
 
 
 def _load(name: str | Path | None, dtype: torch.dtype) -> Standalone | Pretrained:

@@ -92,32 +92,40 @@ class Past:
         return Past(self.keys[:, :, start:stop], self.values[:, :, start:stop])
 
 
-class _SelfAttention(nn.Module):
+class SelfAttention(nn.Module):
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
         width = sizes.width
         self.heads = sizes.heads
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.qkv_proj: nn.Module | None = None
+        """In place of the first three, where one product is faster."""
 
     def forward(
         self, x: Tensor, rotation: Rotation, mask: Tensor | None, past: Past | None = None
     ) -> tuple[Tensor, Past]:
         batch, frames, width = x.shape
-        query, key, value = (
-            projection(x).view(batch, frames, self.heads, -1).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        seen = Past(rotation(key), value) if past is None else past.then(rotation(key), value)
-        attended = F.scaled_dot_product_attention(rotation(query), seen.keys, seen.values, attn_mask=mask)
+        projected = self._projected(x).view(batch, frames, 3 * self.heads, -1).transpose(1, 2)
+        query, key = rotation(projected[:, : 2 * self.heads]).chunk(2, dim=1)
+        value = projected[:, 2 * self.heads :]
+        seen = Past(key, value) if past is None else past.then(key, value)
+        attended = F.scaled_dot_product_attention(query, seen.keys, seen.values, attn_mask=mask)
         joined: Tensor = self.o_proj(attended.transpose(1, 2).reshape(batch, frames, width))
         return joined, seen
 
+    def _projected(self, x: Tensor) -> Tensor:
+        """Queries, keys and values side by side: ``(batch, frames, 3 * width)``."""
+        if self.qkv_proj is None:
+            return torch.cat([projection(x) for projection in (self.q_proj, self.k_proj, self.v_proj)], dim=-1)
+        projected: Tensor = self.qkv_proj(x)
+        return projected
 
-class _MLP(nn.Module):
+
+class MLP(nn.Module):
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(sizes.width, sizes.inner_width)
-        self.fc2 = nn.Linear(sizes.inner_width, sizes.width)
+        self.fc1: nn.Module = nn.Linear(sizes.width, sizes.inner_width)
+        self.fc2: nn.Module = nn.Linear(sizes.inner_width, sizes.width)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.fc2(F.gelu(self.fc1(x)))
@@ -127,8 +135,8 @@ class _MLP(nn.Module):
 class _Layer(nn.Module):
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
-        self.self_attn = _SelfAttention(sizes)
-        self.mlp = _MLP(sizes)
+        self.self_attn = SelfAttention(sizes)
+        self.mlp = MLP(sizes)
         self.input_layernorm = nn.LayerNorm(sizes.width, bias=False)
         self.post_attention_layernorm = nn.LayerNorm(sizes.width, bias=False)
 
@@ -141,13 +149,24 @@ class _Layer(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x)), seen
 
 
+class Strided(nn.Conv1d):
+    """A convolution as one matrix product, which is faster for as few frames as a stream has at a time.
+
+    ``(batch, steps, channels)`` in, ``(batch, frames, channels of the output)`` out.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        spans = x.unfold(1, self.kernel_size[0], self.stride[0]).flatten(2)
+        return F.linear(spans, self.weight.flatten(1), self.bias)
+
+
 class Encoder(nn.Module):
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
         self.sizes, width = sizes, sizes.width
         self.conv1 = nn.Conv1d(1, width, kernel_size=127, stride=64, bias=False)
-        self.conv2 = nn.Conv1d(width, 2 * width, kernel_size=7, stride=3)
-        self.conv3 = nn.Conv1d(2 * width, width, kernel_size=3, stride=2)
+        self.conv2 = Strided(width, 2 * width, kernel_size=7, stride=3)
+        self.conv3 = Strided(2 * width, width, kernel_size=3, stride=2)
         self.groupnorm = nn.GroupNorm(num_groups=1, num_channels=width, eps=1e-5)
         self.layers = nn.ModuleList([_Layer(sizes) for _ in range(sizes.layers)])
         self.joined_after = sizes.joined_after
@@ -177,7 +196,7 @@ class Encoder(nn.Module):
 
     def shaped(self, normalized: Tensor) -> Tensor:
         """What the other convolutions make of that once it is normalised: ``(batch, frames, width)``."""
-        return F.gelu(self.conv3(F.gelu(self.conv2(normalized)))).transpose(1, 2)
+        return F.gelu(self.conv3(F.gelu(self.conv2(normalized.transpose(1, 2)))))
 
     def _normalized(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """Group norm over all channels and the time before the padding."""
