@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from stream_asr.acoustic import int8, loading
 from stream_asr.acoustic.int8 import Int8Linear, quantise
 from stream_asr.acoustic.loading import load_model
-from stream_asr.acoustic.moonshine import Encoder, Strided
+from stream_asr.acoustic.moonshine import Encoder
+from stream_asr.acoustic.strided import Strided
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.arrays import FloatArray
 

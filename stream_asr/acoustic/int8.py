@@ -14,7 +14,8 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from stream_asr.acoustic.moonshine import MLP, Encoder, SelfAttention, Strided
+from stream_asr.acoustic.moonshine import MLP, Encoder, SelfAttention
+from stream_asr.acoustic.strided import Strided
 
 _MOST = 127
 

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stream_asr.acoustic.strided import Strided
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderSizes:
@@ -147,17 +149,6 @@ class _Layer(nn.Module):
         attended, seen = self.self_attn(self.input_layernorm(x), rotation, mask, past)
         x = x + attended
         return x + self.mlp(self.post_attention_layernorm(x)), seen
-
-
-class Strided(nn.Conv1d):
-    """A convolution as one matrix product, which is faster for as few frames as a stream has at a time.
-
-    ``(batch, steps, channels)`` in, ``(batch, frames, channels of the output)`` out.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        spans = x.unfold(1, self.kernel_size[0], self.stride[0]).flatten(2)
-        return F.linear(spans, self.weight.flatten(1), self.bias)
 
 
 class Encoder(nn.Module):
