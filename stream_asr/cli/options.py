@@ -66,7 +66,12 @@ class ModelOptions:
     model: ModelName = None
     device: DeviceOption = Device.auto
     precision: Annotated[
-        Precision, typer.Option("--precision", help="auto is float16 on CUDA, else float32.", rich_help_panel=_MODEL)
+        Precision,
+        typer.Option(
+            "--precision",
+            help="auto is float16 on CUDA, int8 for the embedded model on processors made for it, else float32.",
+            rich_help_panel=_MODEL,
+        ),
     ] = Precision.auto
     threads: Threads = None
 
