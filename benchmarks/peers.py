@@ -138,21 +138,33 @@ def table(results: Sequence[Result], live: bool, seconds: float) -> Table:
 def draw(path: Path, results: Sequence[Result]) -> None:
     """Word latency against work, both logarithmic: peers are apart by more than a factor of ten."""
     colours = dict(zip(PEERS, PALETTE, strict=False))
+    named: set[str] = set()
     title = "How long after a word is said it is shown, and at what cost"
     with plot(path, title, "processor seconds for each second of audio", "95th percentile (ms)") as axes:
+        from matplotlib.ticker import LogLocator, NullFormatter  # not at the top: all but the plot does without
+
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.margins(x=0.25, y=0.15)
         for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:g}")
-            axis.set_minor_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
         for result in results:
             latency_ms = percentile(result.timing.word_first_ms, 95) if result.timing else None
             if latency_ms is None:
                 continue
             axes.scatter(result.cpu, latency_ms, s=60, color=colours[result.way.peer])
+            # The ways of one peer lie close together.
+            above = result.way.peer not in named
+            named.add(result.way.peer)
             axes.annotate(
-                result.way.name, (result.cpu, latency_ms), xytext=(0, 7), textcoords="offset points", ha="center"
+                result.way.name,
+                (result.cpu, latency_ms),
+                xytext=(0, 7 if above else -7),
+                textcoords="offset points",
+                ha="center",
+                va="bottom" if above else "top",
             )
 
 
