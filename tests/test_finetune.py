@@ -133,7 +133,7 @@ def settings(manifest: Path, base: Path, output: Path, steps: int = 8, **options
 
 def written_by(folder: Path, samples: FloatArray) -> str:
     """What the model in a folder makes of a clip, in one pass."""
-    model = load_model(folder, device="cpu")
+    model = load_model(folder, device="cpu", precision="float32")
     filled = np.pad(samples, (0, -len(samples) % model.frame_samples))
     return decode(FramePath.best(model.log_probs([filled])[0], 0), model.labels, model.frame_samples).text
 

@@ -72,7 +72,7 @@ def by_model() -> WordTimes:
     from stream_asr.acoustic.pretrained import load_pretrained
     from stream_asr.training.vocabulary import alphabet_of
 
-    model, alphabet = load_model(), alphabet_of(load_pretrained())
+    model, alphabet = load_model(precision="float32"), alphabet_of(load_pretrained())
 
     def times(utterance: Utterance, samples: FloatArray) -> tuple[Spoken, ...]:
         words = aligned(model, alphabet, samples, normalized(utterance.text))

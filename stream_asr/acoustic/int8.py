@@ -29,7 +29,7 @@ def is_fast() -> bool:
 
 
 class Int8Linear(nn.Module):
-    """``(..., inputs)`` to ``(..., outputs)``, float32.
+    """Takes ``(..., inputs)`` to ``(..., outputs)``, float32. It cannot be trained, nor saved: it has no parameters.
 
     Args:
         weight: float32, shape (outputs, inputs).
@@ -43,10 +43,13 @@ class Int8Linear(nn.Module):
         super().__init__()
         scales = weight.detach().abs().amax(dim=1).clamp(min=1e-12) / _MOST
         zeros = torch.zeros(len(scales), dtype=torch.int64)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that PyTorch means to move these functions elsewhere
-            quantised = torch.quantize_per_channel(weight.detach(), scales, zeros, 0, torch.qint8)
-            self._packed = torch.ops.quantized.linear_prepack(quantised, None if bias is None else bias.detach())
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that PyTorch means to move these functions elsewhere
+                quantised = torch.quantize_per_channel(weight.detach(), scales, zeros, 0, torch.qint8)
+                self._packed = torch.ops.quantized.linear_prepack(quantised, None if bias is None else bias.detach())
+        except AttributeError as error:  # they have moved
+            raise RuntimeError("this version of PyTorch has no int8") from error
         # Without those instructions, sums of two products of eight bits each do not fit.
         self._narrow = not is_fast()
 
@@ -57,15 +60,13 @@ class Int8Linear(nn.Module):
 
 class _Int8Strided(Strided):
     def __init__(self, conv: Strided) -> None:
-        super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size[0], conv.stride[0])
-        # Channels of a step side by side: they can be taken as they lie in memory.
-        self._product = Int8Linear(conv.weight.permute(0, 2, 1).flatten(1), conv.bias)
+        super().__init__(conv.in_channels, conv.out_channels, kernel_size=conv.kernel_size[0], stride=conv.stride[0])
+        self._product = Int8Linear(conv.weight.flatten(1), conv.bias)
         del self.weight
         self.bias = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        spans = x.unfold(1, self.kernel_size[0], self.stride[0]).transpose(2, 3)
-        out: Tensor = self._product(spans.flatten(2))
+    def product(self, spans: Tensor) -> Tensor:
+        out: Tensor = self._product(spans)
         return out
 
 

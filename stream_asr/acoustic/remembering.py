@@ -24,7 +24,8 @@ class RememberingMoonshine(SideBySide):
     window_config = WindowConfig(
         left_context_ms=4000, commit_ms=384, right_context_ms=384, preview_interval_ms=192, hold_back_ms=160
     )
-    """A bargain between word errors, by the table in the embedded model's card, and captions that come soon and calm.
+    """A bargain between word errors, which the embedded model's card has for other windows, too, and captions that come
+    soon and seldom change. Words that end less than the hold-back ago mostly do.
 
     Less to keep at a time would cost more where many streams share a processor: previews are left out then, but what is
     to be kept never is.

@@ -100,7 +100,7 @@ def _corpus(folder: Path, make: Callable[[Progress], Corpus]) -> Path:
 def _recordings(manifest: Path, aligner: str | None, progress: Progress) -> Corpus:
     reading, aligning = (progress.add_task(what) for what in ("reading recordings", "finding their pauses"))
     corpus = packed(manifest, lambda done, total: progress.update(reading, completed=done, total=total))
-    model = load_model(aligner)
+    model = load_model(aligner, precision="float32")
     return with_pauses(
         corpus, model, TRAINING.longest_s, lambda done, total: progress.update(aligning, completed=done, total=total)
     )
