@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from collections.abc import Callable
@@ -92,9 +93,12 @@ class Engine:
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="stream_asr-engine", daemon=True)
         self._thread.start()
+        # An interpreter that ends under a thread which has run a model may abort.
+        atexit.register(self.close)
 
     def close(self) -> None:
         """Stop after the batch that is being run. Streams that had not ended fail with a clear error."""
+        atexit.unregister(self.close)
         with self._lock:
             self._closing = True
         self._work.set()

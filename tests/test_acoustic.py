@@ -640,3 +640,17 @@ def test_loading_leaves_the_settings_of_transformers_alone(bars: bool, tmp_path:
     finally:
         transformers_logging.set_verbosity(before)
         switch[shown]()
+
+
+def test_a_program_that_closes_nothing_ends_quietly() -> None:
+    """The engine's thread is gone before the interpreter is: one that has run a model could abort it."""
+    program = (
+        "import atexit, threading\n"
+        "atexit.register(lambda: print([thread.name for thread in threading.enumerate()]))\n"
+        "from stream_asr import Recognizer\n"
+        "recognizer = Recognizer.from_pretrained()\n"
+        "print('stream_asr-engine' in [thread.name for thread in threading.enumerate()])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines() == ["True", "['MainThread']"]
+    assert not ended.stderr
