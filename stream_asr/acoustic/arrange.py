@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from stream_asr.acoustic.base import AcousticModel
-from stream_asr.acoustic.moonshine import Encoder
+from stream_asr.acoustic.moonshine import encoder_of
 from stream_asr.acoustic.remembering import RememberingMoonshine
 from stream_asr.acoustic.side_by_side import SideBySide
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
@@ -22,6 +22,6 @@ def arranged(model: TransformersCTC) -> AcousticModel:
     """
     if model.device.type != "cpu":
         return model
-    if isinstance(getattr(model.model, "encoder", None), Encoder):
+    if encoder_of(model.model) is not None:
         return RememberingMoonshine(model, torch.get_num_threads())
     return SideBySide(model, torch.get_num_threads()) if model.parameters <= _SMALL else model

@@ -14,8 +14,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from stream_asr.acoustic.moonshine import MLP, Encoder, SelfAttention
-from stream_asr.acoustic.strided import Strided
+from stream_asr.acoustic.moonshine import MLP, Encoder, SelfAttention, encoder_of
 
 _MOST = 127
 
@@ -58,26 +57,13 @@ class Int8Linear(nn.Module):
         return out
 
 
-class _Int8Strided(Strided):
-    def __init__(self, conv: Strided) -> None:
-        super().__init__(conv.in_channels, conv.out_channels, kernel_size=conv.kernel_size[0], stride=conv.stride[0])
-        self._product = Int8Linear(conv.weight.flatten(1), conv.bias)
-        del self.weight
-        self.bias = None
-
-    def product(self, spans: Tensor) -> Tensor:
-        out: Tensor = self._product(spans)
-        return out
-
-
 def quantise(model: nn.Module) -> None:
     """Turn a model's linear layers into int8, in place; with Moonshine's encoder, those that it pays for.
 
     Raises:
         RuntimeError: this build of PyTorch has no int8.
     """
-    encoder = getattr(model, "encoder", None)
-    if isinstance(encoder, Encoder):
+    if (encoder := encoder_of(model)) is not None:
         _quantise_encoder(encoder)
     else:
         _quantise_linears(model)
@@ -97,7 +83,10 @@ def _quantise_encoder(encoder: Encoder) -> None:
     The rest of the model stays. Of the numbers that go into the last convolution and into the joining of frames a few
     are so large that eight bits would leave nothing of the others; the other products are too small to gain anything.
     """
-    encoder.conv2 = _Int8Strided(encoder.conv2)
+    conv = encoder.conv2
+    conv.product = Int8Linear(conv.weight.flatten(1), conv.bias)
+    del conv.weight
+    conv.bias = None
     for part in encoder.modules():
         if isinstance(part, SelfAttention):
             weights = [projection.weight for projection in (part.q_proj, part.k_proj, part.v_proj)]

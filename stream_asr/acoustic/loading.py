@@ -11,7 +11,7 @@ from stream_asr.acoustic import standalone
 from stream_asr.acoustic.catalog import EMBEDDED
 from stream_asr.acoustic.int8 import is_fast, quantise
 from stream_asr.acoustic.locating import locate
-from stream_asr.acoustic.moonshine import Encoder
+from stream_asr.acoustic.moonshine import encoder_of
 from stream_asr.acoustic.standalone import Standalone
 from stream_asr.acoustic.transformers_ctc import TransformersCTC, count_parameters
 from stream_asr.errors import DeviceError, InputError, ModelError
@@ -104,7 +104,7 @@ def _dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 def _gains_from_int8(model: Any) -> bool:
     """Moonshine's encoder does: a third less time, for at most 0.4 points of word error rate."""
-    return isinstance(getattr(model, "encoder", None), Encoder) and is_fast()
+    return encoder_of(model) is not None and is_fast()
 
 
 def _load(name: str | Path | None, dtype: torch.dtype) -> Standalone | Pretrained:

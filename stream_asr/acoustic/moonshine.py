@@ -284,3 +284,9 @@ class Encoder(nn.Module):
             F.pad(sine, (0, still)).to(x.dtype),
             partner,
         )
+
+
+def encoder_of(model: Any) -> Encoder | None:
+    """Of a model that is built on one; None for others."""
+    encoder = getattr(model, "encoder", None)
+    return encoder if isinstance(encoder, Encoder) else None
