@@ -15,9 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from heapq import nlargest
-from math import exp, inf, log1p
+from math import exp, inf
 from operator import itemgetter
-from typing import TypeAlias
 
 import numpy as np
 
@@ -25,7 +24,8 @@ from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE, BeamConfig, ms_to_samples
 from stream_asr.ctc import Hypothesis, Labels
 from stream_asr.events import Word
-from stream_asr.lm.spelling import Edge, Node, Spelling
+from stream_asr.lm.spelling import Node, Spelling
+from stream_asr.prefixes import Offer, added, offer, score
 from stream_asr.said import Said, beginning, common, ended_by, extended, in_order, text_after
 
 _LEAST_LOG_PROB = -5.0
@@ -70,13 +70,6 @@ class _Beam:
     score: float
 
 
-_Offer: TypeAlias = "tuple[float, float, float, int, _Beam, Edge | None]"
-"""What may become a `_Beam`: its blank, sounding and worth, the hash of its text, parent and edge (None for staying).
-
-A bare tuple, because a search makes hundreds a frame and keeps a few.
-"""
-
-
 class BeamDecoder:
     """Makes decodings of one model's frames.
 
@@ -88,7 +81,7 @@ class BeamDecoder:
     """
 
     def __init__(self, labels: Labels, frame_samples: int, spelling: Spelling, config: BeamConfig) -> None:
-        self._blank = labels.blank
+        self._blank, self._outputs = labels.blank, len(labels.pieces)
         self._spelling = spelling
         self.frame_samples = frame_samples
         self.width, self.preview_width = config.width, config.preview_width
@@ -121,6 +114,7 @@ class BeamDecoder:
         """
         if not len(log_probs):
             return beams
+        log_probs = log_probs[:, : self._outputs]
         likely = log_probs > _LEAST_LOG_PROB
         likely[np.arange(len(likely)), log_probs.argmax(axis=1)] = True
         likely[:, self._blank] = False
@@ -131,7 +125,7 @@ class BeamDecoder:
                 beams = _frame(spelling, beams, blank, options, start_frame + at, width)
             elif any(beam.sounding > -inf for beam in beams):
                 # Nothing but the blank: no hypothesis gains on another, only their last letters fall silent.
-                beams = tuple(replace(beam, blank=_added(beam.blank, beam.sounding), sounding=-inf) for beam in beams)
+                beams = tuple(replace(beam, blank=added(beam.blank, beam.sounding), sounding=-inf) for beam in beams)
         return beams
 
 
@@ -139,12 +133,12 @@ def _frame(
     spelling: Spelling, beams: tuple[_Beam, ...], blank: float, options: list[tuple[int, float]], frame: int, width: int
 ) -> tuple[_Beam, ...]:
     """One frame further: the blank's log-probability, and those of the other outputs worth a look."""
-    offers: dict[tuple[Node, int], _Offer] = {}
+    offers: dict[tuple[Node, int], Offer] = {}
     likeliest = max(blank, *(log_prob for _, log_prob in options))
     floor = beams[0].score + likeliest - _WORST
     edge_of = spelling.edge
     for beam in beams:
-        total, text, sounding = _added(beam.blank, beam.sounding), text_after(beam.said), -inf
+        total, text, sounding = added(beam.blank, beam.sounding), text_after(beam.said), -inf
         for output, log_prob in options:
             if output == beam.output:
                 sounding = beam.sounding + log_prob
@@ -157,40 +151,21 @@ def _frame(
             worth = beam.worth + edge.gain
             if reached + worth >= floor:
                 longer = text_after(beam.said, edge.words) if edge.words else text
-                _offer(offers, (edge.node, output), (-inf, reached, worth, longer, beam, edge))
-        _offer(offers, (beam.node, beam.output), (total + blank, sounding, beam.worth, text, beam, None))
-    scored = [(_score(offer), key, offer) for key, offer in offers.items()]
+                offer(offers, (edge.node, output), (-inf, reached, worth, longer, beam, edge))
+        offer(offers, (beam.node, beam.output), (total + blank, sounding, beam.worth, text, beam, None))
+    scored = [(score(offered), key, offered) for key, offered in offers.items()]
     best = nlargest(width, scored, key=itemgetter(0))
     log_prob_of = dict(options)
     return tuple(
-        _grown(score, key[0], key[1], offer, frame, log_prob_of.get(key[1], -inf))
-        for score, key, offer in best
-        if score >= best[0][0] - _WORST
+        _grown(scored_at, key[0], key[1], offered, frame, log_prob_of.get(key[1], -inf))
+        for scored_at, key, offered in best
+        if scored_at >= best[0][0] - _WORST
     )
 
 
-def _offer(offers: dict[tuple[Node, int], _Offer], key: tuple[Node, int], new: _Offer) -> None:
-    """Add a way to a hypothesis: alignments of the same text add up, of two texts only the better one stays."""
-    old = offers.setdefault(key, new)
-    if old is new:
-        return
-    old_blank, old_sounding, old_worth, old_text, _, _ = old
-    new_blank, new_sounding, new_worth, new_text, _, _ = new
-    better = new if max(new_blank, new_sounding) + new_worth > max(old_blank, old_sounding) + old_worth else old
-    if new_text == old_text:
-        _, _, worth, text, beam, edge = better
-        better = (_added(new_blank, old_blank), _added(new_sounding, old_sounding), worth, text, beam, edge)
-    offers[key] = better
-
-
-def _score(offer: _Offer) -> float:
-    blank, sounding, worth, _, _, _ = offer
-    return _added(blank, sounding) + worth
-
-
-def _grown(score: float, node: Node, output: int, offer: _Offer, frame: int, log_prob: float) -> _Beam:
+def _grown(score: float, node: Node, output: int, offered: Offer, frame: int, log_prob: float) -> _Beam:
     """The hypothesis that came of an offer, with the times and peaks of its word."""
-    blank, sounding, worth, _, beam, edge = offer
+    blank, sounding, worth, _, beam, edge = offered
     said, first, stop = beam.said, beam.first_frame, beam.stop_frame
     peaks, peak, outputs = beam.peaks, beam.peak, beam.outputs
     if edge is None:
@@ -205,13 +180,6 @@ def _grown(score: float, node: Node, output: int, offer: _Offer, frame: int, log
                 first = frame
             peaks, peak, outputs, stop = peaks + peak, min(1.0, exp(log_prob)), outputs + 1, frame + 1
     return _Beam(node, output, blank, sounding, worth, said, first, stop, peaks, peak, outputs, score)
-
-
-def _added(first: float, second: float) -> float:
-    """The logarithm of a sum of probabilities."""
-    if first < second:
-        first, second = second, first
-    return first if second == -inf else first + log1p(exp(second - first))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

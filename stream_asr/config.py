@@ -211,6 +211,33 @@ class BeamConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PhoneticConfig:
+    """The same where a model hears phones, and the language model knows how its words sound."""
+
+    phone_weight: float = 0.5
+    """Weight of the log-probabilities of phones."""
+
+    piece_weight: float = 0.6
+    """Weight of the log-probabilities of what the model writes."""
+
+    lm_weight: float = 0.6
+    word_bonus: float = 1.0
+    unknown_penalty: float = 6.0
+
+    width: int = 64
+    preview_width: int = 16
+    settle_ms: int = 500
+
+    def __post_init__(self) -> None:
+        _require(self.phone_weight > 0, f"phone_weight is {self.phone_weight}; it must be positive")
+        _require(self.piece_weight >= 0, f"piece_weight is {self.piece_weight}; it cannot be negative")
+        _require(self.lm_weight >= 0, f"lm_weight is {self.lm_weight}; it cannot be negative")
+        _require(self.unknown_penalty >= 0, f"unknown_penalty is {self.unknown_penalty}; it cannot be negative")
+        _require(1 <= self.preview_width <= self.width, "preview_width must be at least 1 and at most width")
+        _require(self.settle_ms >= 0, f"settle_ms is {self.settle_ms}; it cannot be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecognizerConfig:
     """All of the above.
 
@@ -223,6 +250,7 @@ class RecognizerConfig:
     """None for those that suit the model."""
 
     beam: BeamConfig = field(default_factory=BeamConfig)
+    phonetic: PhoneticConfig = field(default_factory=PhoneticConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:

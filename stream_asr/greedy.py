@@ -42,8 +42,9 @@ class GreedyDecoding:
         return self.finish().complete_text
 
     def keep(self, log_probs: FloatArray, stop_frame: int) -> GreedyDecoding:
-        path = self.path.joined(Path.best(log_probs, self.stop_frame))
-        return GreedyDecoding(self.decoder, path.padded(stop_frame, self.decoder.labels.blank))
+        labels = self.decoder.labels
+        path = self.path.joined(Path.best(log_probs[:, : len(labels.pieces)], self.stop_frame))
+        return GreedyDecoding(self.decoder, path.padded(stop_frame, labels.blank))
 
     def glimpse(self, log_probs: FloatArray) -> Hypothesis:
         return self.keep(log_probs, self.stop_frame + len(log_probs)).finish()

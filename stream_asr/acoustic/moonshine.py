@@ -3,8 +3,7 @@
 Its upper layers may work at half the rate of its lower ones: pieces of words need no more frames, and half of them
 cost half. Parameter names follow Transformers' ``MoonshineEncoder``, so its checkpoints load without renaming.
 
-Sources: Jeffries et al., "Moonshine: Speech Recognition for Live Transcription and Voice Commands", 2024; Su et al.,
-"RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021 (positions).
+Source: Jeffries et al., "Moonshine: Speech Recognition for Live Transcription and Voice Commands", 2024.
 """
 
 from __future__ import annotations
@@ -17,26 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stream_asr.acoustic.moonshine_layers import EncoderSizes, Layer, Past, Rotation, rotation_of
 from stream_asr.acoustic.strided import Strided
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderSizes:
-    """Shapes of an `Encoder`.
-
-    Attributes:
-        width: of the frames; ``inner_width`` that of the layer between two of them.
-        rotary_dim: how many of a head's numbers are rotated; the others carry no position.
-        joined_after: layers after which every two frames become one; None for never.
-    """
-
-    width: int
-    inner_width: int
-    layers: int
-    heads: int
-    rotary_dim: int
-    rope_theta: float
-    joined_after: int | None
 
 
 def encoder_sizes(config: Any) -> EncoderSizes:
@@ -49,6 +30,7 @@ def encoder_sizes(config: Any) -> EncoderSizes:
         rotary_dim=config.rotary_dim,
         rope_theta=config.rope_theta,
         joined_after=config.joined_after,
+        phones_after=getattr(config, "phones_after", None),
     )
 
 
@@ -63,92 +45,16 @@ def clip_lengths(attention_mask: Tensor | None) -> Tensor | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Rotation:
-    """Turns neighbouring pairs of a head's first numbers by their position's angles, and leaves the others alone.
+class Encoded:
+    """What an encoder makes of audio.
 
     Attributes:
-        cosine, sine: ``(frames, width of a head)``; a sine has the sign with which the partner comes in.
-        partner: of each number of a head, int64.
+        frames: of its last layer, normalised, ``(batch, frames, width)``.
+        sounds: of the layer that tells phones, of the same shape; None without one.
     """
 
-    cosine: Tensor
-    sine: Tensor
-    partner: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Of ``(batch, heads, frames, width of a head)``."""
-        return torch.addcmul(x * self.cosine, x.index_select(-1, self.partner), self.sine)
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What later frames look at, each ``(batch, heads, frames, width of a head)``."""
-
-    keys: Tensor
-    values: Tensor
-
-    def then(self, keys: Tensor, values: Tensor) -> Past:
-        return Past(torch.cat((self.keys, keys), dim=2), torch.cat((self.values, values), dim=2))
-
-    def between(self, start: int, stop: int) -> Past:
-        return Past(self.keys[:, :, start:stop], self.values[:, :, start:stop])
-
-
-class SelfAttention(nn.Module):
-    def __init__(self, sizes: EncoderSizes) -> None:
-        super().__init__()
-        width = sizes.width
-        self.heads = sizes.heads
-        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(width, width, bias=False) for _ in range(4))
-        self.qkv_proj: nn.Module | None = None
-        """In place of the first three, where one product is faster."""
-
-    def forward(
-        self, x: Tensor, rotation: Rotation, mask: Tensor | None, past: Past | None = None
-    ) -> tuple[Tensor, Past]:
-        batch, frames, width = x.shape
-        projected = self._projected(x).view(batch, frames, 3 * self.heads, -1).transpose(1, 2)
-        query, key = rotation(projected[:, : 2 * self.heads]).chunk(2, dim=1)
-        value = projected[:, 2 * self.heads :]
-        seen = Past(key, value) if past is None else past.then(key, value)
-        attended = F.scaled_dot_product_attention(query, seen.keys, seen.values, attn_mask=mask)
-        joined: Tensor = self.o_proj(attended.transpose(1, 2).reshape(batch, frames, width))
-        return joined, seen
-
-    def _projected(self, x: Tensor) -> Tensor:
-        """Queries, keys and values side by side: ``(batch, frames, 3 * width)``."""
-        if self.qkv_proj is None:
-            return torch.cat([projection(x) for projection in (self.q_proj, self.k_proj, self.v_proj)], dim=-1)
-        projected: Tensor = self.qkv_proj(x)
-        return projected
-
-
-class MLP(nn.Module):
-    def __init__(self, sizes: EncoderSizes) -> None:
-        super().__init__()
-        self.fc1: nn.Module = nn.Linear(sizes.width, sizes.inner_width)
-        self.fc2: nn.Module = nn.Linear(sizes.inner_width, sizes.width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return out
-
-
-class _Layer(nn.Module):
-    def __init__(self, sizes: EncoderSizes) -> None:
-        super().__init__()
-        self.self_attn = SelfAttention(sizes)
-        self.mlp = MLP(sizes)
-        self.input_layernorm = nn.LayerNorm(sizes.width, bias=False)
-        self.post_attention_layernorm = nn.LayerNorm(sizes.width, bias=False)
-
-    def forward(
-        self, x: Tensor, rotation: Rotation, mask: Tensor | None, past: Past | None = None
-    ) -> tuple[Tensor, Past]:
-        """``past`` is what the frames may look at besides each other; given back with theirs added."""
-        attended, seen = self.self_attn(self.input_layernorm(x), rotation, mask, past)
-        x = x + attended
-        return x + self.mlp(self.post_attention_layernorm(x)), seen
+    frames: Tensor
+    sounds: Tensor | None
 
 
 class Encoder(nn.Module):
@@ -159,11 +65,10 @@ class Encoder(nn.Module):
         self.conv2 = Strided(width, 2 * width, kernel_size=7, stride=3)
         self.conv3 = Strided(2 * width, width, kernel_size=3, stride=2)
         self.groupnorm = nn.GroupNorm(num_groups=1, num_channels=width, eps=1e-5)
-        self.layers = nn.ModuleList([_Layer(sizes) for _ in range(sizes.layers)])
-        self.joined_after = sizes.joined_after
+        self.layers = nn.ModuleList([Layer(sizes) for _ in range(sizes.layers)])
+        self.joined_after, self.phones_after = sizes.joined_after, sizes.phones_after
         self.join = None if sizes.joined_after is None else nn.Linear(2 * width, width)
         self.layer_norm: nn.Module = nn.LayerNorm(width, bias=False)
-        self.heads, self.rotary_dim, self.rope_theta = sizes.heads, sizes.rotary_dim, sizes.rope_theta
         # Transformers sets both, where a model is told to compute its layers again rather than to remember them.
         self.gradient_checkpointing = False
         self._gradient_checkpointing_func: Callable[..., tuple[Tensor, Past]]
@@ -215,7 +120,7 @@ class Encoder(nn.Module):
             lengths = (lengths - conv.kernel_size[0]) // conv.stride[0] + 1
         return lengths.clamp(min=0)
 
-    def forward(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, lengths: Tensor | None = None) -> Encoded:
         """
         Args:
             features: see `features`.
@@ -230,8 +135,8 @@ class Encoder(nn.Module):
         heard = None if lengths is None else self._feature_frames(lengths)
         return self._through(self.layers[: self.joined_after], x, heard, None, 1)
 
-    def upper(self, x: Tensor, heard: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
-        """What the other layers make of that, ``(batch, frames of the output, width)``.
+    def upper(self, x: Tensor, heard: Tensor | None = None, visible: Tensor | None = None) -> Encoded:
+        """What the other layers make of that.
 
         Args:
             heard: output frames of each clip that are no padding, int64, shape (batch,); None for all.
@@ -241,9 +146,11 @@ class Encoder(nn.Module):
         stride = 1
         if self.join is not None:
             x, stride = self.joined(x), 2
-        x = self._through(self.layers[self.joined_after or 0 :], x, heard, visible, stride)
-        normed: Tensor = self.layer_norm(x)
-        return normed
+        lowest, sounds = self.joined_after or 0, None
+        if self.phones_after is not None:
+            sounds = x = self._through(self.layers[lowest : self.phones_after], x, heard, visible, stride)
+            lowest = self.phones_after
+        return Encoded(self.layer_norm(self._through(self.layers[lowest:], x, heard, visible, stride)), sounds)
 
     def joined(self, x: Tensor) -> Tensor:
         """One frame of every two, ``(batch, frames, width)``; one that is left over is left out."""
@@ -254,7 +161,7 @@ class Encoder(nn.Module):
     def _through(
         self, layers: nn.ModuleList, x: Tensor, heard: Tensor | None, visible: Tensor | None, stride: int
     ) -> Tensor:
-        rotation, mask = self.rotation(x, stride), visible
+        rotation, mask = rotation_of(x, self.sizes, stride), visible
         if heard is not None:
             spoken = (torch.arange(x.shape[1], device=x.device) < heard[:, None])[:, None, None]
             mask = spoken if visible is None else spoken & visible
@@ -264,26 +171,6 @@ class Encoder(nn.Module):
             else:
                 x, _ = layer(x, rotation, mask)
         return x
-
-    def rotation(self, x: Tensor, stride: int, first: int = 0) -> Rotation:
-        """That of each frame of ``x``, ``(batch, frames, width)``.
-
-        Args:
-            stride: from one position to the next.
-            first: position of the first frame.
-        """
-        still = x.shape[2] // self.heads - self.rotary_dim
-        pairs = torch.arange(0, self.rotary_dim, 2, device=x.device, dtype=torch.float32)
-        positions = first + stride * torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
-        angles = positions[:, None] * self.rope_theta ** (-pairs / self.rotary_dim)
-        sine = torch.stack((-angles.sin(), angles.sin()), dim=-1).flatten(1)
-        partner = torch.arange(x.shape[2] // self.heads, device=x.device)
-        partner[: self.rotary_dim] ^= 1
-        return Rotation(
-            F.pad(angles.cos().repeat_interleave(2, dim=1), (0, still), value=1.0).to(x.dtype),
-            F.pad(sine, (0, still)).to(x.dtype),
-            partner,
-        )
 
 
 def encoder_of(model: Any) -> Encoder | None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from stream_asr.acoustic.moonshine import Encoder, Past
+from stream_asr.acoustic.moonshine import Encoded, Encoder
+from stream_asr.acoustic.moonshine_layers import Past, rotation_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class MoonshineMemory:
     layers: tuple[Past, ...] = ()
 
 
-def go_on(encoder: Encoder, samples: Tensor, kept: int, memory: MoonshineMemory) -> tuple[Tensor, MoonshineMemory]:
+def go_on(encoder: Encoder, samples: Tensor, kept: int, memory: MoonshineMemory) -> tuple[Encoded, MoonshineMemory]:
     """Hear a piece of audio.
 
     Args:
@@ -58,7 +59,7 @@ def go_on(encoder: Encoder, samples: Tensor, kept: int, memory: MoonshineMemory)
             if nothing follows.
 
     Returns:
-        What the encoder makes of the piece, ``(1, frames, width)``, and the memory with the kept part of it.
+        What the encoder makes of the piece, a batch of one, and the memory with the kept part of it.
     """
     waves = encoder.waves(samples[None])
     steps = kept // encoder.stride
@@ -69,15 +70,18 @@ def go_on(encoder: Encoder, samples: Tensor, kept: int, memory: MoonshineMemory)
     scale = (max(0.0, level.squares / level.count - mean**2) + norm.eps) ** -0.5
     x = encoder.shaped((waves - mean) * scale * norm.weight[:, None] + norm.bias[:, None])
     layers: list[Past] = []
+    sounds = None
     keep, reach, rate = steps, memory.reach, 1
     for number, layer in enumerate(encoder.layers):
         if number == encoder.joined_after:
             x, keep, reach, rate = encoder.joined(x), keep // 2, reach // 2, 2
         if number in (0, encoder.joined_after):
-            rotation = encoder.rotation(x, rate, memory.steps)
+            rotation = rotation_of(x, encoder.sizes, rate, memory.steps)
         past = memory.layers[number] if memory.layers else None
         before = 0 if past is None else past.keys.shape[2]
         x, seen = layer(x, rotation, None, past)
+        if number + 1 == encoder.phones_after:
+            sounds = x
         layers.append(seen.between(max(0, before + keep - reach), before + keep))
     heard = MoonshineMemory(memory.reach, memory.steps + steps, kept_level, tuple(layers))
-    return encoder.layer_norm(x), heard
+    return Encoded(encoder.layer_norm(x), sounds), heard

@@ -6,7 +6,7 @@ import logging
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,12 @@ class Pretrained:
     feature_extractor: Any
     tokenizer: Any
     labels: Labels
+
+    def without_phones(self) -> Pretrained:
+        """To be trained on texts alone, which do not say how they sound."""
+        if self.labels.phones:
+            self.model.forget_phones()
+        return replace(self, labels=replace(self.labels, phones=()))
 
 
 def load_pretrained(
@@ -152,6 +158,7 @@ def quiet() -> Iterator[None]:
 def _labels(config: Any, tokenizer: Any, name: str) -> Labels:
     blank = config.pad_token_id if config.pad_token_id is not None else tokenizer.pad_token_id
     delimiter = getattr(tokenizer, "word_delimiter_token", None)
-    return labels_of(
+    labels = labels_of(
         name, config.vocab_size, tokenizer.get_vocab(), set(tokenizer.all_special_tokens), blank, delimiter
     )
+    return replace(labels, phones=tuple(getattr(config, "phones", None) or ()))

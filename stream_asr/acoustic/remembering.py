@@ -46,6 +46,6 @@ class RememberingMoonshine(SideBySide):
         runner = self._runner
         samples = torch.from_numpy(at_least(piece.samples, runner.shortest_samples))
         samples = samples.to(runner.device, runner.model.dtype)
-        frames, memory = go_on(runner.model.encoder, samples, piece.kept_samples, piece.memory)
-        log_probs = runner.model.ctc_head(frames[0]).float().log_softmax(-1).cpu().numpy()
+        encoded, memory = go_on(runner.model.encoder, samples, piece.kept_samples, piece.memory)
+        [log_probs] = runner.log_softmax(runner.model.logits(encoded))
         return Heard(log_probs[: runner.frames(len(piece.samples))], memory)

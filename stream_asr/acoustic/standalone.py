@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from stream_asr.acoustic.moonshine import Encoder, clip_lengths, encoder_sizes
+from stream_asr.acoustic.moonshine import Encoded, Encoder, clip_lengths, encoder_sizes
+from stream_asr.acoustic.moonshine_heads import logits, phone_head
 from stream_asr.acoustic.spelling import labels_of
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
@@ -41,7 +42,7 @@ class WaveformExtractor:
 
 
 class Network(nn.Module):
-    """The encoder and the head of `MoonshineForCTC`, with the same parameters under the same names."""
+    """The encoder and the heads of `MoonshineForCTC`, with the same parameters under the same names."""
 
     main_input_name = "input_values"
 
@@ -50,6 +51,7 @@ class Network(nn.Module):
         self.config = config
         self.encoder = Encoder(encoder_sizes(config))
         self.ctc_head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.phone_head = phone_head(config)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -57,8 +59,11 @@ class Network(nn.Module):
 
     def forward(self, input_values: Tensor, attention_mask: Tensor) -> SimpleNamespace:
         lengths = clip_lengths(attention_mask)
-        frames = self.encoder(self.encoder.features(input_values, lengths), lengths)
-        return SimpleNamespace(logits=self.ctc_head(frames))
+        return SimpleNamespace(logits=self.logits(self.encoder(self.encoder.features(input_values, lengths), lengths)))
+
+    def logits(self, encoded: Encoded) -> Tensor:
+        """See `MoonshineForCTC.logits`."""
+        return logits(encoded, self.ctc_head, self.phone_head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,7 @@ def load(folder: Path, name: str, dtype: torch.dtype) -> Standalone | None:
         )
         if config["model_type"] != MODEL_TYPE or audio["do_normalize"] or audio["sampling_rate"] != SAMPLE_RATE:
             return None
+        config = {"phones": None, "phones_after": None, **config}
         model = Network(SimpleNamespace(**config))
         model.load_state_dict(load_file(folder / "model.safetensors"))
         added = tokenizer["added_tokens"]
@@ -94,4 +100,5 @@ def load(folder: Path, name: str, dtype: torch.dtype) -> Standalone | None:
     except Exception:  # a broken checkpoint can raise anything
         return None
     labels = labels_of(name, config["vocab_size"], vocabulary, special, blank, delimiter=None)
+    labels = replace(labels, phones=tuple(config["phones"] or ()))
     return Standalone(name, model.to(dtype), WaveformExtractor(), labels)

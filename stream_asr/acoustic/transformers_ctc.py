@@ -118,7 +118,13 @@ class TransformersCTC:
         if self.masks:
             inputs["attention_mask"] = features["attention_mask"].to(self.device)
         logits: Tensor = self.model(**inputs).logits
-        return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+        return self.log_softmax(logits)
+
+    def log_softmax(self, logits: Tensor) -> FloatArray:
+        """Log-probabilities of what the model writes and, each by themselves, of the phones that it hears."""
+        labels, logits = self.labels, logits.float()
+        kinds = logits.split([len(labels.pieces), 1 + len(labels.phones)], dim=-1) if labels.phones else (logits,)
+        return torch.cat([kind.log_softmax(dim=-1) for kind in kinds], dim=-1).cpu().numpy()
 
     def _probe(self) -> tuple[int, int]:
         """(stride in samples, frames that a window's output is short of its length in strides)."""

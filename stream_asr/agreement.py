@@ -1,0 +1,154 @@
+"""How well what a model writes agrees with a row of words that were found in another way, by their sounds.
+
+The best alignment of each word's pieces, word after word. Log-probabilities count from the best output of each frame,
+so that a row of words that is just what the model writes costs nothing.
+
+Source: Viterbi alignment to the CTC topology of Graves et al., "Connectionist Temporal Classification", 2006; the
+division into pieces is that of byte-pair encoding, Sennrich et al., "Neural Machine Translation of Rare Words with
+Subword Units", 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from stream_asr.arrays import FloatArray
+from stream_asr.ctc import Labels
+
+_Scores: TypeAlias = npt.NDArray[np.float64]
+
+_IMPOSSIBLE = -1e9
+_WORST_WORD = 8.0
+"""Nats that a word costs at most: the model may never have learnt to write it."""
+
+_BACK_FRAMES = 10
+"""Words are written that much earlier or later than is likeliest, at most."""
+
+_AHEAD_FRAMES = 12
+"""More frames than are needed are looked at, because the next ones will be asked for soon."""
+
+
+class Spelling:
+    """The pieces of words.
+
+    Args:
+        labels: of a model whose pieces are in the order in which byte-pair encoding learnt them.
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        self._ranks = {piece: number for number, piece in enumerate(labels.pieces) if piece and number != labels.blank}
+        self._known: dict[str, tuple[int, ...]] = {}
+
+    def __call__(self, word: str) -> tuple[int, ...]:
+        """The outputs that spell a word; none if some letter is never written."""
+        if (known := self._known.get(word)) is None:
+            known = self._known[word] = self._spelt(word)
+        return known
+
+    def _spelt(self, word: str) -> tuple[int, ...]:
+        parts, ranks = [" ", *word], self._ranks
+        while len(parts) > 1:
+            ranked = [(ranks.get(first + second), at) for at, (first, second) in enumerate(zip(parts, parts[1:]))]
+            known = [(rank, at) for rank, at in ranked if rank is not None]
+            if not known:
+                break
+            _, at = min(known)
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        return tuple(ranks[part] for part in parts) if all(part in ranks for part in parts) else ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trail:
+    """Where a row of words may end.
+
+    Attributes:
+        start_frame: of the first of the scores.
+        scores: of its best alignment to the frames before each frame, from ``start_frame`` on.
+        best: the highest of them up to each.
+    """
+
+    start_frame: int
+    scores: _Scores
+    best: _Scores
+
+    @property
+    def stop_frame(self) -> int:
+        """The last frame before which it may end, as far as was looked."""
+        return self.start_frame + len(self.scores) - 1
+
+    def by(self, frame: int) -> float:
+        """The score of ending before ``frame``, or earlier."""
+        return float(self.best[min(max(frame - self.start_frame, 0), len(self.best) - 1)])
+
+
+def beginning(frame: int) -> Trail:
+    """Of no words, before any frames."""
+    nothing = np.zeros(1)
+    return Trail(frame, nothing, nothing)
+
+
+class Written:
+    """A stretch of what a model wrote, on the absolute grid.
+
+    Args:
+        start_frame: of the first frame.
+        log_probs: of the pieces alone, shape (frames, pieces).
+        blank: the output for nothing.
+    """
+
+    def __init__(self, start_frame: int, log_probs: FloatArray, blank: int) -> None:
+        self.start_frame, self._blank = start_frame, blank
+        self._agreed = log_probs - log_probs.max(axis=1, keepdims=True, initial=-np.inf)
+
+    @property
+    def stop_frame(self) -> int:
+        return self.start_frame + len(self._agreed)
+
+    def with_word(self, trail: Trail, outputs: tuple[int, ...], frame: int) -> Trail:
+        """A word more, which ends before ``frame``; one without outputs may have been written in any way."""
+        peak = trail.start_frame + int(trail.scores.argmax())
+        start = max(self.start_frame, trail.start_frame, peak - _BACK_FRAMES)
+        stop = max(start, min(self.stop_frame, frame + _AHEAD_FRAMES))
+        arrived = np.full(stop - start + 1, _IMPOSSIBLE)
+        known = trail.scores[start - trail.start_frame :][: len(arrived)]
+        arrived[: len(known)] = known
+        if not len(known):
+            arrived[0] = trail.best[-1]  # so long ago that nothing of it is left
+        floor = float(trail.best[-1]) - _WORST_WORD
+        scores = self._aligned(arrived, outputs, start, stop) if outputs else np.maximum.accumulate(arrived)
+        scores = np.maximum(scores, floor)
+        return Trail(start, scores, np.maximum.accumulate(scores))
+
+    def _aligned(self, arrived: _Scores, outputs: tuple[int, ...], start: int, stop: int) -> _Scores:
+        part = self._agreed[start - self.start_frame : stop - self.start_frame]
+        silent = _summed(part[:, self._blank])
+        resting = silent + np.maximum.accumulate(arrived - silent)
+        sounding = resting
+        for place, output in enumerate(outputs):
+            # From a blank, or from the piece before unless it is the same one.
+            entered = np.maximum(resting, sounding) if place and outputs[place - 1] != output else resting
+            summed = _summed(part[:, output])
+            sounding = _moved(summed, entered)
+            resting = _moved(silent, sounding)
+        ended: _Scores = np.maximum(sounding, resting)
+        return ended
+
+
+def _summed(row: FloatArray) -> _Scores:
+    return np.concatenate(([0.0], np.cumsum(row, dtype=np.float64)))
+
+
+def _moved(summed: _Scores, entered: _Scores) -> _Scores:
+    """At least one frame of an output whose log-probabilities add up to ``summed``."""
+    moved = np.full(len(entered), _IMPOSSIBLE)
+    moved[1:] = summed[1:] + np.maximum.accumulate(entered - summed)[:-1]
+    return moved
+
+
+Trails: TypeAlias = MutableMapping[int, Trail]
+"""By the hash of the words; see `stream_asr.said.text_after`."""
