@@ -503,6 +503,23 @@ def test_a_language_model_of_ones_own_and_hotwords(
     assert said("--hotwords", names, "--no-lm") == heard(hotwords={"demonstration": 3.0})
 
 
+def test_a_language_model_that_knows_how_words_sound(run: Run, tmp_path: Path) -> None:
+    text, model, sounds = tmp_path / "text.txt", tmp_path / "my.lm", tmp_path / "sounds.dict"
+    text.write_text("Good morning and welcome to the show.\n")
+    sounds.write_text("good G UH1 D\nto T AH0\nto(2) T UW1\ntwo T UW1\n")
+    result = run("lm", "build", text, "--output", model, "--pronunciations", sounds, model=False)
+    assert (result.status, result.out) == (0, "")
+    assert ": 7 words, 2 with a pronunciation; n-grams" in result.err
+    loaded = load(model)
+    assert loaded.lexicon is not None
+    assert len(loaded.lexicon.of(loaded.id("to"))) == 2
+    sounds.write_text("good morning\n")
+    result = run("lm", "build", text, "--output", model, "--pronunciations", sounds, model=False)
+    assert result.status == 2
+    assert "sounds.dict, line 1" in " ".join(result.err.split())
+    assert "a line is a word and its sounds" in " ".join(result.err.split())
+
+
 def test_words_that_cannot_be_used(run: Run, tmp_path: Path, demo_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("R2D2\n")

@@ -31,6 +31,7 @@ PURE = (
     "beam",
     "said",
     "lm.text",
+    "lm.lexicon",
     "lm.ngram",
     "lm.estimate",
     "lm.hotwords",

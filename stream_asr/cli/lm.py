@@ -37,6 +37,15 @@ def build(
         Optional[list[Path]],
         typer.Option("--words", help="More words that may occur, one a line: a list of names, say. Repeatable."),
     ] = None,
+    pronunciations: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--pronunciations",
+            help="How words sound, in the format of CMUdict: a word and its sounds a line, such as `tomato  T AH0 M "
+            "EY1 T OW2`, and `tomato(2)` for another way to say it. What it has of the words is kept in the file.",
+            show_default=False,
+        ),
+    ] = None,
     english: Annotated[
         bool,
         typer.Option("--english/--other", help="Spell out numbers and take off accents, or leave both to the text."),
@@ -56,13 +65,26 @@ def build(
     """
     from stream_asr.lm import building
 
-    model = building.build(texts, output, order=order, cutoffs=cutoffs, words=words or [], english=english, about=about)
+    model = building.build(
+        texts,
+        output,
+        order=order,
+        cutoffs=cutoffs,
+        words=words or [],
+        english=english,
+        about=about,
+        pronunciations=pronunciations,
+    )
     grams = ", ".join(f"{len(level.words):,} of {length}" for length, level in enumerate(model.levels[1:], 2))
+    spoken = f", {model.lexicon.spoken:,} with a pronunciation" if model.lexicon else ""
     size_mb = output.stat().st_size / 1e6
-    print(f"{output}: {len(model.vocabulary):,} words; n-grams: {grams or 'none'}; {size_mb:.1f} MB", file=sys.stderr)
+    print(
+        f"{output}: {len(model.vocabulary):,} words{spoken}; n-grams: {grams or 'none'}; {size_mb:.1f} MB",
+        file=sys.stderr,
+    )
     if len(model.vocabulary) < _FEW_WORDS:
         print(
-            "stream-asr: these are few words, and with --lm they take the place of the bundled model's 47,000: other "
+            "stream-asr: these are few words, and with --lm they take the place of the bundled model's 65,000: other "
             "words will be spelt by ear. A few hundred pages of text do better; for names alone there is --hotwords",
             file=sys.stderr,
         )
