@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -53,7 +54,7 @@ class Spelling:
     def _spelt(self, word: str) -> tuple[int, ...]:
         parts, ranks = [" ", *word], self._ranks
         while len(parts) > 1:
-            ranked = [(ranks.get(first + second), at) for at, (first, second) in enumerate(zip(parts, parts[1:]))]
+            ranked = [(ranks.get(first + second), at) for at, (first, second) in enumerate(pairwise(parts))]
             known = [(rank, at) for rank, at in ranked if rank is not None]
             if not known:
                 break
@@ -126,27 +127,26 @@ class Written:
 
     def _aligned(self, arrived: _Scores, outputs: tuple[int, ...], start: int, stop: int) -> _Scores:
         part = self._agreed[start - self.start_frame : stop - self.start_frame]
-        silent = _summed(part[:, self._blank])
+        summed = np.zeros((1 + len(outputs), stop - start + 1))
+        np.cumsum(part[:, (self._blank, *outputs)].T, axis=1, out=summed[:, 1:])
+        silent = summed[0]
         resting = silent + np.maximum.accumulate(arrived - silent)
         sounding = resting
         for place, output in enumerate(outputs):
             # From a blank, or from the piece before unless it is the same one.
             entered = np.maximum(resting, sounding) if place and outputs[place - 1] != output else resting
-            summed = _summed(part[:, output])
-            sounding = _moved(summed, entered)
+            sounding = _moved(summed[place + 1], entered)
             resting = _moved(silent, sounding)
         ended: _Scores = np.maximum(sounding, resting)
         return ended
 
 
-def _summed(row: FloatArray) -> _Scores:
-    return np.concatenate(([0.0], np.cumsum(row, dtype=np.float64)))
-
-
 def _moved(summed: _Scores, entered: _Scores) -> _Scores:
     """At least one frame of an output whose log-probabilities add up to ``summed``."""
-    moved = np.full(len(entered), _IMPOSSIBLE)
-    moved[1:] = summed[1:] + np.maximum.accumulate(entered - summed)[:-1]
+    moved = np.empty_like(entered)
+    moved[0] = _IMPOSSIBLE
+    np.maximum.accumulate((entered - summed)[:-1], out=moved[1:])
+    moved[1:] += summed[1:]
     return moved
 
 

@@ -49,6 +49,9 @@ _AHEAD_FRAMES = 3
 _REMEMBERED_FRAMES = 96
 """Of what was written: longer than any word."""
 
+_SLACK = 1.0
+"""Nats of agreement that a hypothesis may win back once more of what was written is known."""
+
 _EARLY_FRAMES, _LATE_FRAMES = 2, 3
 """A word in no lexicon begins at most so long before its first piece is written, and ends so long after its last."""
 
@@ -197,7 +200,7 @@ class _Search:
                         offer(offers, key, (-inf, reached, worth, text, hearing, None))
                 if ends and (start := starts.get(phone)) is not None:
                     if ended is None:
-                        ended = self.endings(hearing, frame)
+                        ended = self.endings(hearing, frame, floor - reached - lm_weight * start.likeliest - bonus)
                     for ending in ended:
                         worth = ending.worth + lm_weight * start.likeliest + bonus
                         if reached + worth >= floor:
@@ -218,8 +221,12 @@ class _Search:
             if worth >= best[0][0] - _WORST
         )
 
-    def endings(self, hearing: _Hearing, frame: int) -> list[_Ended]:
-        """The words that a hypothesis may end with before ``frame``; before any word, nothing but itself."""
+    def endings(self, hearing: _Hearing, frame: int, least: float = -inf) -> list[_Ended]:
+        """The words that a hypothesis may end with before ``frame``; before any word, nothing but itself.
+
+        Args:
+            least: what it must be worth; agreement adds nothing.
+        """
         sound, config = hearing.sound, self._config
         if sound is self._tree.root:
             return [_Ended("", hearing.worth, hearing.agreed, hearing.context, text_after(hearing.said))]
@@ -227,9 +234,12 @@ class _Search:
             spelt = self._spelt.get(sound.first_frame)
             return [] if spelt is None else [self._unknown(hearing, spelt, frame)]
         before = config.lm_weight * sound.likeliest
-        return [
-            self._ended(hearing, word, config.lm_weight * self._model.score(hearing.context, word) - before, frame)
+        gains = [
+            (config.lm_weight * self._model.score(hearing.context, word) - before, word)
             for word in sound.words[:_HOMOPHONES]
+        ]
+        return [
+            self._ended(hearing, word, gain, frame) for gain, word in gains if hearing.worth + gain + _SLACK >= least
         ]
 
     def _ended(self, hearing: _Hearing, number: int, gain: float, frame: int) -> _Ended:
@@ -244,9 +254,7 @@ class _Search:
         text = text_after(hearing.said, (spelt.letters,))
         agreed = self._agreement(hearing, text, (), frame)
         worth = hearing.worth + self._config.piece_weight * (agreed - hearing.agreed)
-        return _Ended(
-            spelt.letters, worth, agreed, self._model.after(hearing.context, number), text, spelt.confidence
-        )
+        return _Ended(spelt.letters, worth, agreed, self._model.after(hearing.context, number), text, spelt.confidence)
 
     def _gain(self, context: Context, unknown: _Unknown) -> float:
         """What a word in no lexicon is worth; it is paid when the word begins."""
@@ -365,9 +373,7 @@ class PhoneticDecoding:
         if settled is not None:
             # A question left open for that long is decided, so that stable text does not wait for its answer.
             hearings = tuple(
-                hearing
-                for hearing in hearings
-                if text_after(first_words(hearing.said, settled.count)) == settled.text
+                hearing for hearing in hearings if text_after(first_words(hearing.said, settled.count)) == settled.text
             )
         needed = {text_after(hearing.said) for hearing in hearings}
         needed |= {text_after(hearing.said.before) for hearing in hearings if hearing.said is not None}
@@ -404,7 +410,9 @@ class PhoneticDecoding:
         if word is None and isinstance(sound, Sound) and hearing.phones:
             fragment = not sound.words
             tree, model = self.decoder.tree, self.decoder.model
-            number = max(sound.words, key=lambda number: model.score(hearing.context, number), default=tree.best_word(sound))
+            number = max(
+                sound.words, key=lambda number: model.score(hearing.context, number), default=tree.best_word(sound)
+            )
             word = self.decoder.word(number)
         if word:
             confidence = (hearing.peaks + hearing.peak) / max(1, hearing.phones)

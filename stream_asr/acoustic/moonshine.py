@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stream_asr.acoustic.moonshine_layers import EncoderSizes, Layer, Past, Rotation, rotation_of
+from stream_asr.acoustic.moonshine_layers import EncoderSizes, Layer, Past, rotation_of
 from stream_asr.acoustic.strided import Strided
 
 
@@ -30,7 +30,6 @@ def encoder_sizes(config: Any) -> EncoderSizes:
         rotary_dim=config.rotary_dim,
         rope_theta=config.rope_theta,
         joined_after=config.joined_after,
-        phones_after=getattr(config, "phones_after", None),
     )
 
 
@@ -50,11 +49,12 @@ class Encoded:
 
     Attributes:
         frames: of its last layer, normalised, ``(batch, frames, width)``.
-        sounds: of the layer that tells phones, of the same shape; None without one.
+        pairs: of the lower layers, two frames side by side for each of those, ``(batch, frames, 2 * width)``; None
+            where no frames are joined.
     """
 
     frames: Tensor
-    sounds: Tensor | None
+    pairs: Tensor | None
 
 
 class Encoder(nn.Module):
@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         self.conv3 = Strided(2 * width, width, kernel_size=3, stride=2)
         self.groupnorm = nn.GroupNorm(num_groups=1, num_channels=width, eps=1e-5)
         self.layers = nn.ModuleList([Layer(sizes) for _ in range(sizes.layers)])
-        self.joined_after, self.phones_after = sizes.joined_after, sizes.phones_after
+        self.joined_after = sizes.joined_after
         self.join = None if sizes.joined_after is None else nn.Linear(2 * width, width)
         self.layer_norm: nn.Module = nn.LayerNorm(width, bias=False)
         # Transformers sets both, where a model is told to compute its layers again rather than to remember them.
@@ -143,20 +143,12 @@ class Encoder(nn.Module):
             visible: bool, shape (frames, frames) of the output, true where the row's frame may look at the column's;
                 None for no limit.
         """
-        stride = 1
+        stride, pairs = 1, None
         if self.join is not None:
-            x, stride = self.joined(x), 2
-        lowest, sounds = self.joined_after or 0, None
-        if self.phones_after is not None:
-            sounds = x = self._through(self.layers[lowest : self.phones_after], x, heard, visible, stride)
-            lowest = self.phones_after
-        return Encoded(self.layer_norm(self._through(self.layers[lowest:], x, heard, visible, stride)), sounds)
-
-    def joined(self, x: Tensor) -> Tensor:
-        """One frame of every two, ``(batch, frames, width)``; one that is left over is left out."""
-        assert self.join is not None
-        pairs: Tensor = self.join(x[:, : x.shape[1] // 2 * 2].reshape(x.shape[0], -1, 2 * x.shape[2]))
-        return pairs
+            pairs, stride = paired(x), 2
+            x = self.join(pairs)
+        x = self._through(self.layers[self.joined_after or 0 :], x, heard, visible, stride)
+        return Encoded(self.layer_norm(x), pairs)
 
     def _through(
         self, layers: nn.ModuleList, x: Tensor, heard: Tensor | None, visible: Tensor | None, stride: int
@@ -171,6 +163,11 @@ class Encoder(nn.Module):
             else:
                 x, _ = layer(x, rotation, mask)
         return x
+
+
+def paired(x: Tensor) -> Tensor:
+    """Every two frames side by side, ``(batch, frames, 2 * width)``; one that is left over is left out."""
+    return x[:, : x.shape[1] // 2 * 2].reshape(x.shape[0], -1, 2 * x.shape[2])
 
 
 def encoder_of(model: Any) -> Encoder | None:

@@ -53,8 +53,8 @@ class MoonshineCTCConfig(PreTrainedConfig):
     phones: list[str] | None = None
     """Names of the phones that it tells besides, in alphabetical order; None for none."""
 
-    phones_after: int | None = None
-    """Layers after which it tells them; at least those after which frames are joined."""
+    phone_width: int = 384
+    """Of the layer that tells them."""
 
     inputs_to_logits_ratio: int = 384
     """Samples at 16 kHz for each output frame: the strides 64, 3 and 2 of the convolutions, and 2 if frames are
@@ -115,15 +115,12 @@ class MoonshineForCTC(PreTrainedModel):
 
     def logits(self, encoded: Encoded) -> Tensor:
         """From what the encoder makes of audio."""
-        frames, sounds = (
-            None if part is None else F.dropout(part, self.config.final_dropout, self.training)
-            for part in (encoded.frames, encoded.sounds)
-        )
-        return logits(Encoded(frames, sounds), self.ctc_head, self.phone_head)
+        frames = F.dropout(encoded.frames, self.config.final_dropout, self.training)
+        return logits(Encoded(frames, encoded.pairs), self.ctc_head, self.phone_head)
 
     def forget_phones(self) -> None:
-        """Tell no phones any more: to be trained on texts whose sounds nobody wrote down."""
-        self.phone_head = self.config.phones = self.config.phones_after = self.encoder.phones_after = None
+        """Tell no phones any more, because the layers that they are told from change."""
+        self.phone_head = self.config.phones = None
 
     def _mask_hidden_states(self, features: Tensor) -> Tensor:
         """SpecAugment (Park et al., 2019) on what the convolutions give; its chance is NumPy's, as in Transformers."""

@@ -6,31 +6,42 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stream_asr.acoustic.moonshine import Encoded
 
 
 class PhoneHead(nn.Module):
-    """Logits of the CTC blank and of each phone."""
+    """Tells phones from what the lower layers of an encoder make of audio, each pair of frames by itself.
 
-    def __init__(self, width: int, phones: int) -> None:
+    Those layers have heard many voices, and phones are few: so it needs little speech to learn them from, and mistakes
+    other words than the layers above it, which write.
+
+    Args:
+        width: of a pair.
+        inner_width: of the layer between.
+    """
+
+    def __init__(self, width: int, inner_width: int, phones: int) -> None:
         super().__init__()
         self.layer_norm = nn.LayerNorm(width, bias=False)
-        self.linear = nn.Linear(width, 1 + phones)
+        self.fc1 = nn.Linear(width, inner_width)
+        self.fc2 = nn.Linear(inner_width, 1 + phones)
 
-    def forward(self, sounds: Tensor) -> Tensor:
-        logits: Tensor = self.linear(self.layer_norm(sounds))
+    def forward(self, pairs: Tensor) -> Tensor:
+        """``(batch, frames, width)`` to logits of no phone and of each of them, ``(batch, frames, 1 + phones)``."""
+        logits: Tensor = self.fc2(F.gelu(self.fc1(self.layer_norm(pairs))))
         return logits
 
 
 def phone_head(config: Any) -> PhoneHead | None:
     """That of a model with phones; its configuration has the fields of `MoonshineCTCConfig`."""
-    return PhoneHead(config.hidden_size, len(config.phones)) if config.phones else None
+    return PhoneHead(2 * config.hidden_size, config.phone_width, len(config.phones)) if config.phones else None
 
 
 def logits(encoded: Encoded, ctc_head: nn.Linear, phones: PhoneHead | None) -> Tensor:
     """Shape ``(batch, frames, outputs)``: those of what is written, then the phones'."""
     written: Tensor = ctc_head(encoded.frames)
-    if phones is None or encoded.sounds is None:
+    if phones is None or encoded.pairs is None:
         return written
-    return torch.cat((written, phones(encoded.sounds)), dim=-1)
+    return torch.cat((written, phones(encoded.pairs)), dim=-1)

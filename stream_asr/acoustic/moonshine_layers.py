@@ -20,7 +20,6 @@ class EncoderSizes:
         width: of the frames; ``inner_width`` that of the layer between two of them.
         rotary_dim: how many of a head's numbers are rotated; the others carry no position.
         joined_after: layers after which every two frames become one; None for never.
-        phones_after: layers after which the phones are told; None for none.
     """
 
     width: int
@@ -30,7 +29,6 @@ class EncoderSizes:
     rotary_dim: int
     rope_theta: float
     joined_after: int | None
-    phones_after: int | None
 
 
 @dataclass(frozen=True, slots=True)

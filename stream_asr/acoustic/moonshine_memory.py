@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from stream_asr.acoustic.moonshine import Encoded, Encoder
+from stream_asr.acoustic.moonshine import Encoded, Encoder, paired
 from stream_asr.acoustic.moonshine_layers import Past, rotation_of
 
 
@@ -70,18 +70,18 @@ def go_on(encoder: Encoder, samples: Tensor, kept: int, memory: MoonshineMemory)
     scale = (max(0.0, level.squares / level.count - mean**2) + norm.eps) ** -0.5
     x = encoder.shaped((waves - mean) * scale * norm.weight[:, None] + norm.bias[:, None])
     layers: list[Past] = []
-    sounds = None
+    pairs = None
     keep, reach, rate = steps, memory.reach, 1
     for number, layer in enumerate(encoder.layers):
         if number == encoder.joined_after:
-            x, keep, reach, rate = encoder.joined(x), keep // 2, reach // 2, 2
+            assert encoder.join is not None
+            pairs, keep, reach, rate = paired(x), keep // 2, reach // 2, 2
+            x = encoder.join(pairs)
         if number in (0, encoder.joined_after):
             rotation = rotation_of(x, encoder.sizes, rate, memory.steps)
         past = memory.layers[number] if memory.layers else None
         before = 0 if past is None else past.keys.shape[2]
         x, seen = layer(x, rotation, None, past)
-        if number + 1 == encoder.phones_after:
-            sounds = x
         layers.append(seen.between(max(0, before + keep - reach), before + keep))
     heard = MoonshineMemory(memory.reach, memory.steps + steps, kept_level, tuple(layers))
-    return Encoded(encoder.layer_norm(x), sounds), heard
+    return Encoded(encoder.layer_norm(x), pairs), heard

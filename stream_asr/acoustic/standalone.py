@@ -90,7 +90,7 @@ def load(folder: Path, name: str, dtype: torch.dtype) -> Standalone | None:
         )
         if config["model_type"] != MODEL_TYPE or audio["do_normalize"] or audio["sampling_rate"] != SAMPLE_RATE:
             return None
-        config = {"phones": None, "phones_after": None, **config}
+        config = {"phones": None, **config}
         model = Network(SimpleNamespace(**config))
         model.load_state_dict(load_file(folder / "model.safetensors"))
         added = tokenizer["added_tokens"]
