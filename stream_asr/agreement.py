@@ -34,7 +34,7 @@ _AHEAD_FRAMES = 12
 """More frames than are needed are looked at, because the next ones will be asked for soon."""
 
 
-class Spelling:
+class BytePairs:
     """The pieces of words.
 
     Args:

@@ -21,12 +21,11 @@ from operator import itemgetter
 import numpy as np
 
 from stream_asr.arrays import FloatArray
-from stream_asr.config import SAMPLE_RATE, BeamConfig, ms_to_samples
+from stream_asr.config import BeamConfig, ms_to_samples
 from stream_asr.ctc import Hypothesis, Labels
-from stream_asr.events import Word
 from stream_asr.lm.spelling import Node, Spelling
 from stream_asr.prefixes import Offer, added, offer, score
-from stream_asr.said import Said, beginning, common, ended_by, extended, in_order, text_after
+from stream_asr.said import Said, common, ended_by, extended, first_words, in_order, text_after, timed
 
 _LEAST_LOG_PROB = -5.0
 """Outputs less likely than this in a frame are not followed."""
@@ -198,7 +197,7 @@ class BeamDecoding:
         settled = ended_by(beams[0].said, stop_frame - decoder.settle_frames)
         if settled is not None:
             # A question left open for that long is decided, so that stable text does not wait for its answer.
-            beams = tuple(beam for beam in beams if text_after(beginning(beam.said, settled.count)) == settled.text)
+            beams = tuple(beam for beam in beams if text_after(first_words(beam.said, settled.count)) == settled.text)
         return BeamDecoding(decoder, self.spelling, beams, stop_frame)
 
     @property
@@ -218,13 +217,4 @@ class BeamDecoding:
         if beam.node.letters:
             confidence = (beam.peaks + beam.peak) / beam.outputs
             said = extended(said, beam.node.letters, beam.first_frame, beam.stop_frame, confidence)
-        return Hypothesis(tuple(map(self._timed, in_order(said))), complete, self.spelling.is_fragment(beam.node))
-
-    def _timed(self, said: Said) -> Word:
-        samples = self.decoder.frame_samples
-        return Word(
-            said.word,
-            said.first_frame * samples / SAMPLE_RATE,
-            said.stop_frame * samples / SAMPLE_RATE,
-            said.confidence,
-        )
+        return Hypothesis(timed(said, self.decoder.frame_samples), complete, self.spelling.is_fragment(beam.node))

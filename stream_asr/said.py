@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from stream_asr.config import SAMPLE_RATE
+from stream_asr.events import Word
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Said:
@@ -49,7 +52,7 @@ def in_order(said: Said | None) -> list[Said]:
     return words[::-1]
 
 
-def beginning(said: Said | None, count: int) -> Said | None:
+def first_words(said: Said | None, count: int) -> Said | None:
     """The first ``count`` words."""
     while said is not None and said.count > count:
         said = said.before
@@ -67,7 +70,20 @@ def common(texts: Iterable[Said | None]) -> Said | None:
     """The words that all of them begin with."""
     said = list(texts)
     fewest = min(words.count if words is not None else 0 for words in said)
-    said = [beginning(words, fewest) for words in said]
+    said = [first_words(words, fewest) for words in said]
     while len({text_after(words) for words in said}) > 1:
         said = [words.before if words is not None else None for words in said]
     return said[0]
+
+
+def timed(said: Said | None, frame_samples: int) -> tuple[Word, ...]:
+    """The words with their times, for frames of that length at 16 kHz."""
+    return tuple(
+        Word(
+            word.word,
+            word.first_frame * frame_samples / SAMPLE_RATE,
+            word.stop_frame * frame_samples / SAMPLE_RATE,
+            word.confidence,
+        )
+        for word in in_order(said)
+    )

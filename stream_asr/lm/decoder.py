@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stream_asr.beam import BeamDecoder
-from stream_asr.config import BeamConfig
+from stream_asr.config import BeamConfig, PhoneticConfig
 from stream_asr.ctc import Labels
 from stream_asr.decoding import Decoder
 from stream_asr.errors import InputError
@@ -11,6 +11,7 @@ from stream_asr.greedy import GreedyDecoder
 from stream_asr.lm.hotwords import HotwordList, compiled
 from stream_asr.lm.ngram import NgramModel
 from stream_asr.lm.spelling import Spelling
+from stream_asr.phonetic import PhoneticDecoder
 
 _STRANGE_LETTERS = 0.25
 """A language model more of whose letters than this share are foreign to the acoustic model is one for another."""
@@ -22,13 +23,18 @@ def make_decoder(
     config: BeamConfig,
     language_model: NgramModel | None = None,
     hotwords: HotwordList = (),
+    phonetic: PhoneticConfig | None = None,
 ) -> Decoder:
     """The decoder of a recognizer.
+
+    By sound, where the model hears phones and the language model knows how its words sound; hotwords are listened for
+    letter by letter, because nobody knows how they sound.
 
     Args:
         labels, frame_samples: of the acoustic model.
         language_model: None for none.
         hotwords: none makes the decoder greedy, if there is no language model either.
+        phonetic: weights and widths of the search by sound.
 
     Raises:
         InputError: the acoustic model cannot write the words; the message says why.
@@ -47,4 +53,7 @@ def make_decoder(
                 f"the language model has letters that the acoustic model does not write: "
                 f"{' '.join(sorted(strange)[:10])}; is it one of another language?"
             )
+    lexicon = language_model.lexicon if language_model is not None else None
+    if language_model is not None and lexicon is not None and lexicon.phones == labels.phones and not listed:
+        return PhoneticDecoder(labels, frame_samples, language_model, lexicon, phonetic or PhoneticConfig())
     return BeamDecoder(labels, frame_samples, Spelling(labels, config, language_model, listed), config)

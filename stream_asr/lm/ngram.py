@@ -88,6 +88,10 @@ class NgramModel:
         """The id of a word, or `UNKNOWN`."""
         return self._ids.get(word, UNKNOWN)
 
+    def word(self, number: int) -> str:
+        """The word with that id."""
+        return self.vocabulary[number - SPECIAL]
+
     def score(self, context: Context, word: int) -> float:
         """Natural log-probability of a word (or `END`) after ``context``."""
         key = (context, word)

@@ -36,7 +36,7 @@ class SoundTree:
     """
 
     def __init__(self, lexicon: Lexicon, model: NgramModel) -> None:
-        self._pronunciations, self._words = lexicon.pronunciations, lexicon.words
+        self._lexicon, self._pronunciations, self._words = lexicon, lexicon.pronunciations, lexicon.words
         self._costs = model.levels[0].costs[lexicon.words]
         self.root = self._sound(0, len(self._pronunciations), 0)
 
@@ -45,6 +45,10 @@ class SoundTree:
         if sound.further is None:
             sound.further = self._grow(sound)
         return sound.further
+
+    def sounds(self, word: int) -> bool:
+        """Is it known how the word with this id sounds?"""
+        return bool(self._lexicon.of(word))
 
     def best_word(self, sound: Sound) -> int:
         """The likeliest of all words that begin like that."""
