@@ -23,7 +23,7 @@ from stream_asr.ctc import Labels
 
 _Scores: TypeAlias = npt.NDArray[np.float64]
 
-_IMPOSSIBLE = -1e9
+_IMPOSSIBLE, _NEVER = -1e9, -50.0
 _WORST_WORD = 8.0
 """Nats that a word costs at most: the model may never have learnt to write it."""
 
@@ -104,7 +104,8 @@ class Written:
 
     def __init__(self, start_frame: int, log_probs: FloatArray, blank: int) -> None:
         self.start_frame, self._blank = start_frame, blank
-        self._agreed = log_probs - log_probs.max(axis=1, keepdims=True, initial=-np.inf)
+        best = log_probs.max(axis=1, keepdims=True, initial=-np.inf)
+        self._agreed = np.maximum(log_probs - best, _NEVER)  # sums of what cannot be are no numbers
 
     @property
     def stop_frame(self) -> int:
