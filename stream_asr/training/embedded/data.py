@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stream_asr.arrays import FloatArray
 from stream_asr.training.alphabet import Alphabet
 from stream_asr.training.batches import plan
 from stream_asr.training.dataset import ahead
@@ -26,7 +27,7 @@ class Batch:
         states: float32, shape (segments, frames, width), zeros behind the shorter ones.
         lengths: of the segments, in frames.
         seconds: of audio, all together.
-        ids: the outputs of each segment's text.
+        ids: the outputs of what is said in each segment.
         draw: decides what else is left to chance.
     """
 
@@ -105,11 +106,17 @@ class SegmentData:
         items = self._planned(epoch)[number]
         clips = [item.corpus.clip(item.recording, item.segment.start, item.segment.stop) for item in items]
         lengths = tuple(map(len, clips))
-        states = np.zeros((len(clips), max(lengths), *clips[0].shape[1:]), dtype=np.float32)
-        for row, clip in zip(states, clips, strict=True):
-            row[: len(clip)] = clip
+        states = stacked(clips)
         ids = tuple(self._alphabet.spell(_text(item)).ids for item in items)
         return Batch(torch.from_numpy(states), lengths, sum(lengths) / self._rate, ids, rng)
+
+
+def stacked(clips: Sequence[FloatArray]) -> FloatArray:
+    """States of several clips, ``(frames, width)`` each, as ``(clips, frames, width)``: zeros behind the shorter."""
+    states = np.zeros((len(clips), max(map(len, clips)), *clips[0].shape[1:]), dtype=np.float32)
+    for row, clip in zip(states, clips, strict=True):
+        row[: len(clip)] = clip
+    return states
 
 
 def _text(item: _Item) -> str:

@@ -12,7 +12,7 @@ from stream_asr.training.embedded.settings import TrainingSettings
 
 
 class Network(nn.Module):
-    """Batches in, log-probabilities ``(segments, frames, vocabulary)`` out.
+    """Batches in, log-probabilities of the pieces ``(segments, frames, vocabulary)`` out.
 
     Args:
         model: the layers before the joining of frames are frozen; batches hold what these made of the recordings.
@@ -23,6 +23,8 @@ class Network(nn.Module):
         self.model, self._chunks = model, settings.chunks
         model.freeze_feature_encoder()
         model.encoder.layers[: model.encoder.joined_after].requires_grad_(False)
+        if model.phone_head is not None:
+            model.phone_head.requires_grad_(False)
         config = model.config
         config.apply_spec_augment = settings.mask_time > 0
         config.mask_time_prob, config.mask_time_length = settings.mask_time, settings.mask_frames
@@ -32,7 +34,8 @@ class Network(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         frames = output_frames(batch)
         visible = self._chunks.draw(int(frames.max()), batch.draw) if self.training else None
-        return F.log_softmax(self.model.from_states(batch.states, frames, visible), dim=-1)
+        logits = self.model.from_states(batch.states, frames, visible)
+        return F.log_softmax(logits[..., : self.model.config.vocab_size], dim=-1)
 
 
 def output_frames(batch: Batch) -> Tensor:
@@ -41,7 +44,7 @@ def output_frames(batch: Batch) -> Tensor:
 
 
 def ctc_loss(log_probs: Tensor, batch: Batch, blank: int) -> Tensor:
-    """The negative log-likelihood of the texts, in nats for each of their outputs."""
+    """The negative log-likelihood of what is said, in nats for each of its outputs."""
     ids = [torch.tensor(text) for text in batch.ids]
     total = F.ctc_loss(
         log_probs.transpose(0, 1),
