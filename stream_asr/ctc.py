@@ -25,14 +25,16 @@ class Labels:
             SentencePiece is " the"); special tokens are empty.
         blank: the id of the CTC blank.
         capitals: the model itself has no small letters; the pieces have them in place of its capitals.
-        phones: names of the phones that the model hears besides. Their outputs follow those of the pieces, and the
-            first of them is a blank of their own; each kind's probabilities add up to one.
+        phones: names of the phones that the model hears besides. Their outputs follow those of the pieces: a blank of
+            their own, then each of them; each kind's probabilities add up to one.
+        phone_frames: how often they are told in each frame, the earlier ones first: phones are shorter than pieces.
     """
 
     pieces: tuple[str, ...]
     blank: int
     capitals: bool = False
     phones: tuple[str, ...] = ()
+    phone_frames: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -46,7 +46,8 @@ class PhoneticDecoder:
         """Nothing heard yet; the first frame to come is ``frame`` of the absolute grid."""
         context = self.words.model.after((), START)
         nothing = Hearing(context, self.words.tree.root, -1, 0.0, -inf, 0.0, 0.0, None, frame, frame, 0.0, 0.0, 0, 0.0)
-        outputs = len(self.labels.pieces) + 1 + len(self.labels.phones)
+        labels = self.labels
+        outputs = len(labels.pieces) + labels.phone_frames * (1 + len(labels.phones))
         recent = Frames(frame, np.zeros((0, outputs), dtype=np.float32))
         return PhoneticDecoding(self, (nothing,), recent, frame, {text_after(None): beginning(frame)})
 
@@ -57,7 +58,7 @@ class PhoneticDecoder:
     def padded(self, log_probs: FloatArray, frames: int) -> FloatArray:
         """With frames of nothing after it, up to that many."""
         silence = np.full((max(0, frames - len(log_probs)), log_probs.shape[1]), -inf, dtype=np.float32)
-        silence[:, [self.labels.blank, len(self.labels.pieces)]] = 0
+        silence[:, self.labels.blank] = silence[:, len(self.labels.pieces) :: 1 + len(self.labels.phones)] = 0
         return np.concatenate([log_probs, silence]) if len(silence) else log_probs
 
 

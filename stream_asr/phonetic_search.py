@@ -84,7 +84,8 @@ class Search:
     ) -> None:
         pieces = recent.log_probs[:, : len(labels.pieces)]
         self._words, self._config, self._tree, self._model = words, config, words.tree, words.model
-        self._phones = recent.log_probs[:, len(labels.pieces) :]
+        shape = len(recent.log_probs), labels.phone_frames, 1 + len(labels.phones)
+        self._phones = recent.log_probs[:, len(labels.pieces) :].reshape(shape)
         self._start = recent.start_frame
         self._written = Written(recent.start_frame, pieces, labels.blank)
         self._trails = trails
@@ -103,12 +104,10 @@ class Search:
         """The best texts, best first, that go on from ``hearings`` over the frames from ``first`` to ``stop``."""
         weight = self._config.phone_weight
         for frame in range(first, stop):
-            row = self._phones[frame - self._start]
-            likely = np.flatnonzero(row > _LEAST_LOG_PROB).tolist()
-            phones = [(at - 1, weight * float(row[at])) for at in likely if at] or [
-                (int(row[1:].argmax()), weight * float(row[1:].max()))
-            ]
-            hearings = self._frame(hearings, weight * float(row[0]), phones, frame, width)
+            for row in self._phones[frame - self._start]:
+                likely = np.flatnonzero(row > _LEAST_LOG_PROB).tolist() or [int(row[1:].argmax()) + 1]
+                phones = [(at - 1, weight * float(row[at])) for at in likely if at]
+                hearings = self._frame(hearings, weight * float(row[0]), phones, frame, width)
         return hearings
 
     def _frame(
@@ -121,7 +120,7 @@ class Search:
     ) -> tuple[Hearing, ...]:
         offers: dict[Key, Offer] = {}
         key: Key
-        likeliest = max(blank, *(log_prob for _, log_prob in phones))
+        likeliest = max([blank, *(log_prob for _, log_prob in phones)])
         floor = hearings[0].score + likeliest - _WORST
         lm_weight, bonus = self._config.lm_weight, self._config.word_bonus
         further, root = self._tree.further, self._tree.root

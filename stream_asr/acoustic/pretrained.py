@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from stream_asr.acoustic import moonshine_ctc
 from stream_asr.acoustic.catalog import EMBEDDED, RECOMMENDED
 from stream_asr.acoustic.locating import WAYS_ON, locate
+from stream_asr.acoustic.moonshine_heads import PHONE_FRAMES
 from stream_asr.acoustic.spelling import labels_of
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.ctc import Labels
@@ -167,4 +168,5 @@ def _labels(config: Any, tokenizer: Any, name: str) -> Labels:
     labels = labels_of(
         name, config.vocab_size, tokenizer.get_vocab(), set(tokenizer.all_special_tokens), blank, delimiter
     )
-    return replace(labels, phones=tuple(getattr(config, "phones", None) or ()))
+    phones = getattr(config, "phones", None)
+    return replace(labels, phones=tuple(phones), phone_frames=PHONE_FRAMES) if phones else labels

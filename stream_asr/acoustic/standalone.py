@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from stream_asr.acoustic.moonshine import Encoded, Encoder, clip_lengths, encoder_sizes
-from stream_asr.acoustic.moonshine_heads import logits, phone_head
+from stream_asr.acoustic.moonshine_heads import PHONE_FRAMES, logits, phone_head
 from stream_asr.acoustic.spelling import labels_of
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
@@ -100,5 +100,6 @@ def load(folder: Path, name: str, dtype: torch.dtype) -> Standalone | None:
     except Exception:  # a broken checkpoint can raise anything
         return None
     labels = labels_of(name, config["vocab_size"], vocabulary, special, blank, delimiter=None)
-    labels = replace(labels, phones=tuple(config["phones"] or ()))
+    if config["phones"]:
+        labels = replace(labels, phones=tuple(config["phones"]), phone_frames=PHONE_FRAMES)
     return Standalone(name, model.to(dtype), WaveformExtractor(), labels)

@@ -123,7 +123,8 @@ class TransformersCTC:
     def log_softmax(self, logits: Tensor) -> FloatArray:
         """Log-probabilities of what the model writes and, each by themselves, of the phones that it hears."""
         labels, logits = self.labels, logits.float()
-        kinds = logits.split([len(labels.pieces), 1 + len(labels.phones)], dim=-1) if labels.phones else (logits,)
+        sizes = [len(labels.pieces)] + labels.phone_frames * [1 + len(labels.phones)]
+        kinds = logits.split(sizes, dim=-1) if labels.phones else (logits,)
         return torch.cat([kind.log_softmax(dim=-1) for kind in kinds], dim=-1).cpu().numpy()
 
     def _probe(self) -> tuple[int, int]:

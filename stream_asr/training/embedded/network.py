@@ -43,13 +43,17 @@ def output_frames(batch: Batch) -> Tensor:
     return torch.tensor(batch.lengths) // 2
 
 
-def ctc_loss(log_probs: Tensor, batch: Batch, blank: int) -> Tensor:
-    """The negative log-likelihood of what is said, in nats for each of its outputs."""
+def ctc_loss(log_probs: Tensor, batch: Batch, blank: int, rate: int = 1) -> Tensor:
+    """The negative log-likelihood of what is said, in nats for each of its outputs.
+
+    Args:
+        rate: rows of ``log_probs`` for each frame of the model's output.
+    """
     ids = [torch.tensor(text) for text in batch.ids]
     total = F.ctc_loss(
         log_probs.transpose(0, 1),
         torch.cat(ids),
-        output_frames(batch),
+        rate * output_frames(batch),
         torch.tensor([len(text) for text in ids]),
         blank=blank,
         reduction="sum",

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stream_asr.acoustic.moonshine import paired
 from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig
-from stream_asr.acoustic.moonshine_heads import PhoneHead, phone_head
+from stream_asr.acoustic.moonshine_heads import PHONE_FRAMES, PhoneHead, phone_head
 from stream_asr.errors import InputError
 from stream_asr.lm.lexicon import Dictionary, read_dictionary
 from stream_asr.training.checkpoint import seed_all
@@ -172,7 +172,7 @@ def _train(rank: int, processes: int, training: PhoneTraining) -> None:
     optimizer.register_step_post_hook(lambda *_: average.update())
 
     def loss(batch: Batch) -> Tensor:
-        return ctc_loss(F.log_softmax(parallel(paired(batch.states)), dim=-1), batch, _BLANK)
+        return ctc_loss(F.log_softmax(one_by_one(parallel(paired(batch.states))), dim=-1), batch, _BLANK, PHONE_FRAMES)
 
     keeper = Keeper(training.folder, average, lambda: {"per": error_rate(head, corpus, measured)}, first=rank == 0)
     trainer: Trainer[Batch] = Trainer(
@@ -193,6 +193,13 @@ def error_rate(head: PhoneHead, corpus: Corpus, measured: Sequence[Pronounced]) 
     """Of the phones of greedy passes over whole recordings, in percent."""
     errors = 0
     for each in measured:
-        outputs = head(paired(torch.from_numpy(corpus.clip(each.recording))[None]))[0].argmax(dim=-1)
+        pairs = paired(torch.from_numpy(corpus.clip(each.recording))[None])
+        outputs = one_by_one(head(pairs))[0].argmax(dim=-1)
         errors += edit_distance(each.ids, [phone for phone in outputs.unique_consecutive().tolist() if phone != _BLANK])
     return 100 * errors / max(1, sum(len(each.ids) for each in measured))
+
+
+def one_by_one(logits: Tensor) -> Tensor:
+    """``(batch, frames, PHONE_FRAMES * outputs)`` to ``(batch, PHONE_FRAMES * frames, outputs)``."""
+    outputs: Tensor = logits.unflatten(-1, (PHONE_FRAMES, -1)).flatten(1, 2)
+    return outputs
