@@ -62,7 +62,7 @@ def build(
     print(f"{output}: {len(model.vocabulary):,} words; n-grams: {grams or 'none'}; {size_mb:.1f} MB", file=sys.stderr)
     if len(model.vocabulary) < _FEW_WORDS:
         print(
-            "stream-asr: these are few words, and with --lm they take the place of the bundled model's 47,000: other "
+            "stream-asr: these are few words, and with --lm they take the place of the bundled model's 65,000: other "
             "words will be spelt by ear. A few hundred pages of text do better; for names alone there is --hotwords",
             file=sys.stderr,
         )
