@@ -182,10 +182,10 @@ class EngineConfig:
 class BeamConfig:
     """How a language model and hotwords have their say; ``benchmarks/tune_lm.py`` finds the weights for a model."""
 
-    lm_weight: float = 0.6
+    lm_weight: float = 0.55
     """Weight of the language model's log-probabilities against the acoustic model's."""
 
-    word_bonus: float = 1.0
+    word_bonus: float = 1.2
     """Nats for each word: a language model alone would have as few as possible."""
 
     unknown_penalty: float = 9.0
