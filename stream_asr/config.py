@@ -220,13 +220,13 @@ class PhoneticConfig:
     piece_weight: float = 0.6
     """Weight of the log-probabilities of what the model writes."""
 
-    lm_weight: float = 0.6
+    lm_weight: float = 0.55
     word_bonus: float = 1.0
     unknown_penalty: float = 6.0
 
     width: int = 64
     preview_width: int = 16
-    settle_ms: int = 500
+    settle_ms: int = 800
 
     def __post_init__(self) -> None:
         _require(self.phone_weight > 0, f"phone_weight is {self.phone_weight}; it must be positive")

@@ -98,7 +98,8 @@ class Recognizer:
         self.config = (config or RecognizerConfig()).suited(windows)
         self._detector = detector or detectors("webrtc", self.config.segmenter)
         self.lm = lm
-        decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, lm, hotwords)
+        beam, phonetic = self.config.beam, self.config.phonetic
+        decoder = make_decoder(model.labels, model.frame_samples, beam, lm, hotwords, phonetic)
         self.decoder: Decoder = CasedDecoder(decoder, casing) if casing is not None else decoder
         try:
             WindowGeometry.of(self.config.windows or windows, model.frame_samples, model.longest_samples)

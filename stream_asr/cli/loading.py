@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from stream_asr.cli.options import ModelOptions, SpeechOptions, Vad, WordOptions
-from stream_asr.config import BeamConfig, RecognizerConfig, SegmenterConfig
+from stream_asr.config import BeamConfig, PhoneticConfig, RecognizerConfig, SegmenterConfig
 from stream_asr.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,8 +26,12 @@ def load_recognizer(model: ModelOptions, words: WordOptions, speech: SpeechOptio
         raise InputError("--lm and --no-lm exclude each other")
     if speech.aggressiveness is not None and speech.vad is not Vad.webrtc:
         raise InputError(f"--aggressiveness is a mode of --vad webrtc; {speech.vad.value} has none")
+    beam, phonetic = BeamConfig(), PhoneticConfig()
+    if words.lm_weight is not None:
+        beam, phonetic = replace(beam, lm_weight=words.lm_weight), replace(phonetic, lm_weight=words.lm_weight)
     config = RecognizerConfig(
-        beam=BeamConfig() if words.lm_weight is None else BeamConfig(lm_weight=words.lm_weight),
+        beam=beam,
+        phonetic=phonetic,
         segmenter=_segmenter(speech),
     )
     from rich.console import Console
