@@ -128,6 +128,8 @@ class PhoneticDecoding:
         return self._hypothesis(hearing, ending.word)
 
     def _with(self, log_probs: FloatArray) -> Frames:
+        if not len(log_probs):
+            return self.recent
         return Frames(self.recent.start_frame, np.concatenate([self.recent.log_probs, log_probs]))
 
     def _hypothesis(self, hearing: Hearing, word: str | None = None) -> Hypothesis:

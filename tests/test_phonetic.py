@@ -148,6 +148,11 @@ def test_a_word_that_has_only_begun_is_a_fragment() -> None:
     assert whole.text in ("the night", "the knight")
 
 
+def test_nothing_new_is_nothing_more() -> None:
+    decoding = DECODER.start(0).keep(frames("the cat"), 18)
+    assert decoding.glimpse(np.zeros((0, 0), dtype=np.float32)).text == "the cat"
+
+
 def test_frames_that_are_missing_are_silent() -> None:
     log_probs = frames("the cat")
     decoding = DECODER.start(0).keep(log_probs, len(log_probs) + 5)
