@@ -24,7 +24,7 @@ from stream_asr.ctc import Labels
 _Scores: TypeAlias = npt.NDArray[np.float64]
 
 _IMPOSSIBLE, _NEVER = -1e9, -50.0
-_WORST_WORD = 8.0
+_WORST_WORD = 5.0
 """Nats that a word costs at most: the model may never have learnt to write it."""
 
 _BACK_FRAMES = 10
@@ -131,23 +131,21 @@ class Written:
         summed = np.zeros((1 + len(outputs), stop - start + 1))
         np.cumsum(part[:, (self._blank, *outputs)].T, axis=1, out=summed[:, 1:])
         silent = summed[0]
-        resting = silent + np.maximum.accumulate(arrived - silent)
-        sounding = resting
+        rested: _Scores = silent + np.maximum.accumulate(arrived - silent)
+        entered = rested
         for place, output in enumerate(outputs):
-            # From a blank, or from the piece before unless it is the same one.
-            entered = np.maximum(resting, sounding) if place and outputs[place - 1] != output else resting
             sounding = _moved(summed[place + 1], entered)
-            resting = _moved(silent, sounding)
-        ended: _Scores = np.maximum(sounding, resting)
-        return ended
+            rested = silent + np.maximum.accumulate(sounding - silent)
+            # The same piece twice has a blank in between.
+            entered = _moved(silent, sounding) if outputs[place + 1 : place + 2] == (output,) else rested
+        return rested
 
 
 def _moved(summed: _Scores, entered: _Scores) -> _Scores:
     """At least one frame of an output whose log-probabilities add up to ``summed``."""
     moved = np.empty_like(entered)
     moved[0] = _IMPOSSIBLE
-    np.maximum.accumulate((entered - summed)[:-1], out=moved[1:])
-    moved[1:] += summed[1:]
+    np.add(np.maximum.accumulate(entered - summed)[:-1], summed[1:], out=moved[1:])
     return moved
 
 

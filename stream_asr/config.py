@@ -214,19 +214,19 @@ class BeamConfig:
 class PhoneticConfig:
     """The same where a model hears phones, and the language model knows how its words sound."""
 
-    phone_weight: float = 0.5
+    phone_weight: float = 0.45
     """Weight of the log-probabilities of phones."""
 
-    piece_weight: float = 0.6
+    piece_weight: float = 0.65
     """Weight of the log-probabilities of what the model writes."""
 
-    lm_weight: float = 0.55
+    lm_weight: float = 0.5
     word_bonus: float = 1.0
     unknown_penalty: float = 6.0
 
     width: int = 64
-    preview_width: int = 16
-    settle_ms: int = 800
+    preview_width: int = 8
+    settle_ms: int = 600
 
     def __post_init__(self) -> None:
         _require(self.phone_weight > 0, f"phone_weight is {self.phone_weight}; it must be positive")

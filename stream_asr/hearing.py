@@ -52,7 +52,7 @@ class Hearing:
 Key: TypeAlias = tuple[Context, Sound | Unknown, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Ended:
     """A word that a hypothesis may end with.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from dataclasses import dataclass
 from math import inf
 from operator import itemgetter
@@ -108,14 +107,14 @@ class PhoneticDecoding:
 
     def glimpse(self, log_probs: FloatArray) -> Hypothesis:
         # What is found out about frames that may be thrown away is thrown away with them.
-        search = self.decoder.search(self._with(log_probs), ChainMap({}, self.trails))
+        search = self.decoder.search(self._with(log_probs), dict(self.trails))
         width, stop = self.decoder.config.preview_width, self.stop_frame + len(log_probs)
         hearings = search.run(self.hearings[:width], self.searched, stop, width)
         return self._hypothesis(hearings[0])
 
     def finish(self) -> Hypothesis:
         stop = self.stop_frame
-        search = self.decoder.search(self.recent, ChainMap({}, self.trails))
+        search = self.decoder.search(self.recent, dict(self.trails))
         hearings = search.run(self.hearings, self.searched, stop, self.decoder.config.width)
         ends = [
             (hearing.score - hearing.worth + ending.worth, hearing, ending)

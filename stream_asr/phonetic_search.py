@@ -12,7 +12,7 @@ Combination", 1998.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nlargest
 from math import exp, inf
 from operator import itemgetter
@@ -32,8 +32,14 @@ from stream_asr.said import extended, text_after
 _LEAST_LOG_PROB = -8.0
 """Phones less likely than this in a frame are not followed."""
 
-_WORST = 10.0
-"""Nats behind the best at which a hypothesis is given up."""
+_CERTAIN_BLANK = -0.02
+"""A blank likelier than this (98 %) says as much of one hypothesis as of another."""
+
+_WORST_OFFERED, _WORST = 10.0, 8.0
+"""Nats behind the best at which a hypothesis is given up: before all of a frame are known, and once they are.
+
+Before, the best is only guessed, and words pay for themselves at their ends, some sooner than others.
+"""
 
 _HOMOPHONES = 4
 """Words that sound alike of which so many are followed, the likeliest in their context."""
@@ -89,6 +95,7 @@ class Search:
         self._start = recent.start_frame
         self._written = Written(recent.start_frame, pieces, labels.blank)
         self._trails = trails
+        self._after: dict[tuple[int, int], tuple[str, Context, int]] = {}
         self._spelt: dict[int, Spelt] = {}
         path = Path.best(pieces, recent.start_frame)
         for word in decode(path, labels, frame_samples).words:
@@ -105,6 +112,9 @@ class Search:
         weight = self._config.phone_weight
         for frame in range(first, stop):
             for row in self._phones[frame - self._start]:
+                if row[0] > _CERTAIN_BLANK and frame not in self._beginning:
+                    hearings = _silent(hearings)
+                    continue
                 likely = np.flatnonzero(row > _LEAST_LOG_PROB).tolist() or [int(row[1:].argmax()) + 1]
                 phones = [(at - 1, weight * float(row[at])) for at in likely if at]
                 hearings = self._frame(hearings, weight * float(row[0]), phones, frame, width)
@@ -121,7 +131,7 @@ class Search:
         offers: dict[Key, Offer] = {}
         key: Key
         likeliest = max([blank, *(log_prob for _, log_prob in phones)])
-        floor = hearings[0].score + likeliest - _WORST
+        floor = hearings[0].score + likeliest - _WORST_OFFERED
         lm_weight, bonus = self._config.lm_weight, self._config.word_bonus
         further, root = self._tree.further, self._tree.root
         starts, unknown = further(root), self._beginning.get(frame)
@@ -198,16 +208,20 @@ class Search:
         ]
 
     def _ended(self, hearing: Hearing, number: int, gain: float, frame: int) -> Ended:
-        word = self._model.word(number)
-        text = text_after(hearing.said, (word,))
-        agreed = self._agreement(hearing, text, self._words.spelt(word), frame)
+        before = text_after(hearing.said)
+        if (known := self._after.get((before, number))) is None:
+            word = self._model.word(number)
+            known = word, self._model.after(hearing.context, number), text_after(hearing.said, (word,))
+            self._after[before, number] = known
+        word, context, text = known
+        agreed = self._agreement(before, text, word, frame)
         worth = hearing.worth + gain + self._config.piece_weight * (agreed - hearing.agreed)
-        return Ended(word, worth, agreed, self._model.after(hearing.context, number), text)
+        return Ended(word, worth, agreed, context, text)
 
     def _unknown(self, hearing: Hearing, spelt: Spelt, frame: int) -> Ended:
         number = self._model.id(plain(spelt.letters))
         text = text_after(hearing.said, (spelt.letters,))
-        agreed = self._agreement(hearing, text, (), frame)
+        agreed = self._agreement(text_after(hearing.said), text, "", frame)
         worth = hearing.worth + self._config.piece_weight * (agreed - hearing.agreed)
         return Ended(spelt.letters, worth, agreed, self._model.after(hearing.context, number), text, spelt.confidence)
 
@@ -217,13 +231,18 @@ class Search:
         worth = config.word_bonus + config.lm_weight * self._model.score(context, number)
         return worth - config.unknown_penalty if number == UNKNOWN else worth
 
-    def _agreement(self, hearing: Hearing, text: int, outputs: tuple[int, ...], frame: int) -> float:
-        """Of what was written with the words so far and one more, which ends before ``frame``."""
+    def _agreement(self, before: int, text: int, word: str, frame: int) -> float:
+        """Of what was written with the words so far and one more, which ends before ``frame``.
+
+        Args:
+            before, text: hashes of the words without it and with it.
+            word: "" if it may have been written in any way.
+        """
         needed = frame + AHEAD_FRAMES
         trail = self._trails.get(text)
         if trail is None or trail.stop_frame < min(needed, self._written.stop_frame):
-            before = self._trails[text_after(hearing.said)]
-            trail = self._trails[text] = self._written.with_word(before, outputs, needed)
+            outputs = self._words.spelt(word) if word else ()
+            trail = self._trails[text] = self._written.with_word(self._trails[before], outputs, needed)
         return trail.by(needed)
 
     def _grown(self, total: float, key: Key, offered: Offer, frame: int, log_prob: float) -> Hearing:
@@ -231,19 +250,28 @@ class Search:
         (context, sound, phone), (blank, sounding, worth, _, origin, ending) = key, offered
         said, agreed, first, stop = origin.said, origin.agreed, origin.first_frame, origin.stop_frame
         peaks, peak, phones = origin.peaks, origin.peak, origin.phones
-        if ending is not None:
-            if ending.word:
-                confidence = (peaks + peak) / max(1, phones) if ending.confidence is None else ending.confidence
-                said = extended(said, ending.word, first, stop, confidence)
-            agreed, peaks, peak, phones, first, stop = ending.agreed, 0.0, 0.0, 0, frame, frame + 1
-        posterior = min(1.0, exp(log_prob / self._config.phone_weight))
         if ending is None and sound is origin.sound:
             if sounding > blank or isinstance(sound, Unknown):
-                stop, peak = frame + 1, max(peak, posterior)
-        elif phone >= 0:
-            if not phones:
-                first = frame
-            peaks, peak, phones, stop = peaks + peak, posterior, phones + 1, frame + 1
+                stop, peak = frame + 1, max(peak, self._posterior(log_prob))
+        else:
+            if ending is not None:
+                if ending.word:
+                    confidence = (peaks + peak) / max(1, phones) if ending.confidence is None else ending.confidence
+                    said = extended(said, ending.word, first, stop, confidence)
+                agreed, peaks, peak, phones, first, stop = ending.agreed, 0.0, 0.0, 0, frame, frame + 1
+            if phone >= 0:
+                first = first if phones else frame
+                peaks, peak, phones, stop = peaks + peak, self._posterior(log_prob), phones + 1, frame + 1
         return Hearing(
             context, sound, phone, blank, sounding, worth, agreed, said, first, stop, peaks, peak, phones, total
         )
+
+    def _posterior(self, log_prob: float) -> float:
+        return min(1.0, exp(log_prob / self._config.phone_weight))
+
+
+def _silent(hearings: tuple[Hearing, ...]) -> tuple[Hearing, ...]:
+    """After a frame of nothing: none gains on another, only their last phones fall silent."""
+    if all(hearing.sounding == -inf for hearing in hearings):
+        return hearings
+    return tuple(replace(hearing, blank=added(hearing.blank, hearing.sounding), sounding=-inf) for hearing in hearings)
