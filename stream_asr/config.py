@@ -225,7 +225,7 @@ class PhoneticConfig:
     unknown_penalty: float = 6.0
 
     width: int = 64
-    preview_width: int = 8
+    preview_width: int = 24
     settle_ms: int = 600
 
     def __post_init__(self) -> None:

@@ -3,70 +3,109 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from stream_asr.lm.ngram import Context
-from stream_asr.lm.sounds import Sound
-from stream_asr.said import Said
+from stream_asr.lm.sounds import ROOT
+from stream_asr.said import Said, text_after
+
+Integers: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """A word that is in no lexicon is being said: the one whose first piece was written in that frame."""
-
-    first_frame: int
-
-
-@dataclass(slots=True, eq=False)
-class Hearing:
-    """One text.
+@dataclass(frozen=True, slots=True, eq=False)
+class Past:
+    """The whole words of a text.
 
     Attributes:
-        context: what the language model knows of its words.
-        sound: what was heard of the word after them; the root of the tree before the first word.
-        phone: the last one.
-        blank, sounding: log-probabilities, weighted, of its alignments that end in a blank and in ``phone``.
-        worth: of the text, in nats: language model, bonuses, and agreement with what was written.
-        agreed: that agreement, before its weight.
-        said: its whole words.
-        first_frame, stop_frame, peaks, peak, phones: of the word being said, as in `stream_asr.beam`.
-        score: of all.
+        said: the words.
+        context: what the language model knows of them.
+        agreed: how well they agree with what was written.
     """
 
-    context: Context
-    sound: Sound | Unknown
-    phone: int
-    blank: float
-    sounding: float
-    worth: float
-    agreed: float
     said: Said | None
-    first_frame: int
-    stop_frame: int
-    peaks: float
-    peak: float
-    phones: int
-    score: float
+    context: Context
+    agreed: float
 
 
-Key: TypeAlias = tuple[Context, Sound | Unknown, int]
-
-
-@dataclass(slots=True, eq=False)
-class Ended:
-    """A word that a hypothesis may end with.
+@dataclass(frozen=True, slots=True, eq=False)
+class Hearings:
+    """Texts, the best first. Arrays have the shape (texts,).
 
     Attributes:
-        worth, agreed, context, text: of the hypothesis with it; ``text`` is the hash.
-        confidence: None for that of its phones.
+        pasts: their whole words.
+        texts, contexts: hashes of these words and of their contexts.
+        nodes: what was heard of the word after them: a node of the tree of sounds, or `unknown`.
+        phones: the last one; -1 for none.
+        blank, sounding: log-probabilities, weighted, of their alignments that end in a blank and in that phone.
+        worth: of the text, in nats: language model, bonuses, and agreement with what was written.
+        first_frames, stop_frames, peaks, peak: of the word being said, as in `stream_asr.beam`.
+        scores: of all.
     """
 
-    word: str
-    worth: float
-    agreed: float
-    context: Context
-    text: int
-    confidence: float | None = None
+    pasts: tuple[Past, ...]
+    texts: Integers
+    contexts: Integers
+    nodes: Integers
+    phones: Integers
+    blank: Floats
+    sounding: Floats
+    worth: Floats
+    first_frames: Integers
+    stop_frames: Integers
+    peaks: Floats
+    peak: Floats
+    scores: Floats
+
+    @classmethod
+    def nothing(cls, context: Context, frame: int) -> Hearings:
+        """Of nothing, before that frame."""
+        whole, zero = (lambda value: np.array([value], dtype=np.int64)), np.zeros(1)
+        return cls(
+            (Past(None, context, 0.0),),
+            whole(text_after(None)),
+            whole(hash(context)),
+            whole(ROOT),
+            whole(-1),
+            zero,
+            np.array([-inf]),
+            zero,
+            whole(frame),
+            whole(frame),
+            zero,
+            zero,
+            zero,
+        )
+
+    def __len__(self) -> int:
+        return len(self.pasts)
+
+    def at(self, places: list[int]) -> Hearings:
+        """Those at some places."""
+        return Hearings(
+            tuple(self.pasts[place] for place in places),
+            self.texts[places],
+            self.contexts[places],
+            self.nodes[places],
+            self.phones[places],
+            self.blank[places],
+            self.sounding[places],
+            self.worth[places],
+            self.first_frames[places],
+            self.stop_frames[places],
+            self.peaks[places],
+            self.peak[places],
+            self.scores[places],
+        )
+
+
+def unknown(first_frame: int) -> int:
+    """The node of a word that is in no lexicon: the one whose first piece was written in that frame."""
+    return -1 - first_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +115,23 @@ class Spelt:
     letters: str
     stop_frame: int
     confidence: float
+
+
+@dataclass(slots=True, eq=False)
+class Ended:
+    """A word that a text may end with.
+
+    Attributes:
+        hearing: place of the text.
+        word: "" for none.
+        worth, agreed, context, text: of the text with it; ``text`` is the hash.
+        confidence: None for that of its phones.
+    """
+
+    hearing: int
+    word: str
+    worth: float
+    agreed: float
+    context: Context
+    text: int
+    confidence: float | None = None

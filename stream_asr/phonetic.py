@@ -12,11 +12,11 @@ from stream_asr.agreement import BytePairs, Trails, beginning
 from stream_asr.arrays import FloatArray
 from stream_asr.config import PhoneticConfig, ms_to_samples
 from stream_asr.ctc import Frames, Hypothesis, Labels
-from stream_asr.hearing import Hearing
+from stream_asr.hearing import Hearings
 from stream_asr.lm.lexicon import Lexicon
 from stream_asr.lm.ngram import START, NgramModel
-from stream_asr.lm.sounds import Sound, SoundTree
-from stream_asr.phonetic_search import AHEAD_FRAMES, Search, Words
+from stream_asr.lm.sounds import ROOT, SoundTree
+from stream_asr.phonetic_search import AHEAD_FRAMES, Search, Words, worth_ahead
 from stream_asr.said import common, ended_by, extended, first_words, in_order, text_after, timed
 
 _REMEMBERED_FRAMES = 96
@@ -39,20 +39,20 @@ class PhoneticDecoder:
     ) -> None:
         self.labels, self.frame_samples, self.config = labels, frame_samples, config
         self.words = Words(model, SoundTree(lexicon, model), BytePairs(labels))
+        self._ahead = worth_ahead(self.words.tree, config)
         self.settle_frames = -(-ms_to_samples(config.settle_ms) // frame_samples)
 
     def start(self, frame: int) -> PhoneticDecoding:
         """Nothing heard yet; the first frame to come is ``frame`` of the absolute grid."""
-        context = self.words.model.after((), START)
-        nothing = Hearing(context, self.words.tree.root, -1, 0.0, -inf, 0.0, 0.0, None, frame, frame, 0.0, 0.0, 0, 0.0)
+        nothing = Hearings.nothing(self.words.model.after((), START), frame)
         labels = self.labels
         outputs = len(labels.pieces) + labels.phone_frames * (1 + len(labels.phones))
         recent = Frames(frame, np.zeros((0, outputs), dtype=np.float32))
-        return PhoneticDecoding(self, (nothing,), recent, frame, {text_after(None): beginning(frame)})
+        return PhoneticDecoding(self, nothing, recent, frame, {text_after(None): beginning(frame)})
 
     def search(self, recent: Frames, trails: Trails) -> Search:
         """Of the newest frames."""
-        return Search(self.words, self.config, self.labels, self.frame_samples, recent, trails)
+        return Search(self.words, self._ahead, self.config, self.labels, self.frame_samples, recent, trails)
 
     def padded(self, log_probs: FloatArray, frames: int) -> FloatArray:
         """With frames of nothing after it, up to that many."""
@@ -74,7 +74,7 @@ class PhoneticDecoding:
     """
 
     decoder: PhoneticDecoder
-    hearings: tuple[Hearing, ...]
+    hearings: Hearings
     recent: Frames
     searched: int
     trails: Trails
@@ -85,7 +85,7 @@ class PhoneticDecoding:
 
     @property
     def stable(self) -> str:
-        return " ".join(said.word for said in in_order(common(hearing.said for hearing in self.hearings)))
+        return " ".join(said.word for said in in_order(common(past.said for past in self.hearings.pasts)))
 
     def keep(self, log_probs: FloatArray, stop_frame: int) -> PhoneticDecoding:
         decoder = self.decoder
@@ -94,14 +94,13 @@ class PhoneticDecoding:
         trails = dict(self.trails)
         search = decoder.search(recent, trails)
         hearings = search.run(self.hearings, self.searched, searched, decoder.config.width)
-        settled = ended_by(hearings[0].said, stop_frame - decoder.settle_frames)
+        settled = ended_by(hearings.pasts[0].said, stop_frame - decoder.settle_frames)
         if settled is not None:
             # A question left open for that long is decided, so that stable text does not wait for its answer.
-            hearings = tuple(
-                hearing for hearing in hearings if text_after(first_words(hearing.said, settled.count)) == settled.text
-            )
-        needed = {text_after(hearing.said) for hearing in hearings}
-        needed |= {text_after(hearing.said.before) for hearing in hearings if hearing.said is not None}
+            beginnings = (text_after(first_words(past.said, settled.count)) for past in hearings.pasts)
+            hearings = hearings.at([at for at, text in enumerate(beginnings) if text == settled.text])
+        needed = {text_after(past.said) for past in hearings.pasts}
+        needed |= {text_after(past.said.before) for past in hearings.pasts if past.said is not None}
         kept = {text: trail for text, trail in trails.items() if text in needed}
         return PhoneticDecoding(decoder, hearings, recent.since(searched - _REMEMBERED_FRAMES), searched, kept)
 
@@ -109,38 +108,39 @@ class PhoneticDecoding:
         # What is found out about frames that may be thrown away is thrown away with them.
         search = self.decoder.search(self._with(log_probs), dict(self.trails))
         width, stop = self.decoder.config.preview_width, self.stop_frame + len(log_probs)
-        hearings = search.run(self.hearings[:width], self.searched, stop, width)
-        return self._hypothesis(hearings[0])
+        beginning = self.hearings.at(list(range(min(width, len(self.hearings)))))
+        hearings = search.run(beginning, self.searched, stop, width)
+        return self._hypothesis(search, hearings, 0)
 
     def finish(self) -> Hypothesis:
         stop = self.stop_frame
         search = self.decoder.search(self.recent, dict(self.trails))
         hearings = search.run(self.hearings, self.searched, stop, self.decoder.config.width)
         ends = [
-            (hearing.score - hearing.worth + ending.worth, hearing, ending)
-            for hearing in hearings
-            for ending in search.endings(hearing, stop)
+            (float(hearings.scores[at] - hearings.worth[at]) + ending.worth, ending)
+            for at in range(len(hearings))
+            for ending in search.endings(hearings, at, stop)
         ]
         if not ends:
-            return self._hypothesis(hearings[0])
-        _, hearing, ending = max(ends, key=itemgetter(0))
-        return self._hypothesis(hearing, ending.word)
+            return self._hypothesis(search, hearings, 0)
+        _, ending = max(ends, key=itemgetter(0))
+        return self._hypothesis(search, hearings, ending.hearing, ending.word)
 
     def _with(self, log_probs: FloatArray) -> Frames:
         if not len(log_probs):
             return self.recent
         return Frames(self.recent.start_frame, np.concatenate([self.recent.log_probs, log_probs]))
 
-    def _hypothesis(self, hearing: Hearing, word: str | None = None) -> Hypothesis:
-        """Of a text and the word after it; None for the likeliest that sounds like that so far."""
-        said, sound, complete = hearing.said, hearing.sound, hearing.said.count if hearing.said is not None else 0
-        fragment = False
-        if word is None and isinstance(sound, Sound) and hearing.phones:
-            fragment = not sound.words
+    def _hypothesis(self, search: Search, hearings: Hearings, at: int, word: str | None = None) -> Hypothesis:
+        """Of the text at a place, and the word after it; None for the likeliest that sounds like that so far."""
+        past, node, fragment = hearings.pasts[at], int(hearings.nodes[at]), False
+        said, complete = past.said, past.said.count if past.said is not None else 0
+        if word is None and node > ROOT:
             tree, model = self.decoder.words.tree, self.decoder.words.model
-            alike = sound.words or (tree.best_word(sound),)
-            word = model.word(max(alike, key=lambda number: model.score(hearing.context, number)))
+            fragment = not tree.ends[node]
+            alike = tree.words(node) or (tree.best_word(node),)
+            word = model.word(max(alike, key=lambda number: model.score(past.context, number)))
         if word:
-            confidence = (hearing.peaks + hearing.peak) / max(1, hearing.phones)
-            said = extended(said, word, hearing.first_frame, hearing.stop_frame, confidence)
+            first, stop = int(hearings.first_frames[at]), int(hearings.stop_frames[at])
+            said = extended(said, word, first, stop, search.confidence(hearings, at))
         return Hypothesis(timed(said, self.decoder.frame_samples), complete, fragment)

@@ -4,6 +4,8 @@ Phones are few and learnt from little speech, so words that a model never learnt
 writes has its say at the end of each word: how well the pieces agree with the words so far. A word that is in no
 lexicon may be said where the model writes one, and is then spelt as it is written there.
 
+All texts go a frame further at once, in arrays; one by one only where words end.
+
 Sources: the search is that of `stream_asr.beam`; lexicon trees with look-ahead, Ortmanns et al., "Language-Model
 Look-Ahead for Large Vocabulary Speech Recognition", 1996; two models in one search, Beyerlein, "Discriminative Model
 Combination", 1998.
@@ -13,30 +15,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from heapq import nlargest
-from math import exp, inf
-from operator import itemgetter
+from math import inf
 
 import numpy as np
 
 from stream_asr.agreement import Trails, Written
+from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE, PhoneticConfig
 from stream_asr.ctc import Frames, Labels, Path, decode
-from stream_asr.hearing import Ended, Hearing, Key, Spelt, Unknown
+from stream_asr.hearing import Ended, Floats, Hearings, Past, Spelt, unknown
 from stream_asr.lm.ngram import UNKNOWN, Context, NgramModel
-from stream_asr.lm.sounds import Sound, SoundTree
+from stream_asr.lm.sounds import ROOT, SoundTree
 from stream_asr.lm.spelling import plain
-from stream_asr.prefixes import Offer, added, offer, score
+from stream_asr.offers import Chosen, Offers
 from stream_asr.said import extended, text_after
 
 _LEAST_LOG_PROB = -8.0
 """Phones less likely than this in a frame are not followed."""
 
+_LEAST_START = -5.0
 _CERTAIN_BLANK = -0.02
-"""A blank likelier than this (98 %) says as much of one hypothesis as of another."""
+"""A blank likelier than this (98 %) says as much of one text as of another."""
 
 _WORST_OFFERED, _WORST = 10.0, 8.0
-"""Nats behind the best at which a hypothesis is given up: before all of a frame are known, and once they are.
+"""Nats behind the best at which a text is given up: before all of a frame are known, and once they are.
 
 Before, the best is only guessed, and words pay for themselves at their ends, some sooner than others.
 """
@@ -48,7 +50,7 @@ AHEAD_FRAMES = 3
 """Pieces are written up to that long after the phones were heard."""
 
 _SLACK = 1.0
-"""Nats of agreement that a hypothesis may win back once more of what was written is known."""
+"""Nats of agreement that a text may win back once more of what was written is known."""
 
 _EARLY_FRAMES, _LATE_FRAMES = 2, 3
 """A word in no lexicon begins at most so long before its first piece is written, and ends so long after its last."""
@@ -74,6 +76,7 @@ class Search:
 
     Args:
         words: that may be said.
+        ahead: what the best word of each node of their tree is worth, float64, shape (nodes,); see `worth_ahead`.
         labels, frame_samples: of the acoustic model.
         recent: its newest frames, those to be searched and some before them.
         trails: of the texts to go on from, and of these without their last word; those that are found are added.
@@ -82,6 +85,7 @@ class Search:
     def __init__(
         self,
         words: Words,
+        ahead: Floats,
         config: PhoneticConfig,
         labels: Labels,
         frame_samples: int,
@@ -90,6 +94,7 @@ class Search:
     ) -> None:
         pieces = recent.log_probs[:, : len(labels.pieces)]
         self._words, self._config, self._tree, self._model = words, config, words.tree, words.model
+        self._ahead = ahead
         shape = len(recent.log_probs), labels.phone_frames, 1 + len(labels.phones)
         self._phones = recent.log_probs[:, len(labels.pieces) :].reshape(shape)
         self._start = recent.start_frame
@@ -103,131 +108,110 @@ class Search:
                 first, stop = (round(at * SAMPLE_RATE / frame_samples) for at in (word.start, word.end))
                 self._spelt[first] = Spelt(word.word, stop, word.confidence)
         # Sounds are heard a little before they are written.
-        self._beginning = {
-            first - early: Unknown(first) for first in self._spelt for early in range(_EARLY_FRAMES, -1, -1)
-        }
+        self._beginning = {first - early: first for first in self._spelt for early in range(_EARLY_FRAMES, -1, -1)}
 
-    def run(self, hearings: tuple[Hearing, ...], first: int, stop: int, width: int) -> tuple[Hearing, ...]:
+    def run(self, hearings: Hearings, first: int, stop: int, width: int) -> Hearings:
         """The best texts, best first, that go on from ``hearings`` over the frames from ``first`` to ``stop``."""
-        weight = self._config.phone_weight
         for frame in range(first, stop):
             for row in self._phones[frame - self._start]:
                 if row[0] > _CERTAIN_BLANK and frame not in self._beginning:
                     hearings = _silent(hearings)
-                    continue
-                likely = np.flatnonzero(row > _LEAST_LOG_PROB).tolist() or [int(row[1:].argmax()) + 1]
-                phones = [(at - 1, weight * float(row[at])) for at in likely if at]
-                hearings = self._frame(hearings, weight * float(row[0]), phones, frame, width)
+                else:
+                    hearings = self._frame(hearings, row, frame, width)
         return hearings
 
-    def _frame(
-        self,
-        hearings: tuple[Hearing, ...],
-        blank: float,
-        phones: list[tuple[int, float]],
-        frame: int,
-        width: int,
-    ) -> tuple[Hearing, ...]:
-        offers: dict[Key, Offer] = {}
-        key: Key
-        likeliest = max([blank, *(log_prob for _, log_prob in phones)])
-        floor = hearings[0].score + likeliest - _WORST_OFFERED
-        lm_weight, bonus = self._config.lm_weight, self._config.word_bonus
-        further, root = self._tree.further, self._tree.root
-        starts, unknown = further(root), self._beginning.get(frame)
-        for hearing in hearings:
-            total, sound, sounding = added(hearing.blank, hearing.sounding), hearing.sound, -inf
-            text = text_after(hearing.said)
-            ended: list[Ended] | None = None
-            longer: dict[int, Sound] = {}
-            paid = -bonus  # at the beginning of a word
-            if isinstance(sound, Unknown):
-                spelt = self._spelt.get(sound.first_frame)
-                ends = spelt is not None and frame >= spelt.stop_frame
-                within = spelt is not None and frame < spelt.stop_frame + _LATE_FRAMES
-                stays = likeliest if within else blank
-            else:
-                stays, longer, ends = blank, further(sound), bool(sound.words)
-                if sound is not root:
-                    paid = lm_weight * sound.likeliest
-            for phone, log_prob in phones:
-                if phone == hearing.phone:
-                    sounding = hearing.sounding + log_prob
-                    reached = hearing.blank + log_prob  # once more, after a blank
-                else:
-                    reached = total + log_prob
-                if reached + hearing.worth < floor:
-                    continue
-                if (onward := longer.get(phone)) is not None:
-                    worth = hearing.worth + lm_weight * onward.likeliest - paid
-                    if reached + worth >= floor:
-                        key = hearing.context, onward, phone
-                        offer(offers, key, (-inf, reached, worth, text, hearing, None))
-                if ends and (start := starts.get(phone)) is not None:
-                    if ended is None:
-                        ended = self.endings(hearing, frame, floor - reached - lm_weight * start.likeliest - bonus)
-                    for ending in ended:
-                        worth = ending.worth + lm_weight * start.likeliest + bonus
-                        if reached + worth >= floor:
-                            key = ending.context, start, phone
-                            offer(offers, key, (-inf, reached, worth, ending.text, hearing, ending))
-            if unknown is not None and (ends or sound is root):
-                for ending in self.endings(hearing, frame) if ended is None else ended:
-                    key, worth = (ending.context, unknown, -1), ending.worth + self._gain(ending.context, unknown)
-                    offer(offers, key, (total + likeliest, -inf, worth, ending.text, hearing, ending))
-            key = hearing.context, sound, hearing.phone
-            offer(offers, key, (total + stays, sounding, hearing.worth, text, hearing, None))
-        scored = [(score(offered), key, offered) for key, offered in offers.items()]
-        best = nlargest(width, scored, key=itemgetter(0))
-        log_prob_of = dict(phones)
-        return tuple(
-            self._grown(worth, key, offered, frame, log_prob_of.get(key[2], -inf))
-            for worth, key, offered in best
-            if worth >= best[0][0] - _WORST
-        )
-
-    def endings(self, hearing: Hearing, frame: int, least: float = -inf) -> list[Ended]:
-        """The words that a hypothesis may end with before ``frame``; before any word, nothing but itself.
+    def endings(self, hearings: Hearings, at: int, frame: int, least: float = -inf) -> list[Ended]:
+        """The words that a text may end with before ``frame``; before any word, nothing but itself.
 
         Args:
+            at: place of the text.
             least: what it must be worth; agreement adds nothing.
         """
-        sound, config = hearing.sound, self._config
-        if sound is self._tree.root:
-            return [Ended("", hearing.worth, hearing.agreed, hearing.context, text_after(hearing.said))]
-        if isinstance(sound, Unknown):
-            spelt = self._spelt.get(sound.first_frame)
-            return [] if spelt is None else [self._unknown(hearing, spelt, frame)]
-        before = config.lm_weight * sound.likeliest
-        gains = [
-            (config.lm_weight * self._model.score(hearing.context, word) - before, word)
-            for word in sound.words[:_HOMOPHONES]
-        ]
-        return [
-            self._ended(hearing, word, gain, frame) for gain, word in gains if hearing.worth + gain + _SLACK >= least
-        ]
+        node, past, config = int(hearings.nodes[at]), hearings.pasts[at], self._config
+        worth, before = float(hearings.worth[at]), text_after(past.said)
+        if node == ROOT:
+            return [Ended(at, "", worth, past.agreed, past.context, before)]
+        if node < 0:
+            if (spelt := self._spelt.get(unknown(node))) is None:
+                return []
+            context = self._model.after(past.context, self._model.id(plain(spelt.letters)))
+            text = text_after(past.said, (spelt.letters,))
+            agreed = self._agreement(before, text, "", frame)
+            worth += config.piece_weight * (agreed - past.agreed)
+            return [Ended(at, spelt.letters, worth, agreed, context, text, spelt.confidence)]
+        worth -= float(self._ahead[node])
+        found = []
+        for number in self._tree.words(node)[:_HOMOPHONES]:
+            gained = worth + config.lm_weight * self._model.score(past.context, number)
+            if gained + _SLACK < least:
+                continue
+            if (known := self._after.get((before, number))) is None:
+                word = self._model.word(number)
+                known = word, self._model.after(past.context, number), text_after(past.said, (word,))
+                self._after[before, number] = known
+            word, context, text = known
+            agreed = self._agreement(before, text, word, frame)
+            gained += config.piece_weight * (agreed - past.agreed)
+            found.append(Ended(at, word, gained, agreed, context, text))
+        return found
 
-    def _ended(self, hearing: Hearing, number: int, gain: float, frame: int) -> Ended:
-        before = text_after(hearing.said)
-        if (known := self._after.get((before, number))) is None:
-            word = self._model.word(number)
-            known = word, self._model.after(hearing.context, number), text_after(hearing.said, (word,))
-            self._after[before, number] = known
-        word, context, text = known
-        agreed = self._agreement(before, text, word, frame)
-        worth = hearing.worth + gain + self._config.piece_weight * (agreed - hearing.agreed)
-        return Ended(word, worth, agreed, context, text)
+    def _frame(self, hearings: Hearings, row: FloatArray, frame: int, width: int) -> Hearings:
+        likely = np.flatnonzero(row[1:] > _LEAST_LOG_PROB)
+        if not len(likely):
+            likely = row[1:].argmax(keepdims=True)
+        weight = self._config.phone_weight
+        blank, log_probs = weight * float(row[0]), weight * row[1:][likely].astype(np.float64)
+        likeliest = max(blank, float(log_probs.max()))
+        floor = float(hearings.scores[0]) + likeliest - _WORST_OFFERED
+        total = np.logaddexp(hearings.blank, hearings.sounding)
+        once_more = hearings.phones[:, None] == likely  # after a blank
+        reached = np.where(once_more, hearings.blank[:, None], total[:, None]) + log_probs
+        promising = reached + hearings.worth[:, None] >= floor
 
-    def _unknown(self, hearing: Hearing, spelt: Spelt, frame: int) -> Ended:
-        number = self._model.id(plain(spelt.letters))
-        text = text_after(hearing.said, (spelt.letters,))
-        agreed = self._agreement(text_after(hearing.said), text, "", frame)
-        worth = hearing.worth + self._config.piece_weight * (agreed - hearing.agreed)
-        return Ended(spelt.letters, worth, agreed, self._model.after(hearing.context, number), text, spelt.confidence)
+        heard = hearings.nodes >= 0
+        nodes = np.where(heard, hearings.nodes, ROOT)
+        resting, ends = np.full(len(hearings), blank), self._tree.ends[nodes]
+        for at in np.flatnonzero(~heard).tolist():
+            spelt = self._spelt.get(unknown(int(hearings.nodes[at])))
+            ends[at] = spelt is not None and frame >= spelt.stop_frame
+            if spelt is not None and frame < spelt.stop_frame + _LATE_FRAMES:
+                resting[at] = likeliest
+        of_phone = np.full(1 + len(row), -inf)
+        of_phone[likely] = log_probs
+        offers = Offers()
+        offers.stay(hearings, total + resting, hearings.sounding + of_phone[hearings.phones])
+        onward = self._tree.further[nodes[:, None], likely]
+        worth = hearings.worth[:, None] + self._ahead[onward] - self._ahead[nodes][:, None]
+        offers.go_on(
+            hearings,
+            onward,
+            likely,
+            reached,
+            worth,
+            promising & heard[:, None] & (onward != ROOT) & (reached + worth >= floor),
+        )
+        starts = self._tree.further[ROOT, likely]
+        gained = self._ahead[starts] - self._ahead[ROOT]
+        promising &= ends[:, None] & (starts != ROOT) & (log_probs > weight * _LEAST_START)
+        endings: list[Ended] = []
+        if promising.any():
+            best = np.where(promising, reached + gained, -inf).max(axis=1)
+            for at in np.flatnonzero(promising.any(axis=1)).tolist():
+                endings += self.endings(hearings, at, frame, floor - float(best[at]))
+            offers.begin(endings, starts, likely, reached, gained, promising, floor)
+        if (first := self._beginning.get(frame)) is not None:
+            before = len(endings)
+            for at in np.flatnonzero(ends | (hearings.nodes == ROOT)).tolist():
+                endings += self.endings(hearings, at, frame)
+            for place, ending in enumerate(endings[before:], before):
+                gain = self._gain(ending.context, first)
+                offers.begin_unknown(place, ending, unknown(first), float(total[ending.hearing]) + likeliest, gain)
+        chosen = offers.best(width, _WORST)
+        return self._grown(hearings, chosen, endings, frame, np.exp(np.minimum(of_phone / weight, 0)))
 
-    def _gain(self, context: Context, unknown: Unknown) -> float:
+    def _gain(self, context: Context, first: int) -> float:
         """What a word in no lexicon is worth; it is paid when the word begins."""
-        config, number = self._config, self._model.id(plain(self._spelt[unknown.first_frame].letters))
+        config, number = self._config, self._model.id(plain(self._spelt[first].letters))
         worth = config.word_bonus + config.lm_weight * self._model.score(context, number)
         return worth - config.unknown_penalty if number == UNKNOWN else worth
 
@@ -245,33 +229,66 @@ class Search:
             trail = self._trails[text] = self._written.with_word(self._trails[before], outputs, needed)
         return trail.by(needed)
 
-    def _grown(self, total: float, key: Key, offered: Offer, frame: int, log_prob: float) -> Hearing:
-        """The hypothesis that came of an offer, with the times and peaks of its word."""
-        (context, sound, phone), (blank, sounding, worth, _, origin, ending) = key, offered
-        said, agreed, first, stop = origin.said, origin.agreed, origin.first_frame, origin.stop_frame
-        peaks, peak, phones = origin.peaks, origin.peak, origin.phones
-        if ending is None and sound is origin.sound:
-            if sounding > blank or isinstance(sound, Unknown):
-                stop, peak = frame + 1, max(peak, self._posterior(log_prob))
-        else:
-            if ending is not None:
-                if ending.word:
-                    confidence = (peaks + peak) / max(1, phones) if ending.confidence is None else ending.confidence
-                    said = extended(said, ending.word, first, stop, confidence)
-                agreed, peaks, peak, phones, first, stop = ending.agreed, 0.0, 0.0, 0, frame, frame + 1
-            if phone >= 0:
-                first = first if phones else frame
-                peaks, peak, phones, stop = peaks + peak, self._posterior(log_prob), phones + 1, frame + 1
-        return Hearing(
-            context, sound, phone, blank, sounding, worth, agreed, said, first, stop, peaks, peak, phones, total
+    def _grown(
+        self, hearings: Hearings, chosen: Chosen, endings: list[Ended], frame: int, posterior: Floats
+    ) -> Hearings:
+        """The texts that came of offers, with the times and peaks of their words."""
+        origins, nodes, phones = chosen.origins, chosen.nodes, chosen.phones
+        moved = (chosen.endings >= 0) | (nodes != hearings.nodes[origins])
+        begun = moved & ((nodes < 0) | (self._tree.phones[nodes] == 1))
+        sounding = chosen.sounding > chosen.blank
+        heard = moved | sounding | (nodes < 0)
+        peaks, peak, new = hearings.peaks[origins], hearings.peak[origins], posterior[phones]
+        known: dict[int, Past] = {}
+        pasts = []
+        for origin, place in zip(origins.tolist(), chosen.endings.tolist(), strict=True):
+            if place < 0:
+                pasts.append(hearings.pasts[origin])
+                continue
+            if (past := known.get(place)) is None:
+                past = known[place] = self._past(hearings, endings[place])
+            pasts.append(past)
+        return Hearings(
+            tuple(pasts),
+            chosen.texts,
+            chosen.contexts,
+            nodes,
+            phones,
+            chosen.blank,
+            chosen.sounding,
+            chosen.worth,
+            np.where(begun, frame, hearings.first_frames[origins]),
+            np.where(heard, frame + 1, hearings.stop_frames[origins]),
+            np.where(begun, 0.0, np.where(moved, peaks + peak, peaks)),
+            np.where(moved, new, np.where(sounding, np.maximum(peak, new), peak)),
+            chosen.scores,
         )
 
-    def _posterior(self, log_prob: float) -> float:
-        return min(1.0, exp(log_prob / self._config.phone_weight))
+    def _past(self, hearings: Hearings, ending: Ended) -> Past:
+        at = ending.hearing
+        said = hearings.pasts[at].said
+        if ending.word:
+            confidence = self.confidence(hearings, at) if ending.confidence is None else ending.confidence
+            first, stop = int(hearings.first_frames[at]), int(hearings.stop_frames[at])
+            said = extended(said, ending.word, first, stop, confidence)
+        return Past(said, ending.context, ending.agreed)
+
+    def confidence(self, hearings: Hearings, at: int) -> float:
+        """Of the word being said in the text at a place."""
+        phones = int(self._tree.phones[max(ROOT, int(hearings.nodes[at]))])
+        return float(hearings.peaks[at] + hearings.peak[at]) / max(1, phones)
 
 
-def _silent(hearings: tuple[Hearing, ...]) -> tuple[Hearing, ...]:
-    """After a frame of nothing: none gains on another, only their last phones fall silent."""
-    if all(hearing.sounding == -inf for hearing in hearings):
+def worth_ahead(tree: SoundTree, config: PhoneticConfig) -> Floats:
+    """What the best word of each node is worth before it is known which it will be, shape (nodes,)."""
+    ahead: Floats = config.lm_weight * tree.likeliest
+    ahead[ROOT] = -config.word_bonus  # which each word gets where it begins
+    return ahead
+
+
+def _silent(hearings: Hearings) -> Hearings:
+    """After a frame of nothing: no text gains on another, only their last phones fall silent."""
+    sounding = np.full(len(hearings), -inf)
+    if (hearings.sounding == sounding).all():
         return hearings
-    return tuple(replace(hearing, blank=added(hearing.blank, hearing.sounding), sounding=-inf) for hearing in hearings)
+    return replace(hearings, blank=np.logaddexp(hearings.blank, hearings.sounding), sounding=sounding)
