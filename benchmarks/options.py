@@ -1,18 +1,20 @@
 """Options that benchmarks have in common, and what they stand for.
 
 Options of the same name mean the same everywhere: ``--data``, ``--limit``, ``--model``, ``--threads``,
-``--precision``, ``--lm``, ``--json``, ``--plot``.
+``--precision``, ``--lm``, ``--search``, ``--json``, ``--plot``.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from corpus import BUNDLED
 
 from stream_asr import Recognizer, RecognizerConfig
+from stream_asr.config import PhoneticConfig
 
 
 def parser(documentation: str | None) -> argparse.ArgumentParser:
@@ -40,11 +42,14 @@ def add_model(to: argparse.ArgumentParser) -> None:
     to.add_argument("--precision", default="auto", help="auto, float32, float16 or int8 (%(default)s)")
     words = to.add_mutually_exclusive_group()
     words.add_argument("--lm", default="auto", help="language model (the bundled one for the embedded model)")
+    to.add_argument("--search", default="letters", choices=("letters", "sounds"), help="for words (%(default)s)")
     words.add_argument("--no-lm", dest="lm", action="store_const", const=None, help="without one")
 
 
 def recognizer(arguments: argparse.Namespace, config: RecognizerConfig | None = None, **more: Any) -> Recognizer:
     """The one that the options of `add_model` describe."""
+    if arguments.search == "sounds":
+        config = replace(config or RecognizerConfig(), phonetic=PhoneticConfig())
     return Recognizer.from_pretrained(
         arguments.model,
         device=arguments.device,
@@ -66,4 +71,5 @@ def model_settings(arguments: argparse.Namespace, loaded: Recognizer) -> dict[st
         "precision": arguments.precision,
         "threads": torch.get_num_threads(),
         "lm": None if loaded.lm is None else arguments.lm,
+        "search": arguments.search,
     }

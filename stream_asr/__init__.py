@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
+    from stream_asr.config import EngineConfig, PhoneticConfig, RecognizerConfig, SegmenterConfig, WindowConfig
     from stream_asr.errors import DeviceError, InputError, ModelError, StreamASRError
     from stream_asr.events import AudioDropped, Event, Final, Marked, Overload, Partial, SpeechStarted, Word
     from stream_asr.recognizer import Recognizer, Transcript
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "config": ("EngineConfig", "RecognizerConfig", "SegmenterConfig", "WindowConfig"),
+    "config": ("EngineConfig", "PhoneticConfig", "RecognizerConfig", "SegmenterConfig", "WindowConfig"),
     "errors": ("DeviceError", "InputError", "ModelError", "StreamASRError"),
     "events": ("AudioDropped", "Event", "Final", "Marked", "Overload", "Partial", "SpeechStarted", "Word"),
     "recognizer": ("Recognizer", "Transcript"),
@@ -40,6 +40,7 @@ __all__ = [
     "ModelError",
     "Overload",
     "Partial",
+    "PhoneticConfig",
     "Recognizer",
     "RecognizerConfig",
     "SegmenterConfig",

@@ -15,16 +15,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from heapq import nlargest
-from math import exp, inf
+from math import exp, inf, log1p
 from operator import itemgetter
+from typing import TypeAlias
 
 import numpy as np
 
 from stream_asr.arrays import FloatArray
 from stream_asr.config import BeamConfig, ms_to_samples
 from stream_asr.ctc import Hypothesis, Labels
-from stream_asr.lm.spelling import Node, Spelling
-from stream_asr.prefixes import Offer, added, offer, score
+from stream_asr.lm.spelling import Edge, Node, Spelling
 from stream_asr.said import Said, common, ended_by, extended, first_words, in_order, text_after, timed
 
 _LEAST_LOG_PROB = -5.0
@@ -67,6 +67,13 @@ class _Beam:
     peak: float
     outputs: int
     score: float
+
+
+_Offer: TypeAlias = "tuple[float, float, float, int, _Beam, Edge | None]"
+"""What may become a `_Beam`: its blank, sounding and worth, the hash of its text, parent and edge (None for staying).
+
+A bare tuple, because a search makes hundreds a frame and keeps a few.
+"""
 
 
 class BeamDecoder:
@@ -124,7 +131,7 @@ class BeamDecoder:
                 beams = _frame(spelling, beams, blank, options, start_frame + at, width)
             elif any(beam.sounding > -inf for beam in beams):
                 # Nothing but the blank: no hypothesis gains on another, only their last letters fall silent.
-                beams = tuple(replace(beam, blank=added(beam.blank, beam.sounding), sounding=-inf) for beam in beams)
+                beams = tuple(replace(beam, blank=_added(beam.blank, beam.sounding), sounding=-inf) for beam in beams)
         return beams
 
 
@@ -132,12 +139,12 @@ def _frame(
     spelling: Spelling, beams: tuple[_Beam, ...], blank: float, options: list[tuple[int, float]], frame: int, width: int
 ) -> tuple[_Beam, ...]:
     """One frame further: the blank's log-probability, and those of the other outputs worth a look."""
-    offers: dict[tuple[Node, int], Offer] = {}
+    offers: dict[tuple[Node, int], _Offer] = {}
     likeliest = max(blank, *(log_prob for _, log_prob in options))
     floor = beams[0].score + likeliest - _WORST
     edge_of = spelling.edge
     for beam in beams:
-        total, text, sounding = added(beam.blank, beam.sounding), text_after(beam.said), -inf
+        total, text, sounding = _added(beam.blank, beam.sounding), text_after(beam.said), -inf
         for output, log_prob in options:
             if output == beam.output:
                 sounding = beam.sounding + log_prob
@@ -150,21 +157,40 @@ def _frame(
             worth = beam.worth + edge.gain
             if reached + worth >= floor:
                 longer = text_after(beam.said, edge.words) if edge.words else text
-                offer(offers, (edge.node, output), (-inf, reached, worth, longer, beam, edge))
-        offer(offers, (beam.node, beam.output), (total + blank, sounding, beam.worth, text, beam, None))
-    scored = [(score(offered), key, offered) for key, offered in offers.items()]
+                _offer(offers, (edge.node, output), (-inf, reached, worth, longer, beam, edge))
+        _offer(offers, (beam.node, beam.output), (total + blank, sounding, beam.worth, text, beam, None))
+    scored = [(_score(offer), key, offer) for key, offer in offers.items()]
     best = nlargest(width, scored, key=itemgetter(0))
     log_prob_of = dict(options)
     return tuple(
-        _grown(scored_at, key[0], key[1], offered, frame, log_prob_of.get(key[1], -inf))
-        for scored_at, key, offered in best
-        if scored_at >= best[0][0] - _WORST
+        _grown(score, key[0], key[1], offer, frame, log_prob_of.get(key[1], -inf))
+        for score, key, offer in best
+        if score >= best[0][0] - _WORST
     )
 
 
-def _grown(score: float, node: Node, output: int, offered: Offer, frame: int, log_prob: float) -> _Beam:
+def _offer(offers: dict[tuple[Node, int], _Offer], key: tuple[Node, int], new: _Offer) -> None:
+    """Add a way to a hypothesis: alignments of the same text add up, of two texts only the better one stays."""
+    old = offers.setdefault(key, new)
+    if old is new:
+        return
+    old_blank, old_sounding, old_worth, old_text, _, _ = old
+    new_blank, new_sounding, new_worth, new_text, _, _ = new
+    better = new if max(new_blank, new_sounding) + new_worth > max(old_blank, old_sounding) + old_worth else old
+    if new_text == old_text:
+        _, _, worth, text, beam, edge = better
+        better = (_added(new_blank, old_blank), _added(new_sounding, old_sounding), worth, text, beam, edge)
+    offers[key] = better
+
+
+def _score(offer: _Offer) -> float:
+    blank, sounding, worth, _, _, _ = offer
+    return _added(blank, sounding) + worth
+
+
+def _grown(score: float, node: Node, output: int, offer: _Offer, frame: int, log_prob: float) -> _Beam:
     """The hypothesis that came of an offer, with the times and peaks of its word."""
-    blank, sounding, worth, _, beam, edge = offered
+    blank, sounding, worth, _, beam, edge = offer
     said, first, stop = beam.said, beam.first_frame, beam.stop_frame
     peaks, peak, outputs = beam.peaks, beam.peak, beam.outputs
     if edge is None:
@@ -179,6 +205,13 @@ def _grown(score: float, node: Node, output: int, offered: Offer, frame: int, lo
                 first = frame
             peaks, peak, outputs, stop = peaks + peak, min(1.0, exp(log_prob)), outputs + 1, frame + 1
     return _Beam(node, output, blank, sounding, worth, said, first, stop, peaks, peak, outputs, score)
+
+
+def _added(first: float, second: float) -> float:
+    """The logarithm of a sum of probabilities."""
+    if first < second:
+        first, second = second, first
+    return first if second == -inf else first + log1p(exp(second - first))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -212,7 +212,7 @@ class BeamConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhoneticConfig:
-    """The same where a model hears phones, and the language model knows how its words sound."""
+    """The same by sounds: for models that hear phones, and language models that know how their words sound."""
 
     phone_weight: float = 0.45
     """Weight of the log-probabilities of phones."""
@@ -250,7 +250,9 @@ class RecognizerConfig:
     """None for those that suit the model."""
 
     beam: BeamConfig = field(default_factory=BeamConfig)
-    phonetic: PhoneticConfig = field(default_factory=PhoneticConfig)
+    phonetic: PhoneticConfig | None = None
+    """To search for words by their sounds; None for letters."""
+
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:

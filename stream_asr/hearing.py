@@ -64,21 +64,22 @@ class Hearings:
     @classmethod
     def nothing(cls, context: Context, frame: int) -> Hearings:
         """Of nothing, before that frame."""
-        whole, zero = (lambda value: np.array([value], dtype=np.int64)), np.zeros(1)
+        zero, first = np.zeros(1), np.array([frame])
+        texts, contexts, nodes = np.array([text_after(None)]), np.array([hash(context)]), np.array([ROOT])
         return cls(
-            (Past(None, context, 0.0),),
-            whole(text_after(None)),
-            whole(hash(context)),
-            whole(ROOT),
-            whole(-1),
-            zero,
-            np.array([-inf]),
-            zero,
-            whole(frame),
-            whole(frame),
-            zero,
-            zero,
-            zero,
+            pasts=(Past(None, context, 0.0),),
+            texts=texts,
+            contexts=contexts,
+            nodes=nodes,
+            phones=np.array([-1]),
+            blank=zero,
+            sounding=np.array([-inf]),
+            worth=zero,
+            first_frames=first,
+            stop_frames=first,
+            peaks=zero,
+            peak=zero,
+            scores=zero,
         )
 
     def __len__(self) -> int:
@@ -104,7 +105,8 @@ class Hearings:
 
 
 def unknown(first_frame: int) -> int:
-    """The node of a word that is in no lexicon: the one whose first piece was written in that frame."""
+    """The node of a word that is in no lexicon, the one whose first piece was written in that frame; or the other way
+    round."""
     return -1 - first_frame
 
 

@@ -110,37 +110,41 @@ class PhoneticDecoding:
         width, stop = self.decoder.config.preview_width, self.stop_frame + len(log_probs)
         beginning = self.hearings.at(list(range(min(width, len(self.hearings)))))
         hearings = search.run(beginning, self.searched, stop, width)
-        return self._hypothesis(search, hearings, 0)
+        # As if all of them ended here: those in the middle of a long word have yet to pay for it.
+        return self._best(search, hearings, stop, begun=True)
 
     def finish(self) -> Hypothesis:
         stop = self.stop_frame
         search = self.decoder.search(self.recent, dict(self.trails))
         hearings = search.run(self.hearings, self.searched, stop, self.decoder.config.width)
-        ends = [
-            (float(hearings.scores[at] - hearings.worth[at]) + ending.worth, ending)
-            for at in range(len(hearings))
-            for ending in search.endings(hearings, at, stop)
-        ]
-        if not ends:
-            return self._hypothesis(search, hearings, 0)
-        _, ending = max(ends, key=itemgetter(0))
-        return self._hypothesis(search, hearings, ending.hearing, ending.word)
+        return self._best(search, hearings, stop, begun=False)
 
     def _with(self, log_probs: FloatArray) -> Frames:
         if not len(log_probs):
             return self.recent
         return Frames(self.recent.start_frame, np.concatenate([self.recent.log_probs, log_probs]))
 
-    def _hypothesis(self, search: Search, hearings: Hearings, at: int, word: str | None = None) -> Hypothesis:
-        """Of the text at a place, and the word after it; None for the likeliest that sounds like that so far."""
-        past, node, fragment = hearings.pasts[at], int(hearings.nodes[at]), False
-        said, complete = past.said, past.said.count if past.said is not None else 0
-        if word is None and node > ROOT:
-            tree, model = self.decoder.words.tree, self.decoder.words.model
-            fragment = not tree.ends[node]
-            alike = tree.words(node) or (tree.best_word(node),)
-            word = model.word(max(alike, key=lambda number: model.score(past.context, number)))
+    def _best(self, search: Search, hearings: Hearings, stop: int, *, begun: bool) -> Hypothesis:
+        """The best text, with the word after it."""
+        ends = [
+            (float(hearings.scores[at] - hearings.worth[at]) + ending.worth, ending)
+            for at in range(len(hearings))
+            for ending in search.endings(hearings, at, stop, begun=begun)
+        ]
+        if not ends:
+            # Nothing but beginnings of words, or not even these.
+            return (
+                self._hypothesis(search, hearings, 0, "") if begun else self._best(search, hearings, stop, begun=True)
+            )
+        _, ending = max(ends, key=itemgetter(0))
+        return self._hypothesis(search, hearings, ending.hearing, ending.word)
+
+    def _hypothesis(self, search: Search, hearings: Hearings, at: int, word: str) -> Hypothesis:
+        """Of the text at a place, and the word after it; "" for none."""
+        said, node = hearings.pasts[at].said, int(hearings.nodes[at])
+        complete = said.count if said is not None else 0
         if word:
             first, stop = int(hearings.first_frames[at]), int(hearings.stop_frames[at])
             said = extended(said, word, first, stop, search.confidence(hearings, at))
+        fragment = node < 0 or (node > ROOT and not self.decoder.words.tree.ends[node])
         return Hypothesis(timed(said, self.decoder.frame_samples), complete, fragment)

@@ -30,10 +30,9 @@ from stream_asr.lm.spelling import plain
 from stream_asr.offers import Chosen, Offers
 from stream_asr.said import extended, text_after
 
-_LEAST_LOG_PROB = -8.0
-"""Phones less likely than this in a frame are not followed."""
+_LEAST_LOG_PROB, _LEAST_FIRST = -8.0, -5.0
+"""Phones less likely than this in a frame are not followed; nor do words begin with less likely ones."""
 
-_LEAST_START = -5.0
 _CERTAIN_BLANK = -0.02
 """A blank likelier than this (98 %) says as much of one text as of another."""
 
@@ -120,12 +119,15 @@ class Search:
                     hearings = self._frame(hearings, row, frame, width)
         return hearings
 
-    def endings(self, hearings: Hearings, at: int, frame: int, least: float = -inf) -> list[Ended]:
+    def endings(
+        self, hearings: Hearings, at: int, frame: int, least: float = -inf, *, begun: bool = False
+    ) -> list[Ended]:
         """The words that a text may end with before ``frame``; before any word, nothing but itself.
 
         Args:
             at: place of the text.
             least: what it must be worth; agreement adds nothing.
+            begun: where no word sounds like that, the likeliest that begins like that will do.
         """
         node, past, config = int(hearings.nodes[at]), hearings.pasts[at], self._config
         worth, before = float(hearings.worth[at]), text_after(past.said)
@@ -141,7 +143,8 @@ class Search:
             return [Ended(at, spelt.letters, worth, agreed, context, text, spelt.confidence)]
         worth -= float(self._ahead[node])
         found = []
-        for number in self._tree.words(node)[:_HOMOPHONES]:
+        numbers = self._tree.words(node)[:_HOMOPHONES] or ((self._tree.best_word(node),) if begun else ())
+        for number in numbers:
             gained = worth + config.lm_weight * self._model.score(past.context, number)
             if gained + _SLACK < least:
                 continue
@@ -158,7 +161,7 @@ class Search:
     def _frame(self, hearings: Hearings, row: FloatArray, frame: int, width: int) -> Hearings:
         likely = np.flatnonzero(row[1:] > _LEAST_LOG_PROB)
         if not len(likely):
-            likely = row[1:].argmax(keepdims=True)
+            likely = np.array([row[1:].argmax()])
         weight = self._config.phone_weight
         blank, log_probs = weight * float(row[0]), weight * row[1:][likely].astype(np.float64)
         likeliest = max(blank, float(log_probs.max()))
@@ -192,7 +195,7 @@ class Search:
         )
         starts = self._tree.further[ROOT, likely]
         gained = self._ahead[starts] - self._ahead[ROOT]
-        promising &= ends[:, None] & (starts != ROOT) & (log_probs > weight * _LEAST_START)
+        promising &= ends[:, None] & (starts != ROOT) & (log_probs > weight * _LEAST_FIRST)
         endings: list[Ended] = []
         if promising.any():
             best = np.where(promising, reached + gained, -inf).max(axis=1)
@@ -235,7 +238,7 @@ class Search:
         """The texts that came of offers, with the times and peaks of their words."""
         origins, nodes, phones = chosen.origins, chosen.nodes, chosen.phones
         moved = (chosen.endings >= 0) | (nodes != hearings.nodes[origins])
-        begun = moved & ((nodes < 0) | (self._tree.phones[nodes] == 1))
+        begun = moved & ((nodes < 0) | (self._tree.phones[np.maximum(nodes, ROOT)] == 1))
         sounding = chosen.sounding > chosen.blank
         heard = moved | sounding | (nodes < 0)
         peaks, peak, new = hearings.peaks[origins], hearings.peak[origins], posterior[phones]

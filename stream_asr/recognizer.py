@@ -80,7 +80,7 @@ class Recognizer:
         casing: how words are written; None for as the model and the language model have them.
 
     Raises:
-        InputError: the windows are longer than the model takes, or it cannot write the words.
+        InputError: the windows are longer than the model takes, or it cannot write the words, or hears no sounds.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Recognizer:
                 the file that has them, one a line, a weight after a colon.
             raw: write as the model does; otherwise the words of models that know one case only get sentence case.
             vad: what tells speech from other sounds: webrtc, or silero, which knows it from noise and is an extra.
-            config: durations, thresholds and limits.
+            config: durations, thresholds and limits; with ``phonetic`` words are searched by their sounds.
 
         Raises:
             ModelError: it cannot be found, fetched or used; the message says what would work.

@@ -21,7 +21,7 @@ import soundfile
 from commandline import Result, run_main
 from disk import files_end_at
 
-from stream_asr import Recognizer, RecognizerConfig
+from stream_asr import PhoneticConfig, Recognizer, RecognizerConfig
 from stream_asr.arrays import FloatArray
 from stream_asr.casing import casing_of, sentence_case
 from stream_asr.cli.recording import open_recording
@@ -520,6 +520,20 @@ def test_a_language_model_that_knows_how_words_sound(run: Run, tmp_path: Path) -
     assert "a line is a word and its sounds" in " ".join(result.err.split())
 
 
+def test_words_are_searched_by_their_sounds(run: Run, tmp_path: Path, demo_path: Path, recognizer: Recognizer) -> None:
+    result = run("transcribe", demo_path, "--search", "sounds", model=False)
+    assert result.status == 0, result.err
+    config = RecognizerConfig(phonetic=PhoneticConfig())
+    with Recognizer(recognizer.model, config, lm=recognizer.lm, casing=sentence_case) as by_sound:
+        assert result.out.splitlines() == [final.text for final in by_sound.transcribe(demo_path).utterances]
+    deaf = tmp_path / "my.lm"
+    (tmp_path / "text.txt").write_text("Good morning and welcome to the show.\n")
+    assert run("lm", "build", tmp_path / "text.txt", "--output", deaf, model=False).status == 0
+    result = run("transcribe", demo_path, "--search", "sounds", "--lm", deaf, model=False)
+    assert (result.status, result.out) == (2, "")
+    assert "stream-asr lm build --pronunciations" in " ".join(result.err.split())
+
+
 def test_words_that_cannot_be_used(run: Run, tmp_path: Path, demo_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("R2D2\n")
@@ -528,6 +542,8 @@ def test_words_that_cannot_be_used(run: Run, tmp_path: Path, demo_path: Path) ->
         (("--lm", demo_path), "no language model that `stream-asr lm build` wrote"),
         (("--lm", "x.lm", "--no-lm"), "exclude each other"),
         (("--lm-weight", "1", "--no-lm"), "no language model to weigh"),
+        (("--search", "sounds", "--no-lm"), "needs a language model"),
+        (("--search", "sounds", "--hotwords", names), "nobody knows how --hotwords sound"),
         (("--hotwords", tmp_path / "nobody.txt"), "cannot read the hotwords"),
         (("--hotwords", names), "spell it as it is spoken"),
     ):

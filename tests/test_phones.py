@@ -9,7 +9,7 @@ import pytest
 import torch
 from checkpoints import PHONES, save_moonshine_phones
 
-from stream_asr import Recognizer
+from stream_asr import PhoneticConfig, Recognizer, RecognizerConfig
 from stream_asr.acoustic import standalone
 from stream_asr.acoustic.base import Piece
 from stream_asr.acoustic.loading import load_model
@@ -19,7 +19,7 @@ from stream_asr.acoustic.pretrained import load_pretrained
 from stream_asr.acoustic.remembering import RememberingMoonshine
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.arrays import FloatArray
-from stream_asr.events import Final
+from stream_asr.events import Final, Partial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -110,3 +110,32 @@ def test_phones_do_not_change_what_is_written(
                 texts.append([recognizer.transcribe(speech[:96_000]).text])
     assert texts[0] == texts[1]
     assert any(texts[0])
+
+
+def test_the_embedded_model_finds_words_by_their_sounds(
+    recognizer: Recognizer, speech: FloatArray, demo_path: Path
+) -> None:
+    config = RecognizerConfig(phonetic=PhoneticConfig())
+    with Recognizer(recognizer.model, config, lm=recognizer.lm) as by_sound:
+        transcript = by_sound.transcribe(demo_path)
+        rng, at = np.random.default_rng(3), 0
+        with by_sound.stream() as stream:
+            while at < len(speech):
+                length = int(rng.integers(1, 6_000))
+                stream.feed(speech[at : at + length])
+                at += length
+                stream.drain()
+            stream.finish()
+            events = list(stream)
+    assert [event.text for event in events if isinstance(event, Final)] == [
+        final.text for final in transcript.utterances
+    ]
+    stable: dict[int, str] = {}
+    for event in events:
+        if isinstance(event, Partial):
+            assert f"{event.stable} ".startswith(stable.get(event.utterance, ""))
+            stable[event.utterance] = event.stable
+        elif isinstance(event, Final):
+            assert f"{event.text} ".startswith(stable.get(event.utterance, ""))
+    assert any(stable.values())
+    assert "this is a small demonstration of live captions every word you hear is" in transcript.text

@@ -24,6 +24,10 @@ class Vad(str, Enum):
     webrtc, silero = "webrtc", "silero"
 
 
+class Search(str, Enum):
+    letters, sounds = "letters", "sounds"
+
+
 class TranscriptFormat(str, Enum):
     text, json, srt, vtt = "text", "json", "srt", "vtt"
 
@@ -103,6 +107,15 @@ class WordOptions:
             rich_help_panel=_WORDS,
         ),
     ] = None
+    search: Annotated[
+        Search,
+        typer.Option(
+            "--search",
+            help="What words are found by. Sounds make fewer mistakes and need more time; they are for models that "
+            "hear phones, as embedded-en does, with a language model that knows pronunciations, and without hotwords.",
+            rich_help_panel=_WORDS,
+        ),
+    ] = Search.letters
     hotwords: Annotated[
         Optional[Path],
         typer.Option(

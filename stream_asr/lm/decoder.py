@@ -27,20 +27,20 @@ def make_decoder(
 ) -> Decoder:
     """The decoder of a recognizer.
 
-    By sound, where the model hears phones and the language model knows how its words sound; hotwords are listened for
-    letter by letter, because nobody knows how they sound.
-
     Args:
         labels, frame_samples: of the acoustic model.
         language_model: None for none.
         hotwords: none makes the decoder greedy, if there is no language model either.
-        phonetic: weights and widths of the search by sound.
+        phonetic: weights and widths of the search by sound; None to search by letters.
 
     Raises:
-        InputError: the acoustic model cannot write the words; the message says why.
+        InputError: the acoustic model cannot write the words, or there is nothing to search by sound with; the message
+            says why.
     """
     letters = frozenset("".join(labels.pieces).lower()) - {" "}
     listed = compiled(hotwords, letters, config.hotword_bonus)
+    if phonetic is not None:
+        return _by_sound(labels, frame_samples, phonetic, language_model, hotwords)
     if language_model is None and not listed:
         return GreedyDecoder(labels, frame_samples)
     if not any(" " in piece for piece in labels.pieces):
@@ -53,7 +53,21 @@ def make_decoder(
                 f"the language model has letters that the acoustic model does not write: "
                 f"{' '.join(sorted(strange)[:10])}; is it one of another language?"
             )
-    lexicon = language_model.lexicon if language_model is not None else None
-    if language_model is not None and lexicon is not None and lexicon.phones == labels.phones and not listed:
-        return PhoneticDecoder(labels, frame_samples, language_model, lexicon, phonetic or PhoneticConfig())
     return BeamDecoder(labels, frame_samples, Spelling(labels, config, language_model, listed), config)
+
+
+def _by_sound(
+    labels: Labels, frame_samples: int, config: PhoneticConfig, model: NgramModel | None, hotwords: HotwordList
+) -> Decoder:
+    if not labels.phones:
+        raise InputError("this model hears no phones, so words cannot be searched by their sounds; embedded-en does")
+    if model is None:
+        raise InputError("the search by sound needs a language model that knows how its words sound, as lm-en does")
+    if model.lexicon is None or model.lexicon.phones != labels.phones:
+        raise InputError(
+            f"the language model does not know how its words sound in the model's phones ({' '.join(labels.phones)}); "
+            "stream-asr lm build --pronunciations makes one that does"
+        )
+    if hotwords:
+        raise InputError("nobody knows how hotwords sound, so the search by sound cannot find them")
+    return PhoneticDecoder(labels, frame_samples, model, model.lexicon, config)
