@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import TypeAlias
 
@@ -32,22 +32,19 @@ class Past:
     agreed: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Hearings:
-    """Texts, the best first. Arrays have the shape (texts,).
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Followed:
+    """What the search goes by, of texts, the best first. Arrays have the shape (texts,).
 
     Attributes:
-        pasts: their whole words.
-        texts, contexts: hashes of these words and of their contexts.
+        texts, contexts: hashes of their whole words and of what the language model knows of these.
         nodes: what was heard of the word after them: a node of the tree of sounds, or `unknown`.
         phones: the last one; -1 for none.
         blank, sounding: log-probabilities, weighted, of their alignments that end in a blank and in that phone.
         worth: of the text, in nats: language model, bonuses, and agreement with what was written.
-        first_frames, stop_frames, peaks, peak: of the word being said, as in `stream_asr.beam`.
         scores: of all.
     """
 
-    pasts: tuple[Past, ...]
     texts: Integers
     contexts: Integers
     nodes: Integers
@@ -55,11 +52,23 @@ class Hearings:
     blank: Floats
     sounding: Floats
     worth: Floats
+    scores: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Hearings(Followed):
+    """Texts, the best first.
+
+    Attributes:
+        pasts: their whole words.
+        first_frames, stop_frames, peaks, peak: of the word being said, as in `stream_asr.beam`.
+    """
+
+    pasts: tuple[Past, ...]
     first_frames: Integers
     stop_frames: Integers
     peaks: Floats
     peak: Floats
-    scores: Floats
 
     @classmethod
     def nothing(cls, context: Context, frame: int) -> Hearings:
@@ -87,21 +96,8 @@ class Hearings:
 
     def at(self, places: list[int]) -> Hearings:
         """Those at some places."""
-        return Hearings(
-            tuple(self.pasts[place] for place in places),
-            self.texts[places],
-            self.contexts[places],
-            self.nodes[places],
-            self.phones[places],
-            self.blank[places],
-            self.sounding[places],
-            self.worth[places],
-            self.first_frames[places],
-            self.stop_frames[places],
-            self.peaks[places],
-            self.peak[places],
-            self.scores[places],
-        )
+        arrays = {part.name: getattr(self, part.name)[places] for part in fields(self) if part.name != "pasts"}
+        return replace(self, pasts=tuple(self.pasts[place] for place in places), **arrays)
 
 
 def unknown(first_frame: int) -> int:

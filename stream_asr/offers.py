@@ -13,29 +13,20 @@ from math import inf
 import numpy as np
 import numpy.typing as npt
 
-from stream_asr.hearing import Ended, Floats, Hearings, Integers
+from stream_asr.hearing import Ended, Floats, Followed, Hearings, Integers
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Chosen:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Chosen(Followed):
     """The best of the offers, best first; all arrays have the shape (offers,).
 
     Attributes:
         origins: places of the texts that they come of.
         endings: places of the words that these end with; -1 for none.
-        texts, contexts, nodes, phones, blank, sounding, worth, scores: see `Hearings`.
     """
 
     origins: Integers
     endings: Integers
-    texts: Integers
-    contexts: Integers
-    nodes: Integers
-    phones: Integers
-    blank: Floats
-    sounding: Floats
-    worth: Floats
-    scores: Floats
 
 
 @dataclass(slots=True)
@@ -149,14 +140,14 @@ class Offers:
         top = top[scores[top] >= scores[top[0]] - worst]
         kept = first[top]
         return Chosen(
-            origins[kept],
-            endings[kept],
-            texts[kept],
-            contexts[kept],
-            nodes[kept],
-            phones[kept],
-            blank[top],
-            sounding[top],
-            worth[kept],
-            scores[top],
+            origins=origins[kept],
+            endings=endings[kept],
+            texts=texts[kept],
+            contexts=contexts[kept],
+            nodes=nodes[kept],
+            phones=phones[kept],
+            blank=blank[top],
+            sounding=sounding[top],
+            worth=worth[kept],
+            scores=scores[top],
         )

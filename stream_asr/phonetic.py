@@ -12,12 +12,12 @@ from stream_asr.agreement import BytePairs, Trails, beginning
 from stream_asr.arrays import FloatArray
 from stream_asr.config import PhoneticConfig, ms_to_samples
 from stream_asr.ctc import Frames, Hypothesis, Labels
-from stream_asr.hearing import Hearings
+from stream_asr.hearing import Ended, Hearings
 from stream_asr.lm.lexicon import Lexicon
 from stream_asr.lm.ngram import START, NgramModel
 from stream_asr.lm.sounds import ROOT, SoundTree
 from stream_asr.phonetic_search import AHEAD_FRAMES, Search, Words, worth_ahead
-from stream_asr.said import common, ended_by, extended, first_words, in_order, text_after, timed
+from stream_asr.said import common, ended_by, first_words, in_order, text_after, timed
 
 _REMEMBERED_FRAMES = 96
 """Of what was written: longer than any word."""
@@ -111,40 +111,35 @@ class PhoneticDecoding:
         beginning = self.hearings.at(list(range(min(width, len(self.hearings)))))
         hearings = search.run(beginning, self.searched, stop, width)
         # As if all of them ended here: those in the middle of a long word have yet to pay for it.
-        return self._best(search, hearings, stop, begun=True)
+        return self._hypothesis(search, hearings, _ends(search, hearings, stop, begun=True))
 
     def finish(self) -> Hypothesis:
         stop = self.stop_frame
         search = self.decoder.search(self.recent, dict(self.trails))
         hearings = search.run(self.hearings, self.searched, stop, self.decoder.config.width)
-        return self._best(search, hearings, stop, begun=False)
+        ends = _ends(search, hearings, stop, begun=False) or _ends(search, hearings, stop, begun=True)
+        return self._hypothesis(search, hearings, ends)
 
     def _with(self, log_probs: FloatArray) -> Frames:
         if not len(log_probs):
             return self.recent
         return Frames(self.recent.start_frame, np.concatenate([self.recent.log_probs, log_probs]))
 
-    def _best(self, search: Search, hearings: Hearings, stop: int, *, begun: bool) -> Hypothesis:
-        """The best text, with the word after it."""
-        ends = [
-            (float(hearings.scores[at] - hearings.worth[at]) + ending.worth, ending)
-            for at in range(len(hearings))
-            for ending in search.endings(hearings, at, stop, begun=begun)
-        ]
-        if not ends:
-            # Nothing but beginnings of words, or not even these.
-            return (
-                self._hypothesis(search, hearings, 0, "") if begun else self._best(search, hearings, stop, begun=True)
-            )
-        _, ending = max(ends, key=itemgetter(0))
-        return self._hypothesis(search, hearings, ending.hearing, ending.word)
-
-    def _hypothesis(self, search: Search, hearings: Hearings, at: int, word: str) -> Hypothesis:
-        """Of the text at a place, and the word after it; "" for none."""
-        said, node = hearings.pasts[at].said, int(hearings.nodes[at])
-        complete = said.count if said is not None else 0
-        if word:
-            first, stop = int(hearings.first_frames[at]), int(hearings.stop_frames[at])
-            said = extended(said, word, first, stop, search.confidence(hearings, at))
+    def _hypothesis(self, search: Search, hearings: Hearings, ends: list[tuple[float, Ended]]) -> Hypothesis:
+        """The best text with the word after it; without one where nothing can be its end."""
+        at, said = 0, hearings.pasts[0].said
+        if ends:
+            _, ending = max(ends, key=itemgetter(0))
+            at, said = ending.hearing, search.past(hearings, ending).said
+        before, node = hearings.pasts[at].said, int(hearings.nodes[at])
         fragment = node < 0 or (node > ROOT and not self.decoder.words.tree.ends[node])
-        return Hypothesis(timed(said, self.decoder.frame_samples), complete, fragment)
+        return Hypothesis(timed(said, self.decoder.frame_samples), before.count if before is not None else 0, fragment)
+
+
+def _ends(search: Search, hearings: Hearings, stop: int, *, begun: bool) -> list[tuple[float, Ended]]:
+    """What each text may end with before a frame, and the score with it; see `Search.endings`."""
+    return [
+        (float(hearings.scores[at] - hearings.worth[at]) + ending.worth, ending)
+        for at in range(len(hearings))
+        for ending in search.endings(hearings, at, stop, begun=begun)
+    ]

@@ -249,34 +249,35 @@ class Search:
                 pasts.append(hearings.pasts[origin])
                 continue
             if (past := known.get(place)) is None:
-                past = known[place] = self._past(hearings, endings[place])
+                past = known[place] = self.past(hearings, endings[place])
             pasts.append(past)
         return Hearings(
-            tuple(pasts),
-            chosen.texts,
-            chosen.contexts,
-            nodes,
-            phones,
-            chosen.blank,
-            chosen.sounding,
-            chosen.worth,
-            np.where(begun, frame, hearings.first_frames[origins]),
-            np.where(heard, frame + 1, hearings.stop_frames[origins]),
-            np.where(begun, 0.0, np.where(moved, peaks + peak, peaks)),
-            np.where(moved, new, np.where(sounding, np.maximum(peak, new), peak)),
-            chosen.scores,
+            pasts=tuple(pasts),
+            texts=chosen.texts,
+            contexts=chosen.contexts,
+            nodes=nodes,
+            phones=phones,
+            blank=chosen.blank,
+            sounding=chosen.sounding,
+            worth=chosen.worth,
+            scores=chosen.scores,
+            first_frames=np.where(begun, frame, hearings.first_frames[origins]),
+            stop_frames=np.where(heard, frame + 1, hearings.stop_frames[origins]),
+            peaks=np.where(begun, 0.0, np.where(moved, peaks + peak, peaks)),
+            peak=np.where(moved, new, np.where(sounding, np.maximum(peak, new), peak)),
         )
 
-    def _past(self, hearings: Hearings, ending: Ended) -> Past:
+    def past(self, hearings: Hearings, ending: Ended) -> Past:
+        """The whole words of a text, and the word that it ends with."""
         at = ending.hearing
         said = hearings.pasts[at].said
         if ending.word:
-            confidence = self.confidence(hearings, at) if ending.confidence is None else ending.confidence
+            confidence = self._confidence(hearings, at) if ending.confidence is None else ending.confidence
             first, stop = int(hearings.first_frames[at]), int(hearings.stop_frames[at])
             said = extended(said, ending.word, first, stop, confidence)
         return Past(said, ending.context, ending.agreed)
 
-    def confidence(self, hearings: Hearings, at: int) -> float:
+    def _confidence(self, hearings: Hearings, at: int) -> float:
         """Of the word being said in the text at a place."""
         phones = int(self._tree.phones[max(ROOT, int(hearings.nodes[at]))])
         return float(hearings.peaks[at] + hearings.peak[at]) / max(1, phones)
