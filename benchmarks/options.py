@@ -42,8 +42,8 @@ def add_model(to: argparse.ArgumentParser) -> None:
     to.add_argument("--precision", default="auto", help="auto, float32, float16 or int8 (%(default)s)")
     words = to.add_mutually_exclusive_group()
     words.add_argument("--lm", default="auto", help="language model (the bundled one for the embedded model)")
-    to.add_argument("--search", default="letters", choices=("letters", "sounds"), help="for words (%(default)s)")
     words.add_argument("--no-lm", dest="lm", action="store_const", const=None, help="without one")
+    to.add_argument("--search", default="letters", choices=("letters", "sounds"), help="for words (%(default)s)")
 
 
 def recognizer(arguments: argparse.Namespace, config: RecognizerConfig | None = None, **more: Any) -> Recognizer:

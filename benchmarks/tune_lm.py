@@ -53,6 +53,8 @@ def main() -> None:
     parser.add_argument("--word-bonuses", type=numbers, default=[0.5, 1.0, 2.0], metavar="A,B,...")
     parser.add_argument("--unknown-penalties", type=numbers, default=[5.0, 8.0, 11.0], metavar="A,B,...")
     arguments = parser.parse_args()
+    if arguments.search != "letters":
+        parser.error("these are the weights of the search by letters")
 
     utterances = read_corpus(arguments.data, arguments.limit)
     references = [utterance.text for utterance in utterances]
