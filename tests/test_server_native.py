@@ -323,20 +323,18 @@ def test_a_slow_reader_is_sent_away_with_the_reason(monkeypatch: pytest.MonkeyPa
         with server.connect(sock=narrow, max_queue=1) as connection:
             client = Client(connection)
             client.start()
-            told = threading.Event()
 
             def send() -> None:
+                """Until the end, so that it is stuck in sending unless the server goes on receiving."""
                 audio = conversation(sentence)
-                while not told.is_set():
-                    try:
+                with suppress(ConnectionClosed):
+                    while True:
                         client.send(audio)
-                    except ConnectionClosed:
-                        return
 
             sender = threading.Thread(target=send, daemon=True)
             sender.start()
             eventually(lambda: server.metric('stream_asr_errors_total{code="slow_reader"}') == 1)
-            told.set()
+            time.sleep(0.5)
             error, closed, reason = client.ending()
             sender.join()
             assert (error["code"], closed) == ("slow_reader", 1008)

@@ -128,8 +128,24 @@ class Socket:
         # A client that does not read does not hear the reason, either; RuntimeError: it was closed before.
         with suppress(WebSocketDisconnect, RuntimeError), anyio.move_on_after(self._settings.close_timeout_s):
             if text is not None:
-                await self._websocket.send_text(text)
+                async with self._hearing_nothing():
+                    await self._websocket.send_text(text)
             await self._websocket.close(error.close_code, reason)
+
+    @asynccontextmanager
+    async def _hearing_nothing(self) -> AsyncIterator[None]:
+        """Meanwhile, drop what the client sends: one that reads only between two messages has to get that far."""
+
+        async def drop() -> None:
+            with suppress(RuntimeError):  # it has left before
+                while (await self._websocket.receive())["type"] != "websocket.disconnect":
+                    pass
+
+        dropping = asyncio.ensure_future(drop())
+        try:
+            yield
+        finally:
+            dropping.cancel()
 
 
 async def converse(
