@@ -23,8 +23,8 @@ from scoring import score
 
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE, BeamConfig, WindowConfig, ms_to_samples
+from stream_asr.decoders import make_decoder
 from stream_asr.decoding import Decoder, Decoding
-from stream_asr.lm.decoder import make_decoder
 
 _WEIGHTS = ("lm_weight", "word_bonus", "unknown_penalty")
 """As they are called in `BeamConfig`."""

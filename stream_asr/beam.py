@@ -22,10 +22,10 @@ from typing import TypeAlias
 import numpy as np
 
 from stream_asr.arrays import FloatArray
-from stream_asr.config import BeamConfig, ms_to_samples
+from stream_asr.config import BeamConfig, ms_to_frames
 from stream_asr.ctc import Hypothesis, Labels
 from stream_asr.lm.spelling import Edge, Node, Spelling
-from stream_asr.said import Said, common, ended_by, extended, first_words, in_order, text_after, timed
+from stream_asr.said import Said, extended, settled, stable_text, text_after, timed
 
 _LEAST_LOG_PROB = -5.0
 """Outputs less likely than this in a frame are not followed."""
@@ -87,11 +87,11 @@ class BeamDecoder:
     """
 
     def __init__(self, labels: Labels, frame_samples: int, spelling: Spelling, config: BeamConfig) -> None:
-        self._blank, self._outputs = labels.blank, len(labels.pieces)
+        self.labels = labels
         self._spelling = spelling
         self.frame_samples = frame_samples
         self.width, self.preview_width = config.width, config.preview_width
-        self.settle_frames = -(-ms_to_samples(config.settle_ms) // frame_samples)
+        self.settle_frames = ms_to_frames(config.settle_ms, frame_samples)
 
     def start(self, frame: int) -> BeamDecoding:
         """Nothing heard yet; the first frame to come is ``frame`` of the absolute grid."""
@@ -101,12 +101,6 @@ class BeamDecoder:
         nothing = _Beam(self._spelling.root, -1, 0.0, -inf, 0.0, None, frame, frame, 0.0, 0.0, 0, 0.0)
         return BeamDecoding(self, self._spelling, (nothing,), frame)
 
-    def padded(self, log_probs: FloatArray, frames: int) -> FloatArray:
-        """With blank frames after it, up to that many."""
-        blanks = np.full((max(0, frames - len(log_probs)), log_probs.shape[1]), -inf, dtype=np.float32)
-        blanks[:, self._blank] = 0
-        return np.concatenate([log_probs, blanks]) if len(blanks) else log_probs
-
     def search(
         self, spelling: Spelling, beams: tuple[_Beam, ...], log_probs: FloatArray, start_frame: int, width: int
     ) -> tuple[_Beam, ...]:
@@ -114,17 +108,17 @@ class BeamDecoder:
 
         Args:
             spelling: that their nodes are of.
-            log_probs: natural logarithms, float32, shape (frames, vocabulary).
+            log_probs: natural logarithms, float32, shape (frames, outputs).
             start_frame: place of the first of them on the absolute grid.
             width: hypotheses kept after each frame.
         """
         if not len(log_probs):
             return beams
-        log_probs = log_probs[:, : self._outputs]
+        log_probs, silent = self.labels.pieces_of(log_probs), self.labels.blank
         likely = log_probs > _LEAST_LOG_PROB
         likely[np.arange(len(likely)), log_probs.argmax(axis=1)] = True
-        likely[:, self._blank] = False
-        for at, blank in enumerate(log_probs[:, self._blank].tolist()):
+        likely[:, silent] = False
+        for at, blank in enumerate(log_probs[:, silent].tolist()):
             outputs = np.flatnonzero(likely[at]).tolist()
             if outputs:
                 options = list(zip(outputs, log_probs[at, outputs].tolist(), strict=True))
@@ -225,17 +219,14 @@ class BeamDecoding:
 
     def keep(self, log_probs: FloatArray, stop_frame: int) -> BeamDecoding:
         decoder = self.decoder
-        log_probs = decoder.padded(log_probs, stop_frame - self.stop_frame)
+        log_probs = decoder.labels.padded(log_probs, stop_frame - self.stop_frame)
         beams = decoder.search(self.spelling, self.beams, log_probs, self.stop_frame, decoder.width)
-        settled = ended_by(beams[0].said, stop_frame - decoder.settle_frames)
-        if settled is not None:
-            # A question left open for that long is decided, so that stable text does not wait for its answer.
-            beams = tuple(beam for beam in beams if text_after(first_words(beam.said, settled.count)) == settled.text)
-        return BeamDecoding(decoder, self.spelling, beams, stop_frame)
+        places = settled([beam.said for beam in beams], stop_frame - decoder.settle_frames)
+        return BeamDecoding(decoder, self.spelling, tuple(beams[place] for place in places), stop_frame)
 
     @property
     def stable(self) -> str:
-        return " ".join(said.word for said in in_order(common(beam.said for beam in self.beams)))
+        return stable_text(beam.said for beam in self.beams)
 
     def glimpse(self, log_probs: FloatArray) -> Hypothesis:
         width = self.decoder.preview_width

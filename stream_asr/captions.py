@@ -53,7 +53,7 @@ class Caption:
 
         Args:
             window: the next one of the utterance, in order.
-            log_probs: of the whole window, float32, shape (frames, vocabulary).
+            log_probs: of the whole window, float32, shape (frames, outputs).
         """
         frames = Frames(window.start // self._frame_samples, log_probs)
         # Rounded up: the last frame of a stream may not be full.

@@ -19,6 +19,11 @@ def ms_to_samples(duration_ms: int) -> int:
     return duration_ms * SAMPLES_PER_MS
 
 
+def ms_to_frames(duration_ms: int, frame_samples: int) -> int:
+    """Frames of that length, rounded up."""
+    return -(-ms_to_samples(duration_ms) // frame_samples)
+
+
 def samples_to_ms(samples: int) -> int:
     return round(samples / SAMPLES_PER_MS)
 

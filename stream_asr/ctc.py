@@ -1,4 +1,4 @@
-"""Greedy CTC: from frames to tokens, words, times and confidences.
+"""What a CTC model says of frames; greedily, from frames to tokens, words, times and confidences.
 
 Source: best-path decoding, Graves et al., "Connectionist Temporal Classification: Labelling Unsegmented
 Sequence Data with Recurrent Neural Networks", 2006, section 3.2.
@@ -7,6 +7,7 @@ Sequence Data with Recurrent Neural Networks", 2006, section 3.2.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,29 @@ class Labels:
     phones: tuple[str, ...] = ()
     phone_frames: int = 1
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many outputs there are of each kind: pieces, then phones once for each time they are told in a frame."""
+        return (len(self.pieces), *self.phone_frames * (1 + len(self.phones),)) if self.phones else (len(self.pieces),)
+
+    def pieces_of(self, log_probs: FloatArray) -> FloatArray:
+        """Those of pieces, shape (frames, pieces), of all outputs' log-probabilities, shape (frames, outputs)."""
+        return log_probs[:, : len(self.pieces)]
+
+    def phones_of(self, log_probs: FloatArray) -> FloatArray:
+        """Those of phones, shape (frames, `phone_frames`, 1 + phones), blanks first; likewise."""
+        return log_probs[:, len(self.pieces) :].reshape(len(log_probs), self.phone_frames, 1 + len(self.phones))
+
+    def padded(self, log_probs: FloatArray, frames: int) -> FloatArray:
+        """With frames of nothing after them, up to that many; float32, shape (frames, outputs)."""
+        if len(log_probs) >= frames:
+            return log_probs
+        nothing = np.full((frames - len(log_probs), sum(self.sizes)), -inf, dtype=np.float32)
+        nothing[:, self.blank] = 0
+        if self.phones:
+            nothing[:, len(self.pieces) :: 1 + len(self.phones)] = 0
+        return np.concatenate([log_probs, nothing]) if len(log_probs) else nothing
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frames:
@@ -43,7 +67,7 @@ class Frames:
 
     Attributes:
         start_frame: place of the first of them on the stream's absolute grid.
-        log_probs: natural logarithms, float32, shape (frames, vocabulary).
+        log_probs: natural logarithms, float32, shape (frames, outputs).
     """
 
     start_frame: int
@@ -84,7 +108,7 @@ class Path:
 
     @classmethod
     def best(cls, log_probs: FloatArray, start_frame: int) -> Path:
-        """The best path through ``log_probs``, natural logarithms, float32, shape (frames, vocabulary)."""
+        """The best path through ``log_probs``, natural logarithms, float32, shape (frames, pieces)."""
         if not len(log_probs):
             return cls.empty(start_frame)
         ids = log_probs.argmax(axis=1).astype(np.int32)
@@ -107,6 +131,21 @@ class Path:
             np.concatenate([self.ids, other.ids]),
             np.concatenate([self.probabilities, other.probabilities]),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Spelt:
+    """A word as a path spells it.
+
+    Attributes:
+        first_frame, stop_frame: those in which it is spelt, on the stream's absolute grid.
+        confidence: 0 to 1.
+    """
+
+    word: str
+    first_frame: int
+    stop_frame: int
+    confidence: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +178,35 @@ class Hypothesis:
 
 
 def decode(path: Path, labels: Labels, frame_samples: int) -> Hypothesis:
-    """Collapse repeats, drop blanks, join pieces into words.
-
-    A token's confidence is the highest posterior among its frames (CTC is sure of a token in one frame and
-    blank around it), a word's is the mean over its tokens.
+    """The words of a path, with their times.
 
     Args:
         path: frames of one utterance without holes.
         labels: what the ids spell.
         frame_samples: length of a frame in samples at 16 kHz.
     """
-    words: list[Word] = []
+    found, complete = spelt_words(path, labels)
+    return Hypothesis(
+        tuple(
+            Word(
+                spelt.word,
+                spelt.first_frame * frame_samples / SAMPLE_RATE,
+                spelt.stop_frame * frame_samples / SAMPLE_RATE,
+                spelt.confidence,
+            )
+            for spelt in found
+        ),
+        complete,
+    )
+
+
+def spelt_words(path: Path, labels: Labels) -> tuple[list[Spelt], int]:
+    """Collapse repeats, drop blanks, join pieces into words; also how many of them are complete, see `Hypothesis`.
+
+    A token's confidence is the highest posterior among its frames (CTC is sure of a token in one frame and
+    blank around it), a word's is the mean over its tokens.
+    """
+    words: list[Spelt] = []
     letters: list[str] = []
     confidences: list[float] = []
     first_frame = last_frame = 0
@@ -157,10 +214,10 @@ def decode(path: Path, labels: Labels, frame_samples: int) -> Hypothesis:
     def close_word() -> None:
         if letters:
             words.append(
-                Word(
+                Spelt(
                     "".join(letters),
-                    (path.start_frame + first_frame) * frame_samples / SAMPLE_RATE,
-                    (path.start_frame + last_frame) * frame_samples / SAMPLE_RATE,
+                    path.start_frame + first_frame,
+                    path.start_frame + last_frame,
                     sum(confidences) / len(confidences),
                 )
             )
@@ -184,7 +241,7 @@ def decode(path: Path, labels: Labels, frame_samples: int) -> Hypothesis:
                 confidences.append(confidence)
                 last_frame = stop
     close_word()
-    return Hypothesis(tuple(words), complete)
+    return words, complete
 
 
 def _runs(path: Path) -> list[tuple[int, int, int, float]]:

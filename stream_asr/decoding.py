@@ -11,7 +11,7 @@ from stream_asr.ctc import Hypothesis
 class Decoding(Protocol):
     """What was made of the frames so far. It never changes: each step gives a new one.
 
-    Log-probabilities are natural, float32, of shape (frames, vocabulary), and continue where the last ended.
+    Log-probabilities are natural, float32, of shape (frames, outputs), and continue where the last ended.
     """
 
     @property

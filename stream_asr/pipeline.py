@@ -145,7 +145,7 @@ class Pipeline:
         return Job(window, self._samples(window), self._open[0], is_preview=True, memory=self._open[0].memory)
 
     def deliver(self, job: Job, log_probs: FloatArray, memory: Memory = None) -> None:
-        """Take the model's output for ``job``: log-probabilities, float32, shape (frames, vocabulary)."""
+        """Take the model's output for ``job``: log-probabilities, float32, shape (frames, outputs)."""
         utterance = job.utterance
         if job.is_preview:
             self._preview_out = False

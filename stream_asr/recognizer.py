@@ -17,11 +17,11 @@ from stream_asr.audio.files import BLOCK_S, AudioFile
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
 from stream_asr.casing import CasedDecoder, Casing, casing_of
 from stream_asr.config import SAMPLE_RATE, RecognizerConfig, WindowConfig
+from stream_asr.decoders import make_decoder
 from stream_asr.decoding import Decoder
 from stream_asr.engine import Engine, EngineStats
 from stream_asr.errors import InputError
 from stream_asr.events import Event, Final, Word
-from stream_asr.lm.decoder import make_decoder
 from stream_asr.lm.files import load as load_lm
 from stream_asr.lm.files import read_hotwords
 from stream_asr.lm.hotwords import HotwordList

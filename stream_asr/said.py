@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stream_asr.config import SAMPLE_RATE
@@ -74,6 +74,23 @@ def common(texts: Iterable[Said | None]) -> Said | None:
     while len({text_after(words) for words in said}) > 1:
         said = [words.before if words is not None else None for words in said]
     return said[0]
+
+
+def stable_text(texts: Iterable[Said | None]) -> str:
+    """The words that all of them begin with, as they are shown."""
+    return " ".join(said.word for said in in_order(common(texts)))
+
+
+def settled(texts: Sequence[Said | None], frame: int) -> list[int]:
+    """Places of the texts that begin as the first of them does with the words that ended by ``frame``.
+
+    A question that was left open for that long is decided, so that stable text does not wait for its answer.
+    """
+    decided = ended_by(texts[0], frame)
+    if decided is None:
+        return list(range(len(texts)))
+    beginnings = (text_after(first_words(said, decided.count)) for said in texts)
+    return [place for place, text in enumerate(beginnings) if text == decided.text]
 
 
 def timed(said: Said | None, frame_samples: int) -> tuple[Word, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stream_asr.config import WindowConfig, ms_to_samples
+from stream_asr.config import WindowConfig, ms_to_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class WindowGeometry:
         """
 
         def on_grid(duration_ms: int) -> int:
-            return -(-ms_to_samples(duration_ms) // grid_samples) * grid_samples
+            return ms_to_frames(duration_ms, grid_samples) * grid_samples
 
         left, commit, right = map(on_grid, (config.left_context_ms, config.commit_ms, config.right_context_ms))
         right = max(right, grid_samples)  # the convolutions of a frame look a little further than its end

@@ -16,10 +16,10 @@ from stream_asr.arrays import FloatArray
 from stream_asr.beam import BeamDecoder
 from stream_asr.config import BeamConfig
 from stream_asr.ctc import Labels
+from stream_asr.decoders import make_decoder
 from stream_asr.decoding import Decoder
 from stream_asr.errors import InputError
 from stream_asr.greedy import GreedyDecoder
-from stream_asr.lm.decoder import make_decoder
 from stream_asr.lm.estimate import estimate
 from stream_asr.lm.spelling import Spelling
 

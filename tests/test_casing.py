@@ -17,9 +17,9 @@ from stream_asr.acoustic.loading import load_model
 from stream_asr.casing import CasedDecoder, Casing, capitals, casing_of, first_capital, sentence_case
 from stream_asr.config import BeamConfig
 from stream_asr.ctc import Labels
+from stream_asr.decoders import make_decoder
 from stream_asr.decoding import Decoder
 from stream_asr.greedy import GreedyDecoder
-from stream_asr.lm.decoder import make_decoder
 
 FRAME = 320
 

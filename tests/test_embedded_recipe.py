@@ -27,6 +27,7 @@ from stream_asr.acoustic.moonshine_layers import rotation_of
 from stream_asr.acoustic.pretrained import load_pretrained
 from stream_asr.ctc import Labels
 from stream_asr.errors import InputError
+from stream_asr.lm.lexicon import phones_of
 from stream_asr.training.alphabet import Alphabet
 from stream_asr.training.checkpoint import load_checkpoint
 from stream_asr.training.embedded import base, phones
@@ -45,11 +46,9 @@ from stream_asr.training.embedded.phones import (
     PhoneData,
     PhoneTraining,
     error_rate,
-    phones_of,
-    pronounced,
-    pronunciations,
     train_phones,
 )
+from stream_asr.training.embedded.pronouncing import pronounced, pronunciations
 from stream_asr.training.embedded.running import BEST, CHECKPOINT, Average, Keeper
 from stream_asr.training.embedded.segments import Pause, cut
 from stream_asr.training.embedded.settings import PhoneSettings, TrainingSettings, embedded_model
@@ -316,7 +315,7 @@ def test_layers_on_top_learn_pieces_from_the_states_of_frozen_ones(
     for name, weight in frozen.items():
         assert torch.equal(learned[name], weight) == (name != "encoder.layer_norm.weight"), name
 
-    config.phones = phones_of(SOUNDS)
+    config.phones = list(phones_of(SOUNDS))
     sounds = PhoneTraining(tmp_path / "phones", FEW_PHONES, config, SOUNDS, tmp_path / "states")
     with monkeypatch.context() as patch:
         answers = iter([False, True])
@@ -354,7 +353,7 @@ def test_phones_of_recordings_are_learned(tmp_path: Path, monkeypatch: pytest.Mo
         Recording("anna", text, offset, length) for text, offset, length in zip(texts, (0, 48), lengths, strict=True)
     ]
     Corpus(recordings, rng.standard_normal((88, 288)).astype(np.float16)).save(states)
-    config = MoonshineCTCConfig(phones=phones_of(SOUNDS), phone_width=32)
+    config = MoonshineCTCConfig(phones=list(phones_of(SOUNDS)), phone_width=32)
     settings = replace(FEW_PHONES, steps=80, learning_rate=1e-2, dropped=0.0, averaging=0.5)
     learned = PhoneTraining(tmp_path / "phones", settings, config, SOUNDS, states)
     train_phones(learned, processes=1)
@@ -435,7 +434,7 @@ def test_without_the_dictionary_the_recipe_says_what_to_install(monkeypatch: pyt
 
 def test_phones_need_recordings_with_words_that_are_known(tmp_path: Path) -> None:
     Corpus([Recording("", "d f", 0, 20)], np.zeros((20, 288), dtype=np.float16)).save(tmp_path / "states")
-    config = MoonshineCTCConfig(phones=phones_of(SOUNDS))
+    config = MoonshineCTCConfig(phones=list(phones_of(SOUNDS)))
     with pytest.raises(InputError, match="too few of the recordings"):
         train_phones(PhoneTraining(tmp_path / "phones", FEW_PHONES, config, SOUNDS, tmp_path / "states"), 1)
 

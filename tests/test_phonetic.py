@@ -11,18 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_asr.agreement import BytePairs, Written, beginning
 from stream_asr.arrays import FloatArray
 from stream_asr.beam import BeamDecoder
 from stream_asr.config import BeamConfig, PhoneticConfig
 from stream_asr.ctc import Labels
+from stream_asr.decoders import make_decoder
 from stream_asr.errors import InputError
-from stream_asr.lm.decoder import make_decoder
 from stream_asr.lm.estimate import estimate
-from stream_asr.lm.lexicon import lexicon_of, read_dictionary
+from stream_asr.lm.lexicon import Lexicon, lexicon_of, read_dictionary
 from stream_asr.lm.ngram import SPECIAL, NgramModel
-from stream_asr.lm.sounds import ROOT, SoundTree
-from stream_asr.phonetic import PhoneticDecoder
+from stream_asr.phonetic.agreement import BytePairs, Written, beginning
+from stream_asr.phonetic.decoder import PhoneticDecoder
+from stream_asr.phonetic.hearings import Hearings, Past
+from stream_asr.phonetic.offers import Offers
+from stream_asr.phonetic.tree import ROOT, SoundTree
 
 FRAME = 768
 DICTIONARY = """
@@ -125,6 +127,18 @@ def test_words_that_sound_alike_are_told_apart_by_their_context() -> None:
     assert heard(frames("a knight on the rode"), decoder=deaf) == "a night on the road"
 
 
+def test_a_lexicon_may_have_fewer_sounds_than_the_model_hears() -> None:
+    phones = tuple(sorted({*LEXICON.phones, "AB", "ZZ"}))
+    more = replace(LABELS, phones=phones)
+    log_probs = frames("the knight rode to the cat")
+    wider = np.full((len(log_probs), sum(more.sizes)), -20.0, dtype=np.float32)
+    wider[:, : len(PIECES) + 1] = log_probs[:, : len(PIECES) + 1]
+    for at, phone in enumerate(LEXICON.phones):
+        wider[:, len(PIECES) + 1 + phones.index(phone)] = log_probs[:, len(PIECES) + 1 + at]
+    decoder = PhoneticDecoder(more, FRAME, MODEL, LEXICON, CONFIG)
+    assert heard(wider, decoder=decoder) == "the knight rode to the cat"
+
+
 def test_a_word_in_no_lexicon_is_spelt_as_it_is_written() -> None:
     assert heard(frames("the zyx sat on the mat", "the zyx sat on the mat")) == "the zyx sat on the mat"
     assert heard(frames("two abbot sat")) == "two abbot sat"  # a known word, of which nobody knows how it sounds
@@ -189,7 +203,9 @@ def test_stable_text_stays_whatever_comes(log_probs: FloatArray, step: int, ahea
         stable = decoding.stable
         for hypothesis in (decoding.glimpse(log_probs[stop : stop + ahead]), decoding.finish()):
             assert (hypothesis.text + " ").startswith(stable + " " * bool(stable))
-            assert all(word.start <= word.end and 0 <= word.confidence <= 1 for word in hypothesis.words)
+            edges = [edge for word in hypothesis.words for edge in (word.start, word.end)]
+            assert edges == sorted(edges)
+            assert all(word.start < word.end and 0 <= word.confidence <= 1 for word in hypothesis.words)
         assert before.keep(log_probs[at:stop], stop).finish() == decoding.finish()  # looking changed nothing
 
 
@@ -245,7 +261,7 @@ def test_the_tree_has_every_pronunciation_and_no_other(dictionary: dict[str, lis
     model = estimate([list(dictionary)], order=1)
     ids = {word: number for number, word in enumerate(model.vocabulary, SPECIAL)}
     lexicon = lexicon_of({word: (tuple(phones),) for word, phones in dictionary.items()}, ids)
-    tree, found = SoundTree(lexicon, model), set()
+    tree, found = SoundTree(lexicon, model, lexicon.phones), set()
 
     def walk(node: int, phones: tuple[str, ...]) -> None:
         below = [word for word, said in dictionary.items() if tuple(said[: len(phones)]) == phones]
@@ -262,7 +278,34 @@ def test_the_tree_has_every_pronunciation_and_no_other(dictionary: dict[str, lis
     assert found == {(word, tuple(phones)) for word, phones in dictionary.items()}
 
 
-def test_the_search_by_sound_is_chosen() -> None:
+def chosen(ways: list[tuple[int, int, float, float, float]], width: int = 9, worst: float = 99.0) -> list[float]:
+    """Scores of the best of some ways to a text: its hash, its node, and its blank, sounding and worth."""
+    texts, nodes, blank, sounding, worth = map(np.array, zip(*ways, strict=True))
+    same = replace(
+        Hearings.nothing((), 0),
+        texts=texts,
+        nodes=nodes,
+        worth=worth,
+        pasts=len(ways) * (Past(None, (), 0.0),),
+        contexts=np.zeros(len(ways), dtype=np.int64),
+        phones=np.full(len(ways), -1),
+    )
+    offers = Offers()
+    offers.stay(same, blank, sounding)
+    return offers.best(width, worst).scores.tolist()
+
+
+def test_ways_to_the_same_text_add_up_and_of_two_texts_the_better_stays() -> None:
+    half = np.log(0.5)
+    assert chosen([(1, 5, half, -np.inf, 0.0), (1, 5, half, -np.inf, 0.0)]) == [pytest.approx(0)]
+    assert chosen([(1, 5, half, half, 0.0)]) == [pytest.approx(0)], "a blank and a sound at its end"
+    assert chosen([(1, 5, -1.0, -np.inf, -1.0), (2, 5, -4.0, -np.inf, 0.5)]) == [pytest.approx(-2)]
+    assert chosen([(1, 5, -1.0, -np.inf, 0.0), (1, 6, -2.0, -np.inf, 0.0)]) == [-1.0, -2.0], "with other sounds to come"
+    assert chosen([(1, 5, -1.0, -np.inf, 0.0), (1, 6, -2.0, -np.inf, 0.0)], width=1) == [-1.0]
+    assert chosen([(1, 5, -1.0, -np.inf, 0.0), (1, 6, -9.5, -np.inf, 0.0)], worst=8.0) == [-1.0]
+
+
+def test_the_search_by_sounds_is_chosen() -> None:
     assert isinstance(make_decoder(LABELS, FRAME, BeamConfig(), MODEL), BeamDecoder)
     assert isinstance(make_decoder(LABELS, FRAME, BeamConfig(), MODEL, phonetic=CONFIG), PhoneticDecoder)
 
@@ -273,11 +316,12 @@ def test_the_search_by_sound_is_chosen() -> None:
         (replace(LABELS, phones=()), MODEL, (), "hears no phones"),
         (LABELS, None, (), "needs a language model"),
         (LABELS, replace(MODEL, lexicon=None), (), "--pronunciations"),
-        (replace(LABELS, phones=("XX",)), MODEL, (), "XX"),
+        (LABELS, replace(MODEL, lexicon=Lexicon((), (), np.zeros(0, dtype=np.uint16))), (), "--pronunciations"),
+        (replace(LABELS, phones=LEXICON.phones[1:]), MODEL, (), f"does not know: {LEXICON.phones[0]};"),
         (LABELS, MODEL, ("zyx",), "nobody knows how hotwords sound"),
     ],
 )
-def test_the_search_by_sound_needs_phones_and_pronunciations(
+def test_the_search_by_sounds_needs_phones_and_pronunciations(
     labels: Labels, model: NgramModel | None, hotwords: tuple[str, ...], why: str
 ) -> None:
     with pytest.raises(InputError, match=why):

@@ -105,7 +105,7 @@ class TransformersCTC:
 
     @torch.inference_mode()
     def _run(self, windows: Sequence[FloatArray]) -> FloatArray:
-        """float32 of shape (windows, frames, vocabulary), frames of padding included."""
+        """float32 of shape (windows, frames, outputs), frames of padding included."""
         features = self.feature_extractor(
             list(windows),
             sampling_rate=SAMPLE_RATE,
@@ -123,8 +123,7 @@ class TransformersCTC:
     def log_softmax(self, logits: Tensor) -> FloatArray:
         """Log-probabilities of what the model writes and, each by themselves, of the phones that it hears."""
         labels, logits = self.labels, logits.float()
-        sizes = [len(labels.pieces)] + labels.phone_frames * [1 + len(labels.phones)]
-        kinds = logits.split(sizes, dim=-1) if labels.phones else (logits,)
+        kinds = logits.split(labels.sizes, dim=-1) if labels.phones else (logits,)
         return torch.cat([kind.log_softmax(dim=-1) for kind in kinds], dim=-1).cpu().numpy()
 
     def _probe(self) -> tuple[int, int]:

@@ -50,7 +50,8 @@ def build(
     said = (words for path in _files(texts) for words in paragraphs(_read(path), english=english))
     model = estimate(said, order=order, cutoffs=least, extra_words=more, about=about)
     if dictionary is not None:
-        model = replace(model, lexicon=lexicon_of(dictionary, {word: model.id(word) for word in model.vocabulary}))
+        ids = {word: model.id(word) for word in model.vocabulary}
+        model = replace(model, lexicon=lexicon_of(dictionary, ids, english=english))
     with replacing(output) as file, writing(output):
         save(model, file)
     return model

@@ -92,29 +92,28 @@ def read_dictionary(lines: Iterable[str], name: str) -> Dictionary:
         found.setdefault(_VARIANT.sub("", word).lower(), {})[tuple(phones)] = None
     if not found:
         raise InputError(f"{name} has no pronunciations; {_A_LINE}")
-    if (count := len(_phones(found))) > MOST_PHONES:
+    if (count := len(phones_of(found))) > MOST_PHONES:
         raise InputError(f"{name} has {count} different sounds, and {MOST_PHONES} at most can be kept; {_A_LINE}")
     return {word: tuple(pronunciations) for word, pronunciations in found.items()}
 
 
-def lexicon_of(dictionary: Dictionary, ids: Mapping[str, int]) -> Lexicon:
+def lexicon_of(dictionary: Dictionary, ids: Mapping[str, int], *, english: bool = True) -> Lexicon:
     """How the words of a vocabulary sound; those that the dictionary does not know have no pronunciation.
-
-    By a rule of English, a word in 's that it does not know sounds like the rest and S, Z or IH Z, where the
-    dictionary has these sounds.
 
     Args:
         ids: of the words in the language model, in lower case.
+        english: a word in 's that the dictionary does not know sounds like the rest and S, Z or IH Z, where it has
+            these sounds.
 
     Raises:
         InputError: the dictionary knows none of them.
     """
-    phones = _phones(dictionary)
+    phones = phones_of(dictionary)
     places = {phone: place for place, phone in enumerate(phones)}
     said = sorted(
         (bytes(places[phone] for phone in sounds), number)
         for word, number in ids.items()
-        for sounds in dictionary.get(word) or _possessives(dictionary, word)
+        for sounds in dictionary.get(word) or (_possessives(dictionary, word) if english else ())
         if all(phone in places for phone in sounds)
     )
     if not said:
@@ -126,7 +125,8 @@ def lexicon_of(dictionary: Dictionary, ids: Mapping[str, int]) -> Lexicon:
     )
 
 
-def _phones(dictionary: Mapping[str, Iterable[tuple[str, ...]]]) -> tuple[str, ...]:
+def phones_of(dictionary: Mapping[str, Iterable[tuple[str, ...]]]) -> tuple[str, ...]:
+    """Names of its sounds, in alphabetical order."""
     return tuple(sorted({phone for ways in dictionary.values() for sounds in ways for phone in sounds}))
 
 

@@ -17,6 +17,7 @@ from stream_asr.config import BeamConfig
 from stream_asr.ctc import Labels
 from stream_asr.lm.hotwords import NO_HOTWORDS, Hotwords
 from stream_asr.lm.ngram import START, UNKNOWN, Context, NgramModel
+from stream_asr.lm.text import plain
 
 
 @dataclass(slots=True, eq=False)
@@ -146,11 +147,3 @@ class Spelling:
                     worth -= self._config.unknown_penalty
             worth += self._config.word_bonus + self._config.lm_weight * likeliest
         return worth
-
-
-def plain(letters: str) -> str:
-    """A word as language models and hotwords have it, whatever capitals and punctuation the model writes."""
-    if letters.isalpha() and letters.islower():
-        return letters
-    kept = (letter for letter in letters.lower().replace("’", "'") if letter.isalpha() or letter == "'")
-    return "".join(kept).strip("'")

@@ -67,6 +67,14 @@ def words_of(text: str) -> list[str]:
     return [word for word in found if word.replace("'", "").isalpha()]  # "½" is neither letter nor digit
 
 
+def plain(letters: str) -> str:
+    """A word as language models and hotwords have it, whatever capitals and punctuation the model writes."""
+    if letters.isalpha() and letters.islower():
+        return letters
+    kept = (letter for letter in letters.lower().replace("’", "'") if letter.isalpha() or letter == "'")
+    return "".join(kept).strip("'")
+
+
 def unaccented(text: str) -> str:
     """The text without accents; letters that are no accented ones stay."""
     return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))

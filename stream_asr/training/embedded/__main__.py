@@ -13,13 +13,15 @@ from rich.progress import Progress
 from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.moonshine_ctc import MoonshineForCTC
 from stream_asr.errors import StreamASRError
+from stream_asr.lm.lexicon import phones_of
 from stream_asr.lm.text import paragraphs
 from stream_asr.training.checkpoint import save_checkpoint
 from stream_asr.training.embedded.base import encoder_file, read_encoder
 from stream_asr.training.embedded.copies import Copy
 from stream_asr.training.embedded.corpus import INDEX, Corpus, packed, with_pauses
 from stream_asr.training.embedded.export import export
-from stream_asr.training.embedded.phones import PhoneTraining, phones_of, pronunciations, train_phones
+from stream_asr.training.embedded.phones import PhoneTraining, train_phones
+from stream_asr.training.embedded.pronouncing import pronunciations
 from stream_asr.training.embedded.running import BEST, processes
 from stream_asr.training.embedded.settings import (
     COPIES,

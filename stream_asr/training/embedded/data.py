@@ -1,10 +1,9 @@
-"""Segments of corpora as batches: cut anew in each epoch, shared out among processes."""
+"""Segments of corpora as batches: cut anew in each epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -13,10 +12,10 @@ from torch import Tensor
 from stream_asr.arrays import FloatArray
 from stream_asr.training.alphabet import Alphabet
 from stream_asr.training.batches import plan
-from stream_asr.training.dataset import ahead
 from stream_asr.training.embedded.corpus import Corpus, Recording
 from stream_asr.training.embedded.segments import Segment, cut
 from stream_asr.training.embedded.settings import TrainingSettings
+from stream_asr.training.embedded.shares import Shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,32 +62,22 @@ class _Item:
     segment: Segment
 
 
-class SegmentData:
-    """See `stream_asr.training.loop.Batches`. What a batch holds depends on seed, epoch and place alone.
+class SegmentData(Shares[_Item, Batch]):
+    """See `Shares`.
 
     Args:
         sources: of states.
-        rank, processes: this process gets every ``processes``-th batch, from number ``rank`` on.
     """
 
     def __init__(
         self, sources: Sequence[Source], alphabet: Alphabet, settings: TrainingSettings, rank: int, processes: int
     ) -> None:
+        super().__init__(settings.seed, rank, processes)
         self._sources, self._alphabet, self._settings = sources, alphabet, settings
         self._rate = sources[0].corpus.rate
-        self._rank, self._processes = rank, processes
-        self._planned = lru_cache(maxsize=2)(self._plan)
 
-    def count(self, epoch: int) -> int:
-        """Batches that each process gets; what is left over is left out."""
-        return len(self._planned(epoch)) // self._processes
-
-    def epoch(self, number: int, start: int) -> Generator[Batch, None, None]:
-        """This process's batches of an epoch from place ``start`` on."""
-        return ahead(partial(self._batch, number, place) for place in range(start, self.count(number)))
-
-    def _plan(self, epoch: int) -> list[list[_Item]]:
-        settings, rng = self._settings, np.random.default_rng((self._settings.seed, epoch))
+    def plan(self, rng: np.random.Generator) -> list[list[_Item]]:
+        settings = self._settings
         chosen = [(source.corpus, recording) for source in self._sources for recording in source.drawn(rng)]
         shortest, longest = (round(seconds * self._rate) for seconds in (settings.shortest_s, settings.longest_s))
         items = [
@@ -100,10 +89,7 @@ class SegmentData:
         lengths = [(item.segment.stop - item.segment.start) / self._rate for item in items]
         return [[items[index] for index in batch] for batch in plan(lengths, settings.batch_s, rng)]
 
-    def _batch(self, epoch: int, place: int) -> Batch:
-        number = place * self._processes + self._rank
-        rng = np.random.default_rng((self._settings.seed, epoch, number))
-        items = self._planned(epoch)[number]
+    def made(self, items: list[_Item], rng: np.random.Generator) -> Batch:
         clips = [item.corpus.clip(item.recording, item.segment.start, item.segment.stop) for item in items]
         lengths = tuple(map(len, clips))
         states = stacked(clips)

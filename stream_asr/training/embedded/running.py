@@ -18,16 +18,19 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 import typer
-from torch import nn
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
+from torch.optim import Optimizer
 
 from stream_asr.training.checkpoint import State, load_checkpoint, save_checkpoint
-from stream_asr.training.loop import Batch, Trainer
+from stream_asr.training.loop import Batch, Batches, LoopConfig, Trainer
 from stream_asr.training.output import Log
 from stream_asr.training.progress import Position, Report
+from stream_asr.training.schedule import Budget, Schedule
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 _REPORTS_A_LINE = 15
+_CHECKPOINT_MINUTES = 5
 
 T = TypeVar("T")
 B = TypeVar("B", bound=Batch)
@@ -158,8 +161,30 @@ class Keeper:
         return False
 
 
-def run(trainer: Trainer[B], average: Average, folder: Path) -> None:
-    """Train to the end, from the checkpoint in the folder if there is one."""
+def learn(
+    model: nn.Module,
+    data: Batches[B],
+    loss: Callable[[B], Tensor],
+    optimizer: Optimizer,
+    schedule: Schedule,
+    budget: Budget,
+    average: Average,
+    measure: Callable[[], Mapping[str, float]],
+    folder: Path,
+    *,
+    first: bool,
+) -> None:
+    """Train to the end, from the checkpoint in the folder if there is one.
+
+    Args:
+        model, data, loss, optimizer, schedule, budget: see `Trainer`.
+        average: of the model's weights, or of those of a part of it.
+        measure, folder, first: see `Keeper`.
+    """
+    optimizer.register_step_post_hook(lambda *_: average.update())
+    keeper = Keeper(folder, average, measure, first=first)
+    config = LoopConfig(evaluate_minutes=keeper.evaluate_minutes, checkpoint_minutes=_CHECKPOINT_MINUTES)
+    trainer = Trainer(model, data, loss, optimizer, schedule, budget, config, keeper)
     if (folder / CHECKPOINT).exists():
         saved = load_checkpoint(folder / CHECKPOINT)
         trainer.load_state_dict(saved["trainer"])

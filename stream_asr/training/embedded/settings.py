@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig
@@ -12,14 +13,14 @@ from stream_asr.training.embedded.disturbance import Disturbance
 PIECES = 480
 
 
-def embedded_model(phones: list[str] | None = None) -> MoonshineCTCConfig:
+def embedded_model(phones: Sequence[str] = ()) -> MoonshineCTCConfig:
     """All of Moonshine's encoder, and two layers of our own on top.
 
     Its layers stay as they are: they have heard more voices than any training here has to offer. Pieces of words need
     fewer frames than sounds, so the layers on top have half as many.
 
     Args:
-        phones: names of those that it tells besides; None for none.
+        phones: names of those that it tells besides; () for none.
     """
     return MoonshineCTCConfig(
         vocab_size=PIECES + 1,
@@ -27,7 +28,7 @@ def embedded_model(phones: list[str] | None = None) -> MoonshineCTCConfig:
         joined_after=6,
         inputs_to_logits_ratio=768,
         language_model="lm-en",
-        phones=phones,
+        phones=list(phones) or None,
     )
 
 

@@ -19,11 +19,10 @@ from stream_asr.training.embedded.corpus import Corpus, Recording
 from stream_asr.training.embedded.data import Batch, SegmentData, Source, held_out
 from stream_asr.training.embedded.muon import Muon
 from stream_asr.training.embedded.network import Network, ctc_loss
-from stream_asr.training.embedded.running import Average, Keeper, in_processes, run
+from stream_asr.training.embedded.running import Average, in_processes, learn
 from stream_asr.training.embedded.settings import DEVELOPMENT_SPEAKERS, TEST_SPEAKERS, TrainingSettings
 from stream_asr.training.embedded.states import RATE
 from stream_asr.training.embedded.units import pieces
-from stream_asr.training.loop import LoopConfig, Trainer
 from stream_asr.training.schedule import Budget, trapezoid
 from stream_asr.training.scoring import Score
 
@@ -74,25 +73,26 @@ def _train(rank: int, processes: int, training: Training) -> None:
     ]
     data = SegmentData(sources, units.alphabet, settings, rank, processes)
     optimizer = _optimizer(network, settings)
-    average = Average(model, settings.averaging)
-    optimizer.register_step_post_hook(lambda *_: average.update())
 
     def rates() -> dict[str, float]:
         score = measure(model, units.labels, development)
         return {"wer": score.wer, "cer": score.cer}
 
-    keeper = Keeper(training.folder, average, rates, first=rank == 0)
-    trainer: Trainer[Batch] = Trainer(
+    def loss(batch: Batch) -> Tensor:
+        return ctc_loss(parallel(batch), batch, units.labels.blank)
+
+    learn(
         network,
         data,
-        lambda batch: ctc_loss(parallel(batch), batch, units.labels.blank),
+        loss,
         optimizer,
         trapezoid(settings.warmup_steps / settings.steps, settings.decay),
         Budget(steps=settings.steps),
-        LoopConfig(evaluate_minutes=keeper.evaluate_minutes, checkpoint_minutes=5),
-        keeper,
+        Average(model, settings.averaging),
+        rates,
+        training.folder,
+        first=rank == 0,
     )
-    run(trainer, average, training.folder)
 
 
 def start_from(model: MoonshineForCTC, weights: Path) -> None:

@@ -19,15 +19,16 @@ from math import inf
 
 import numpy as np
 
-from stream_asr.agreement import Trails, Written
-from stream_asr.arrays import FloatArray
-from stream_asr.config import SAMPLE_RATE, PhoneticConfig
-from stream_asr.ctc import Frames, Labels, Path, decode
-from stream_asr.hearing import Ended, Floats, Hearings, Past, Spelt, unknown
+from stream_asr.arrays import DoubleArray, FloatArray
+from stream_asr.config import PhoneticConfig
+from stream_asr.ctc import Frames, Labels
 from stream_asr.lm.ngram import UNKNOWN, Context, NgramModel
-from stream_asr.lm.sounds import ROOT, SoundTree
-from stream_asr.lm.spelling import plain
-from stream_asr.offers import Chosen, Offers
+from stream_asr.lm.text import plain
+from stream_asr.phonetic.agreement import Trails, Written
+from stream_asr.phonetic.hearings import Ended, Hearings, Past
+from stream_asr.phonetic.offers import Chosen, Offers
+from stream_asr.phonetic.tree import ROOT, SoundTree
+from stream_asr.phonetic.unlisted import LATE_FRAMES, Unlisted
 from stream_asr.said import extended, text_after
 
 _LEAST_LOG_PROB, _LEAST_FIRST = -8.0, -5.0
@@ -46,13 +47,10 @@ _HOMOPHONES = 4
 """Words that sound alike of which so many are followed, the likeliest in their context."""
 
 AHEAD_FRAMES = 3
-"""Pieces are written up to that long after the phones were heard."""
+"""Pieces are written up to that long after the phones were heard; a frame is 48 ms."""
 
 _SLACK = 1.0
 """Nats of agreement that a text may win back once more of what was written is known."""
-
-_EARLY_FRAMES, _LATE_FRAMES = 2, 3
-"""A word in no lexicon begins at most so long before its first piece is written, and ends so long after its last."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,44 +74,35 @@ class Search:
     Args:
         words: that may be said.
         ahead: what the best word of each node of their tree is worth, float64, shape (nodes,); see `worth_ahead`.
-        labels, frame_samples: of the acoustic model.
+        labels: of the acoustic model.
         recent: its newest frames, those to be searched and some before them.
-        trails: of the texts to go on from, and of these without their last word; those that are found are added.
+        trails: of the texts to go on from; those that are found are added.
     """
 
     def __init__(
         self,
         words: Words,
-        ahead: Floats,
+        ahead: DoubleArray,
         config: PhoneticConfig,
         labels: Labels,
-        frame_samples: int,
         recent: Frames,
         trails: Trails,
     ) -> None:
-        pieces = recent.log_probs[:, : len(labels.pieces)]
+        pieces = labels.pieces_of(recent.log_probs)
         self._words, self._config, self._tree, self._model = words, config, words.tree, words.model
         self._ahead = ahead
-        shape = len(recent.log_probs), labels.phone_frames, 1 + len(labels.phones)
-        self._phones = recent.log_probs[:, len(labels.pieces) :].reshape(shape)
+        self._phones = labels.phones_of(recent.log_probs)
         self._start = recent.start_frame
         self._written = Written(recent.start_frame, pieces, labels.blank)
         self._trails = trails
         self._after: dict[tuple[int, int], tuple[str, Context, int]] = {}
-        self._spelt: dict[int, Spelt] = {}
-        path = Path.best(pieces, recent.start_frame)
-        for word in decode(path, labels, frame_samples).words:
-            if not self._tree.sounds(self._model.id(plain(word.word))):
-                first, stop = (round(at * SAMPLE_RATE / frame_samples) for at in (word.start, word.end))
-                self._spelt[first] = Spelt(word.word, stop, word.confidence)
-        # Sounds are heard a little before they are written.
-        self._beginning = {first - early: first for first in self._spelt for early in range(_EARLY_FRAMES, -1, -1)}
+        self._unlisted = Unlisted(pieces, recent.start_frame, labels, words.model, words.tree)
 
     def run(self, hearings: Hearings, first: int, stop: int, width: int) -> Hearings:
         """The best texts, best first, that go on from ``hearings`` over the frames from ``first`` to ``stop``."""
         for frame in range(first, stop):
             for row in self._phones[frame - self._start]:
-                if row[0] > _CERTAIN_BLANK and frame not in self._beginning:
+                if row[0] > _CERTAIN_BLANK and self._unlisted.beginning(frame) is None:
                     hearings = _silent(hearings)
                 else:
                     hearings = self._frame(hearings, row, frame, width)
@@ -134,13 +123,13 @@ class Search:
         if node == ROOT:
             return [Ended(at, "", worth, past.agreed, past.context, before)]
         if node < 0:
-            if (spelt := self._spelt.get(unknown(node))) is None:
+            if (spelt := self._unlisted.at(node)) is None:
                 return []
-            context = self._model.after(past.context, self._model.id(plain(spelt.letters)))
-            text = text_after(past.said, (spelt.letters,))
+            context = self._model.after(past.context, self._model.id(plain(spelt.word)))
+            text = text_after(past.said, (spelt.word,))
             agreed = self._agreement(before, text, "", frame)
             worth += config.piece_weight * (agreed - past.agreed)
-            return [Ended(at, spelt.letters, worth, agreed, context, text, spelt.confidence)]
+            return [Ended(at, spelt.word, worth, agreed, context, text, spelt.confidence)]
         worth -= float(self._ahead[node])
         found = []
         numbers = self._tree.words(node)[:_HOMOPHONES] or ((self._tree.best_word(node),) if begun else ())
@@ -175,11 +164,11 @@ class Search:
         nodes = np.where(heard, hearings.nodes, ROOT)
         resting, ends = np.full(len(hearings), blank), self._tree.ends[nodes]
         for at in np.flatnonzero(~heard).tolist():
-            spelt = self._spelt.get(unknown(int(hearings.nodes[at])))
+            spelt = self._unlisted.at(int(hearings.nodes[at]))
             ends[at] = spelt is not None and frame >= spelt.stop_frame
-            if spelt is not None and frame < spelt.stop_frame + _LATE_FRAMES:
+            if spelt is not None and frame < spelt.stop_frame + LATE_FRAMES:
                 resting[at] = likeliest
-        of_phone = np.full(1 + len(row), -inf)
+        of_phone = np.full(1 + len(row), -inf)  # the last is that of -1, no phone
         of_phone[likely] = log_probs
         offers = Offers()
         offers.stay(hearings, total + resting, hearings.sounding + of_phone[hearings.phones])
@@ -202,19 +191,20 @@ class Search:
             for at in np.flatnonzero(promising.any(axis=1)).tolist():
                 endings += self.endings(hearings, at, frame, floor - float(best[at]))
             offers.begin(endings, starts, likely, reached, gained, promising, floor)
-        if (first := self._beginning.get(frame)) is not None:
+        if (begins := self._unlisted.beginning(frame)) is not None:
+            node, spelt = begins
             before = len(endings)
             for at in np.flatnonzero(ends | (hearings.nodes == ROOT)).tolist():
                 endings += self.endings(hearings, at, frame)
             for place, ending in enumerate(endings[before:], before):
-                gain = self._gain(ending.context, first)
-                offers.begin_unknown(place, ending, unknown(first), float(total[ending.hearing]) + likeliest, gain)
+                gain = self._gain(ending.context, spelt.word)
+                offers.begin_unlisted(place, ending, node, float(total[ending.hearing]) + likeliest, gain)
         chosen = offers.best(width, _WORST)
         return self._grown(hearings, chosen, endings, frame, np.exp(np.minimum(of_phone / weight, 0)))
 
-    def _gain(self, context: Context, first: int) -> float:
+    def _gain(self, context: Context, written: str) -> float:
         """What a word in no lexicon is worth; it is paid when the word begins."""
-        config, number = self._config, self._model.id(plain(self._spelt[first].letters))
+        config, number = self._config, self._model.id(plain(written))
         worth = config.word_bonus + config.lm_weight * self._model.score(context, number)
         return worth - config.unknown_penalty if number == UNKNOWN else worth
 
@@ -233,7 +223,7 @@ class Search:
         return trail.by(needed)
 
     def _grown(
-        self, hearings: Hearings, chosen: Chosen, endings: list[Ended], frame: int, posterior: Floats
+        self, hearings: Hearings, chosen: Chosen, endings: list[Ended], frame: int, posterior: DoubleArray
     ) -> Hearings:
         """The texts that came of offers, with the times and peaks of their words."""
         origins, nodes, phones = chosen.origins, chosen.nodes, chosen.phones
@@ -273,8 +263,9 @@ class Search:
         said = hearings.pasts[at].said
         if ending.word:
             confidence = self._confidence(hearings, at) if ending.confidence is None else ending.confidence
-            first, stop = int(hearings.first_frames[at]), int(hearings.stop_frames[at])
-            said = extended(said, ending.word, first, stop, confidence)
+            # Two words may share a frame, as phones are told more than once in each: it is the first one's.
+            first = max(int(hearings.first_frames[at]), said.stop_frame if said is not None else 0)
+            said = extended(said, ending.word, first, max(first + 1, int(hearings.stop_frames[at])), confidence)
         return Past(said, ending.context, ending.agreed)
 
     def _confidence(self, hearings: Hearings, at: int) -> float:
@@ -283,9 +274,9 @@ class Search:
         return float(hearings.peaks[at] + hearings.peak[at]) / max(1, phones)
 
 
-def worth_ahead(tree: SoundTree, config: PhoneticConfig) -> Floats:
+def worth_ahead(tree: SoundTree, config: PhoneticConfig) -> DoubleArray:
     """What the best word of each node is worth before it is known which it will be, shape (nodes,)."""
-    ahead: Floats = config.lm_weight * tree.likeliest
+    ahead: DoubleArray = config.lm_weight * tree.likeliest
     ahead[ROOT] = -config.word_bonus  # which each word gets where it begins
     return ahead
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,6 +19,7 @@ class SoundTree:
 
     Args:
         model: that the lexicon belongs to.
+        phones: names of all that may be heard, those of the lexicon among them; branches are their places.
 
     Attributes:
         further: the node that each phone leads to from each, int32, shape (nodes, phones); `ROOT` for none.
@@ -25,14 +28,15 @@ class SoundTree:
         ends: some word sounds like that and no more, bool, shape (nodes,).
     """
 
-    def __init__(self, lexicon: Lexicon, model: NgramModel) -> None:
+    def __init__(self, lexicon: Lexicon, model: NgramModel, phones: Sequence[str]) -> None:
         self._lexicon, self._words = lexicon, lexicon.words
         self._costs = model.levels[0].costs[lexicon.words].astype(np.int64)
         lengths = np.fromiter(map(len, lexicon.pronunciations), dtype=np.int64)
         longest = int(lengths.max())
         known = np.arange(longest) < lengths[:, None]
         sounds = np.zeros(known.shape, dtype=np.int64)
-        sounds[known] = np.frombuffer(b"".join(lexicon.pronunciations), dtype=np.uint8)
+        places = np.array([phones.index(phone) for phone in lexicon.phones])
+        sounds[known] = places[np.frombuffer(b"".join(lexicon.pronunciations), dtype=np.uint8)]
         count = len(lengths)
         at = np.zeros(count, dtype=np.int64)  # the node of each pronunciation's phones so far
         differs = np.zeros(count, dtype=np.bool_)  # from the one before
@@ -55,9 +59,9 @@ class SoundTree:
         self.phones = np.repeat(np.arange(longest + 1), [len(first) for first in firsts])
         self._first, self._stop, self._alike = map(np.concatenate, (firsts, stops, alike))
         self.ends = self._alike > 0
-        self.further = np.full((nodes, len(lexicon.phones)), ROOT, dtype=np.int32)
-        for parents, phones, children in branches:
-            self.further[parents, phones] = children
+        self.further = np.full((nodes, len(phones)), ROOT, dtype=np.int32)
+        for parents, further, children in branches:
+            self.further[parents, further] = children
         self.likeliest = -self._least(nodes) / STEPS_PER_NAT
         self._known: dict[int, tuple[int, ...]] = {}
 
@@ -70,7 +74,7 @@ class SoundTree:
             words = self._known[node] = tuple(dict.fromkeys(by_cost.tolist()))
         return words
 
-    def sounds(self, word: int) -> bool:
+    def is_spoken(self, word: int) -> bool:
         """Is it known how the word with this id sounds?"""
         return bool(self._lexicon.of(word))
 

@@ -1,4 +1,4 @@
-"""What may become a text of the search by sound: ways to it, added up where they spell the same.
+"""What may become a text of the search by sounds: ways to it, added up where they spell the same.
 
 Source: Hannun et al., "First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent
 DNNs", 2014, for the sums over alignments.
@@ -13,7 +13,8 @@ from math import inf
 import numpy as np
 import numpy.typing as npt
 
-from stream_asr.hearing import Ended, Floats, Followed, Hearings, Integers
+from stream_asr.arrays import DoubleArray, IntArray
+from stream_asr.phonetic.hearings import Ended, Followed, Hearings
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -25,18 +26,18 @@ class Chosen(Followed):
         endings: places of the words that these end with; -1 for none.
     """
 
-    origins: Integers
-    endings: Integers
+    origins: IntArray
+    endings: IntArray
 
 
 @dataclass(slots=True)
 class Offers:
     """Those of one frame. Arrays with two axes are of the shape (texts, phones)."""
 
-    _whole: list[Sequence[Integers]] = field(default_factory=list)
-    _real: list[Sequence[Floats]] = field(default_factory=list)
+    _whole: list[Sequence[IntArray]] = field(default_factory=list)
+    _real: list[Sequence[DoubleArray]] = field(default_factory=list)
 
-    def stay(self, hearings: Hearings, blank: Floats, sounding: Floats) -> None:
+    def stay(self, hearings: Hearings, blank: DoubleArray, sounding: DoubleArray) -> None:
         """All texts as they are."""
         places = np.arange(len(hearings))
         self._whole.append(
@@ -48,9 +49,9 @@ class Offers:
         self,
         hearings: Hearings,
         onward: npt.NDArray[np.int32],
-        phones: Integers,
-        reached: Floats,
-        worth: Floats,
+        phones: IntArray,
+        reached: DoubleArray,
+        worth: DoubleArray,
         which: npt.NDArray[np.bool_],
     ) -> None:
         """Some texts with one phone more of their word.
@@ -78,9 +79,9 @@ class Offers:
         self,
         endings: Sequence[Ended],
         starts: npt.NDArray[np.int32],
-        phones: Integers,
-        reached: Floats,
-        gained: Floats,
+        phones: IntArray,
+        reached: DoubleArray,
+        gained: DoubleArray,
         which: npt.NDArray[np.bool_],
         floor: float,
     ) -> None:
@@ -112,7 +113,7 @@ class Offers:
         )
         self._real.append((np.full(len(places), -inf), reached[origins[places], columns], worth[places, columns]))
 
-    def begin_unknown(self, place: int, ending: Ended, node: int, blank: float, gain: float) -> None:
+    def begin_unlisted(self, place: int, ending: Ended, node: int, blank: float, gain: float) -> None:
         """A word that ends, and another that is in no lexicon."""
         whole = (ending.hearing, place, ending.text, hash(ending.context), node, -1)
         self._whole.append([np.array([value]) for value in whole])
@@ -122,8 +123,9 @@ class Offers:
         """At most ``width`` of them, and none that is more than ``worst`` nats behind the best."""
         origins, endings, texts, contexts, nodes, phones = map(np.concatenate, zip(*self._whole, strict=True))
         blank, sounding, worth = map(np.concatenate, zip(*self._real, strict=True))
-        # Texts are one that go on alike: after the same context, with the same sounds. Hashes stand for contexts.
-        alike = contexts * 1_000_003 + (nodes * 64 + phones) * 7_919
+        # Texts are one that go on alike: after the same context, with the same sounds, which a node is one row of.
+        # Hashes stand for contexts.
+        alike = contexts * 1_000_003 + nodes * 7_919
         order = np.lexsort((-np.maximum(blank, sounding) - worth, alike))
         ordered = alike[order]
         leads = np.append(True, ordered[1:] != ordered[:-1])

@@ -16,21 +16,18 @@ from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from stream_asr.arrays import FloatArray
+from stream_asr.arrays import DoubleArray, FloatArray
 from stream_asr.ctc import Labels
-
-_Scores: TypeAlias = npt.NDArray[np.float64]
 
 _IMPOSSIBLE, _NEVER = -1e9, -50.0
 _WORST_WORD = 5.0
 """Nats that a word costs at most: the model may never have learnt to write it."""
 
 _BACK_FRAMES = 10
-"""Words are written that much earlier or later than is likeliest, at most."""
+"""Words are written that much earlier or later than is likeliest, at most: half a second, where a frame is 48 ms."""
 
-_AHEAD_FRAMES = 12
+_SPARE_FRAMES = 12
 """More frames than are needed are looked at, because the next ones will be asked for soon."""
 
 
@@ -74,8 +71,8 @@ class Trail:
     """
 
     start_frame: int
-    scores: _Scores
-    best: _Scores
+    scores: DoubleArray
+    best: DoubleArray
 
     @property
     def stop_frame(self) -> int:
@@ -115,7 +112,7 @@ class Written:
         """A word more, which ends before ``frame``; one without outputs may have been written in any way."""
         peak = trail.start_frame + int(trail.scores.argmax())
         start = max(self.start_frame, trail.start_frame, peak - _BACK_FRAMES)
-        stop = max(start, min(self.stop_frame, frame + _AHEAD_FRAMES))
+        stop = max(start, min(self.stop_frame, frame + _SPARE_FRAMES))
         arrived = np.full(stop - start + 1, _IMPOSSIBLE)
         known = trail.scores[start - trail.start_frame :][: len(arrived)]
         arrived[: len(known)] = known
@@ -126,12 +123,12 @@ class Written:
         scores = np.maximum(scores, floor)
         return Trail(start, scores, np.maximum.accumulate(scores))
 
-    def _aligned(self, arrived: _Scores, outputs: tuple[int, ...], start: int, stop: int) -> _Scores:
+    def _aligned(self, arrived: DoubleArray, outputs: tuple[int, ...], start: int, stop: int) -> DoubleArray:
         part = self._agreed[start - self.start_frame : stop - self.start_frame]
         summed = np.zeros((1 + len(outputs), stop - start + 1))
         np.cumsum(part[:, (self._blank, *outputs)].T, axis=1, out=summed[:, 1:])
         silent = summed[0]
-        rested: _Scores = silent + np.maximum.accumulate(arrived - silent)
+        rested: DoubleArray = silent + np.maximum.accumulate(arrived - silent)
         entered = rested
         for place, output in enumerate(outputs):
             sounding = _moved(summed[place + 1], entered)
@@ -141,7 +138,7 @@ class Written:
         return rested
 
 
-def _moved(summed: _Scores, entered: _Scores) -> _Scores:
+def _moved(summed: DoubleArray, entered: DoubleArray) -> DoubleArray:
     """At least one frame of an output whose log-probabilities add up to ``summed``."""
     moved = np.empty_like(entered)
     moved[0] = _IMPOSSIBLE

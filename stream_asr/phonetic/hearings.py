@@ -1,20 +1,16 @@
-"""What the search by sound holds: texts, and the words that they may end with."""
+"""What the search by sounds holds: texts, and the words that they may end with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from math import inf
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from stream_asr.arrays import DoubleArray, IntArray
 from stream_asr.lm.ngram import Context
-from stream_asr.lm.sounds import ROOT
+from stream_asr.phonetic.tree import ROOT
 from stream_asr.said import Said, text_after
-
-Integers: TypeAlias = npt.NDArray[np.int64]
-Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,21 +34,21 @@ class Followed:
 
     Attributes:
         texts, contexts: hashes of their whole words and of what the language model knows of these.
-        nodes: what was heard of the word after them: a node of the tree of sounds, or `unknown`.
+        nodes: what was heard of the word after them: a node of the `SoundTree`, or of `Unlisted` if it is negative.
         phones: the last one; -1 for none.
         blank, sounding: log-probabilities, weighted, of their alignments that end in a blank and in that phone.
         worth: of the text, in nats: language model, bonuses, and agreement with what was written.
         scores: of all.
     """
 
-    texts: Integers
-    contexts: Integers
-    nodes: Integers
-    phones: Integers
-    blank: Floats
-    sounding: Floats
-    worth: Floats
-    scores: Floats
+    texts: IntArray
+    contexts: IntArray
+    nodes: IntArray
+    phones: IntArray
+    blank: DoubleArray
+    sounding: DoubleArray
+    worth: DoubleArray
+    scores: DoubleArray
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -65,10 +61,10 @@ class Hearings(Followed):
     """
 
     pasts: tuple[Past, ...]
-    first_frames: Integers
-    stop_frames: Integers
-    peaks: Floats
-    peak: Floats
+    first_frames: IntArray
+    stop_frames: IntArray
+    peaks: DoubleArray
+    peak: DoubleArray
 
     @classmethod
     def nothing(cls, context: Context, frame: int) -> Hearings:
@@ -100,22 +96,7 @@ class Hearings(Followed):
         return replace(self, pasts=tuple(self.pasts[place] for place in places), **arrays)
 
 
-def unknown(first_frame: int) -> int:
-    """The node of a word that is in no lexicon, the one whose first piece was written in that frame; or the other way
-    round."""
-    return -1 - first_frame
-
-
-@dataclass(frozen=True, slots=True)
-class Spelt:
-    """A word as the model wrote it, in no lexicon."""
-
-    letters: str
-    stop_frame: int
-    confidence: float
-
-
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Ended:
     """A word that a text may end with.
 

@@ -1,33 +1,32 @@
-"""Words by their sounds, for models that hear phones: see `stream_asr.phonetic_search`."""
+"""Words by their sounds, for models that hear phones: see `stream_asr.phonetic.search`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 from operator import itemgetter
 
 import numpy as np
 
-from stream_asr.agreement import BytePairs, Trails, beginning
 from stream_asr.arrays import FloatArray
-from stream_asr.config import PhoneticConfig, ms_to_samples
+from stream_asr.config import PhoneticConfig, ms_to_frames
 from stream_asr.ctc import Frames, Hypothesis, Labels
-from stream_asr.hearing import Ended, Hearings
 from stream_asr.lm.lexicon import Lexicon
 from stream_asr.lm.ngram import START, NgramModel
-from stream_asr.lm.sounds import ROOT, SoundTree
-from stream_asr.phonetic_search import AHEAD_FRAMES, Search, Words, worth_ahead
-from stream_asr.said import common, ended_by, first_words, in_order, text_after, timed
+from stream_asr.phonetic.agreement import BytePairs, Trails, beginning
+from stream_asr.phonetic.hearings import Ended, Hearings
+from stream_asr.phonetic.search import AHEAD_FRAMES, Search, Words, worth_ahead
+from stream_asr.phonetic.tree import ROOT, SoundTree
+from stream_asr.said import settled, stable_text, text_after, timed
 
 _REMEMBERED_FRAMES = 96
-"""Of what was written: longer than any word."""
+"""Of what was written: longer than any word, with frames of 48 ms."""
 
 
 class PhoneticDecoder:
     """Makes decodings of one model's frames.
 
     Args:
-        labels: of the model; it hears the phones of the lexicon.
+        labels: of the model; it hears the phones of the lexicon, and maybe more.
         frame_samples: length of a frame at 16 kHz.
         model: the language model.
         lexicon: how its words sound.
@@ -38,27 +37,19 @@ class PhoneticDecoder:
         self, labels: Labels, frame_samples: int, model: NgramModel, lexicon: Lexicon, config: PhoneticConfig
     ) -> None:
         self.labels, self.frame_samples, self.config = labels, frame_samples, config
-        self.words = Words(model, SoundTree(lexicon, model), BytePairs(labels))
+        self.words = Words(model, SoundTree(lexicon, model, labels.phones), BytePairs(labels))
         self._ahead = worth_ahead(self.words.tree, config)
-        self.settle_frames = -(-ms_to_samples(config.settle_ms) // frame_samples)
+        self.settle_frames = ms_to_frames(config.settle_ms, frame_samples)
 
     def start(self, frame: int) -> PhoneticDecoding:
         """Nothing heard yet; the first frame to come is ``frame`` of the absolute grid."""
         nothing = Hearings.nothing(self.words.model.after((), START), frame)
-        labels = self.labels
-        outputs = len(labels.pieces) + labels.phone_frames * (1 + len(labels.phones))
-        recent = Frames(frame, np.zeros((0, outputs), dtype=np.float32))
+        recent = Frames(frame, np.zeros((0, sum(self.labels.sizes)), dtype=np.float32))
         return PhoneticDecoding(self, nothing, recent, frame, {text_after(None): beginning(frame)})
 
     def search(self, recent: Frames, trails: Trails) -> Search:
         """Of the newest frames."""
-        return Search(self.words, self._ahead, self.config, self.labels, self.frame_samples, recent, trails)
-
-    def padded(self, log_probs: FloatArray, frames: int) -> FloatArray:
-        """With frames of nothing after it, up to that many."""
-        silence = np.full((max(0, frames - len(log_probs)), log_probs.shape[1]), -inf, dtype=np.float32)
-        silence[:, self.labels.blank] = silence[:, len(self.labels.pieces) :: 1 + len(self.labels.phones)] = 0
-        return np.concatenate([log_probs, silence]) if len(silence) else log_probs
+        return Search(self.words, self._ahead, self.config, self.labels, recent, trails)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +61,7 @@ class PhoneticDecoding:
     Attributes:
         hearings: never empty, the best comes first.
         recent: the newest frames, of which those from ``searched`` on are still to be searched.
-        trails: of the hypotheses' texts, and of those texts without their last word.
+        trails: of the hypotheses' texts.
     """
 
     decoder: PhoneticDecoder
@@ -85,22 +76,19 @@ class PhoneticDecoding:
 
     @property
     def stable(self) -> str:
-        return " ".join(said.word for said in in_order(common(past.said for past in self.hearings.pasts)))
+        return stable_text(past.said for past in self.hearings.pasts)
 
     def keep(self, log_probs: FloatArray, stop_frame: int) -> PhoneticDecoding:
         decoder = self.decoder
-        recent = self._with(decoder.padded(log_probs, stop_frame - self.stop_frame))
+        recent = self._with(decoder.labels.padded(log_probs, stop_frame - self.stop_frame))
         searched = max(self.searched, stop_frame - AHEAD_FRAMES)
         trails = dict(self.trails)
         search = decoder.search(recent, trails)
         hearings = search.run(self.hearings, self.searched, searched, decoder.config.width)
-        settled = ended_by(hearings.pasts[0].said, stop_frame - decoder.settle_frames)
-        if settled is not None:
-            # A question left open for that long is decided, so that stable text does not wait for its answer.
-            beginnings = (text_after(first_words(past.said, settled.count)) for past in hearings.pasts)
-            hearings = hearings.at([at for at, text in enumerate(beginnings) if text == settled.text])
+        places = settled([past.said for past in hearings.pasts], stop_frame - decoder.settle_frames)
+        if len(places) < len(hearings):
+            hearings = hearings.at(places)
         needed = {text_after(past.said) for past in hearings.pasts}
-        needed |= {text_after(past.said.before) for past in hearings.pasts if past.said is not None}
         kept = {text: trail for text, trail in trails.items() if text in needed}
         return PhoneticDecoding(decoder, hearings, recent.since(searched - _REMEMBERED_FRAMES), searched, kept)
 
@@ -108,8 +96,8 @@ class PhoneticDecoding:
         # What is found out about frames that may be thrown away is thrown away with them.
         search = self.decoder.search(self._with(log_probs), dict(self.trails))
         width, stop = self.decoder.config.preview_width, self.stop_frame + len(log_probs)
-        beginning = self.hearings.at(list(range(min(width, len(self.hearings)))))
-        hearings = search.run(beginning, self.searched, stop, width)
+        likeliest = self.hearings.at(list(range(min(width, len(self.hearings)))))
+        hearings = search.run(likeliest, self.searched, stop, width)
         # As if all of them ended here: those in the middle of a long word have yet to pay for it.
         return self._hypothesis(search, hearings, _ends(search, hearings, stop, begun=True))
 
