@@ -1,7 +1,7 @@
 # The server with its page, and the embedded model inside.
 #
 #   docker build -t stream-asr .                                                          # CPU
-#   docker build -t stream-asr:cuda --build-arg TORCH_INDEX=https://pypi.org/simple .     # NVIDIA GPUs; some GB
+#   docker build -t stream-asr:cuda --build-arg TORCH_INDEX= .                            # NVIDIA GPUs; some GB
 #   docker run --rm -p 127.0.0.1:8765:8765 -v models:/models stream-asr
 #
 # compose.yaml has both with their settings.
@@ -9,7 +9,7 @@
 ARG PYTHON_VERSION=3.12
 
 FROM python:${PYTHON_VERSION}-slim AS build
-# Where PyTorch comes from: its own index has it without CUDA, PyPI with it.
+# Where PyTorch comes from: its own index has it without CUDA, pip's usual one with it.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
@@ -17,7 +17,7 @@ ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /src
 # In a layer of its own, which a change of our code leaves alone.
 COPY constraints.txt ./
-RUN pip install --index-url "${TORCH_INDEX}" --constraint constraints.txt torch
+RUN pip install ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} --constraint constraints.txt torch
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY stream_asr stream_asr
 RUN pip install --constraint constraints.txt '.[av,server,silero]'

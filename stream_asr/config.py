@@ -217,7 +217,11 @@ class BeamConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhoneticConfig:
-    """The same by sounds: for models that hear phones, and language models that know how their words sound."""
+    """The same for words that are searched by their sounds, which takes a model that hears phones and a language model
+    that knows how its words sound.
+
+    Source of the combination: Beyerlein, "Discriminative Model Combination", 1998.
+    """
 
     phone_weight: float = 0.45
     """Weight of the log-probabilities of phones."""
@@ -226,6 +230,8 @@ class PhoneticConfig:
     """Weight of the log-probabilities of what the model writes."""
 
     lm_weight: float = 0.5
+    """This and the rest are as in `BeamConfig`."""
+
     word_bonus: float = 1.0
     unknown_penalty: float = 6.0
 

@@ -16,54 +16,39 @@ MODULES = {
     ".".join(("stream_asr", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
-PURE = (
-    "config",
-    "errors",
-    "events",
-    "segmenter",
-    "vad.base",
-    "vad.webrtc",
-    "windows",
-    "ctc",
-    "decoding",
-    "greedy",
-    "casing",
-    "beam",
-    "said",
-    "lm.text",
-    "lm.lexicon",
-    "lm.ngram",
-    "lm.estimate",
-    "lm.hotwords",
-    "lm.spelling",
-    "lm.decoder",
-    "captions",
-    "subtitles",
-    "pipeline",
-    "latency",
-    "ledger",
-    "marks",
-    "jobs",
-    "overload",
-    "training.alphabet",
-    "training.batches",
-    "training.manifest",
-    "training.schedule",
-    "training.scoring",
-    "server.errors",
-    "server.outbox",
-    "server.request",
-    "server.limits",
-    "server.protocols.messages",
-    "server.protocols.native",
-    "server.protocols.vosk",
-    "server.protocols.deepgram",
-    "server.protocols.deepgram_results",
-    "server.protocols.openai",
-    "server.protocols.openai_audio",
-    "server.protocols.openai_conversation",
-    "server.protocols.openai_realtime",
+SHELLS = (
+    *("acoustic", "audio.files", "audio.microphone", "audio.sources", "vad.choice", "vad.silero"),
+    *("session", "engine", "stream", "recognizer", "training", "server", "cli", "__main__"),
 )
+"""Modules and packages that may have torch, threads, sockets and clocks; all others are pure."""
+
+PURE_IN_SHELLS = (
+    *("acoustic.base", "acoustic.catalog", "acoustic.locating", "acoustic.spelling"),
+    *("training.alphabet", "training.batches", "training.manifest", "training.schedule", "training.scoring"),
+    *("server.errors", "server.outbox", "server.request", "server.limits", "server.settings", "server.protocols"),
+    *("cli.formats", "cli.grouping", "cli.options", "cli.views"),
+)
+
+LAYERS = (
+    ("", "errors"),
+    ("config", "replacing", "arrays"),
+    ("events", "vad", "audio", "windows"),
+    ("ctc", "said", "subtitles", "latency", "marks", "overload", "ledger", "segmenter"),
+    ("decoding", "lm", "acoustic"),
+    ("greedy", "beam", "phonetic", "casing", "captions"),
+    ("decoders", "jobs"),
+    ("pipeline",),
+    ("session",),
+    ("engine", "stream"),
+    ("recognizer",),
+    ("training", "server"),
+    ("cli",),
+    ("__main__",),
+)
+"""Modules and packages; each uses those above it, and none beside it."""
+
+NOT_FOR_TRAINING = ("session", "engine", "stream", "recognizer", "pipeline", "captions", "segmenter", "windows")
+
 IMPURE = {
     *("torch", "transformers", "onnxruntime", "sounddevice", "soundfile", "fastapi", "starlette"),
     *("asyncio", "threading", "time", "datetime", "random", "secrets", "socket", "tempfile"),
@@ -91,17 +76,53 @@ def imports(path: Path, *, lazy: bool) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_the_core_is_pure(name: str) -> None:
-    """Neither by itself nor through a module that it uses."""
+def within(name: str, places: tuple[str, ...]) -> bool:
+    """Is a module one of some modules and packages?"""
+    return any(f"{name}.".startswith(f"stream_asr.{place}.") for place in places)
+
+
+def used(name: str) -> set[str]:
+    """All modules that a module imports, by way of others too, and itself."""
     found: set[str] = set()
-    waiting = {f"stream_asr.{name}"}
+    waiting = {name}
     while waiting:
         module = waiting.pop()
         found.add(module)
         if module in MODULES:
             waiting |= imports(MODULES[module], lazy=True) - found
-    assert not {module.split(".")[0] for module in found} & IMPURE
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name in MODULES if within(name, PURE_IN_SHELLS) or not within(name, SHELLS))
+)
+def test_the_core_is_pure(name: str) -> None:
+    """Neither by itself nor through a module that it uses."""
+    assert not {module.split(".")[0] for module in used(name)} & IMPURE
+
+
+def test_data_flows_one_way() -> None:
+    rank = {place: number for number, places in enumerate(LAYERS) for place in places}
+
+    def place(name: str) -> str:
+        return name.partition(".")[2].split(".")[0]
+
+    for name, path in MODULES.items():
+        for other in imports(path, lazy=True) & set(MODULES):
+            assert place(other) == place(name) or rank[place(other)] < rank[place(name)], f"{name} uses {other}"
+
+
+def test_training_needs_nothing_of_the_stream() -> None:
+    for name in MODULES:
+        if within(name, ("training",)):
+            assert not [other for other in used(name) if within(other, NOT_FOR_TRAINING)], name
+
+
+def test_clients_stand_apart() -> None:
+    clients = sorted((PACKAGE.parent / "clients").rglob("*.py"))
+    assert clients
+    for path in clients:
+        assert not [name for name in imports(path, lazy=True) if name.split(".")[0] == "stream_asr"], path
 
 
 def test_there_are_no_import_cycles() -> None:

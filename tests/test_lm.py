@@ -262,6 +262,9 @@ def test_an_english_possessive_sounds_like_the_rest_and_a_hiss() -> None:
     assert [said(made, word) for word in range(7, 12)] == expected
     made = lexicon(SOUNDS, "cat's", "ross's", "the's")
     assert [said(made, word) for word in range(7, 10)] == [["K AE T S"], [], []], "it has no Z"
+    ids = {"cat": 7, "cat's": 8}
+    made = lexicon_of(read_dictionary(SOUNDS.splitlines(), "sounds.dict"), ids, english=False)
+    assert [said(made, word) for word in (7, 8)] == [["K AE T"], []], "that is English"
 
 
 @pytest.mark.parametrize(

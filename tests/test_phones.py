@@ -132,10 +132,10 @@ def test_the_embedded_model_finds_words_by_their_sounds(
     ]
     stable: dict[int, str] = {}
     for event in events:
-        if isinstance(event, Partial):
-            assert f"{event.stable} ".startswith(stable.get(event.utterance, ""))
-            stable[event.utterance] = event.stable
-        elif isinstance(event, Final):
-            assert f"{event.text} ".startswith(stable.get(event.utterance, ""))
-    assert any(stable.values())
+        if isinstance(event, Partial | Final):
+            shown = event.stable if isinstance(event, Partial) else event.text
+            before = stable.get(event.utterance)
+            assert f"{shown} ".startswith(f"{before} " if before else "")
+            stable[event.utterance] = shown
+    assert any(isinstance(event, Partial) and event.stable for event in events)
     assert "this is a small demonstration of live captions every word you hear is" in transcript.text

@@ -55,7 +55,7 @@ def build(
     """Make a language model that knows which words follow which.
 
     It helps most with text of the kind that will be spoken: minutes, manuals, letters. A few hundred pages do.
-    One paragraph is one stretch of words; the bundled model was made of sixteen books.
+    One paragraph is one stretch of words.
 
     Examples:
 

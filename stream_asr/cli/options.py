@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from stream_asr.config import BeamConfig, SegmenterConfig
+from stream_asr.config import BeamConfig, PhoneticConfig, SegmenterConfig
 
 
 class Device(str, Enum):
@@ -103,7 +103,8 @@ class WordOptions:
         typer.Option(
             "--lm-weight",
             min=0,
-            help=f"How much the language model has to say. [dim]default: {BeamConfig().lm_weight:g}[/dim]",
+            help=f"How much the language model has to say. [dim]default: {BeamConfig().lm_weight:g}, "
+            f"or {PhoneticConfig().lm_weight:g} with --search sounds[/dim]",
             rich_help_panel=_WORDS,
         ),
     ] = None
