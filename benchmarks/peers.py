@@ -26,6 +26,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -150,12 +151,11 @@ def draw(path: Path, results: Sequence[Result]) -> None:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter(NullFormatter())
-        for result in results:
-            latency_ms = percentile(result.timing.word_first_ms, 95) if result.timing else None
-            if latency_ms is None:
-                continue
+        latencies = [(percentile(result.timing.word_first_ms, 95), result) for result in results if result.timing]
+        shown = [(latency_ms, result) for latency_ms, result in latencies if latency_ms is not None]
+        for latency_ms, result in sorted(shown, key=itemgetter(0), reverse=True):
             axes.scatter(result.cpu, latency_ms, s=60, color=colours[result.way.peer])
-            # The ways of one peer lie close together.
+            # The ways of one peer lie close together: the upper one is named above it, the others below.
             above = result.way.peer not in named
             named.add(result.way.peer)
             axes.annotate(
