@@ -109,9 +109,8 @@ async def main() -> int:
         shown = (percentile(values, percent) for percent in (50, 90, 99))
         print(f"{name.removesuffix('_s').replace('_', ' '):16}{''.join(shown)}")
     texts = Counter(" ".join(client.text) for client in served)
-    print(
-        f"different transcripts: {len(texts)}; overload events: {sum(client.overloads for client in clients)}; ", end=""
-    )
+    alike = "all alike" if len(texts) <= 1 else f"{len(texts)} that differ"
+    print(f"transcripts: {alike}; overload events: {sum(client.overloads for client in clients)}; ", end="")
     print(f"reconnections: {sum(client.reconnections for client in clients)}")
     for failure, count in Counter(client.failure for client in clients if client.failure).items():
         print(f"{count} failed: {failure}", file=sys.stderr)

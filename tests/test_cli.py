@@ -24,6 +24,7 @@ from disk import files_end_at
 from stream_asr import PhoneticConfig, Recognizer, RecognizerConfig
 from stream_asr.arrays import FloatArray
 from stream_asr.casing import casing_of, sentence_case
+from stream_asr.cli.app import app
 from stream_asr.cli.recording import open_recording
 from stream_asr.errors import StreamASRError
 from stream_asr.events import Final, Word
@@ -446,8 +447,13 @@ def test_ctrl_c_while_transcribing_writes_what_was_recognised(tmp_path: Path, sp
     assert transcribing.returncode == 130
     assert b"Traceback" not in said
     # A terminal breaks lines.
-    assert f"stopped; {target} ends".replace(" ", "").encode() in re.sub(rb"\s", b"", said)
-    assert target.read_text().startswith("Good morning")
+    unbroken = re.sub(rb"\s", b"", said).decode()
+    ends = re.search(rf"stopped;{re.escape(str(target))}ends([\d.]+)sinto", unbroken)
+    assert ends, unbroken
+    written = target.read_text()
+    assert written.startswith("Good morning")
+    rounds = written.count("Good morning")
+    assert (rounds - 1) * len(speech) / 16_000 < float(ends[1]) <= rounds * len(speech) / 16_000, "where the text ends"
 
 
 def test_a_reader_that_has_seen_enough(clip: Path) -> None:
@@ -510,6 +516,7 @@ def test_a_language_model_that_knows_how_words_sound(run: Run, tmp_path: Path) -
     result = run("lm", "build", text, "--output", model, "--pronunciations", sounds, model=False)
     assert (result.status, result.out) == (0, "")
     assert ": 7 words, 2 with a pronunciation; n-grams" in result.err
+    assert "words without a pronunciation by ear" in " ".join(result.err.split())
     loaded = load(model)
     assert loaded.lexicon is not None
     assert len(loaded.lexicon.of(loaded.id("to"))) == 2
@@ -518,6 +525,32 @@ def test_a_language_model_that_knows_how_words_sound(run: Run, tmp_path: Path) -
     assert result.status == 2
     assert "sounds.dict, line 1" in " ".join(result.err.split())
     assert "a line is a word and its sounds" in " ".join(result.err.split())
+
+
+@pytest.mark.parametrize("name", ["text.txt", "more.txt", "sounds.dict"])
+def test_a_language_model_does_not_overwrite_what_it_is_made_of(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "text.txt").write_text("Good morning.\n")
+    (tmp_path / "more.txt").write_text("evening\n")
+    (tmp_path / "sounds.dict").write_text("good G UH1 D\n")
+    before = (tmp_path / name).read_bytes()
+    more = ("--words", tmp_path / "more.txt", "--pronunciations", tmp_path / "sounds.dict")
+    result = run("lm", "build", tmp_path / "text.txt", *more, "--output", tmp_path / name, model=False)
+    assert result.status == 2
+    assert "would be overwritten" in " ".join(result.err.split())
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_help_breaks_lines_where_the_terminal_ends() -> None:
+    told = [command.help or "" for command in app.registered_commands]
+    assert all(told)
+    paragraphs = [paragraph for text in told for paragraph in text.split("\n\n")]
+    assert not [paragraph for paragraph in paragraphs if "\n" in paragraph and not paragraph.startswith(" ")]
+
+
+def test_transcribing_a_pipe_is_told_what_to_do(run: Run) -> None:
+    result = run("transcribe", "-", model=False)
+    assert (result.status, result.out) == (2, "")
+    assert "stream-asr listen -" in " ".join(result.err.split())
 
 
 def test_words_are_searched_by_their_sounds(run: Run, tmp_path: Path, demo_path: Path, recognizer: Recognizer) -> None:

@@ -114,6 +114,8 @@ class AudioFile:
 
 
 def _open(path: Path) -> BinaryIO:
+    if str(path) == "-":
+        raise InputError("recordings are read from files; `stream-asr listen -` takes raw PCM from a pipe")
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):

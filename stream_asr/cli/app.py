@@ -11,6 +11,7 @@ import typer
 from stream_asr.cli import lm as language_models
 from stream_asr.cli.finetune import finetune
 from stream_asr.cli.grouping import grouped
+from stream_asr.cli.helping import unwrap_help
 from stream_asr.cli.loading import load_recognizer
 from stream_asr.cli.options import (
     Encoding,
@@ -216,3 +217,7 @@ def models() -> None:
         "\nAny other CTC model of Transformers works too: --model NAME/ON-THE-HUB or --model path/to/folder",
         file=sys.stderr,
     )
+
+
+for commands in (app, language_models.app):
+    unwrap_help(commands)

@@ -58,7 +58,9 @@ def transcribe(recognizer: Recognizer, files: Sequence[Path], targets: Sequence[
                 sys.stdout.flush()
             if interrupt:
                 where = "the text" if target is None else str(target)
-                print(f"stream-asr: stopped; {where} ends {transcript.duration_s:.0f} s into {path}", file=sys.stderr)
+                # Not where reading had got to: what was read may not have been recognised.
+                ends_s = transcript.utterances[-1].end if transcript.utterances else 0.0
+                print(f"stream-asr: stopped; {where} ends {ends_s:.1f} s into {path}", file=sys.stderr)
             if failure is not None or interrupt:
                 break
     if collected:

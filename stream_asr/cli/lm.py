@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 _FEW_WORDS = 5_000
+_FEW_SPOKEN = 0.75
 
 app = typer.Typer(no_args_is_help=True, help="Make a language model of your own text.")
 
@@ -82,6 +83,12 @@ def build(
         f"{output}: {len(model.vocabulary):,} words{spoken}; n-grams: {grams or 'none'}; {size_mb:.1f} MB",
         file=sys.stderr,
     )
+    if model.lexicon and model.lexicon.spoken < _FEW_SPOKEN * len(model.vocabulary):
+        print(
+            "stream-asr: --search sounds spells words without a pronunciation by ear, whatever the text says of them; "
+            "a dictionary that has nearly all of them does better",
+            file=sys.stderr,
+        )
     if len(model.vocabulary) < _FEW_WORDS:
         print(
             "stream-asr: these are few words, and with --lm they take the place of the bundled model's 65,000: other "

@@ -26,13 +26,15 @@ def output_paths(inputs: Sequence[Path], output: Path | None, form: str) -> list
     elif not output.is_dir() and (output.exists() or output.suffix in SUFFIXES.values()):
         raise InputError(f"{output} is a file; for several inputs --output must be a folder")
     else:
+        paths = [output / (source.stem + SUFFIXES[form]) for source in inputs]
+        if len(set(paths)) < len(paths):
+            raise InputError(
+                f"two of the inputs have one name; their transcripts would overwrite each other in {output}"
+            )
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot make the folder {output}: {error.strerror or error}") from error
-        paths = [output / (source.stem + SUFFIXES[form]) for source in inputs]
-    if len(set(paths)) < len(paths):
-        raise InputError(f"two of the inputs have one name; their transcripts would overwrite each other in {output}")
     for path in paths:
         if any(path.exists() and source.exists() and path.samefile(source) for source in inputs):
             raise InputError(f"--output {path} is one of the recordings, which would be overwritten")

@@ -44,10 +44,14 @@ def build(
         least = [int(number) for number in cutoffs.split(",")]
     except ValueError:
         raise InputError(f"cut-offs are {cutoffs!r}; they are whole numbers with commas between them: 1,1,2") from None
+    texts, words = [*_files(texts)], [*words]
+    sources = [*texts, *words, *([pronunciations] if pronunciations else [])]
+    if output.exists() and any(path.exists() and path.samefile(output) for path in sources):
+        raise InputError(f"--output {output} is one of the files to read, which would be overwritten")
     more = [word for path in words for word in words_of(_read(path))]
     # Read before the texts, which take a while: a mistake in it is told at once.
     dictionary = read_dictionary(_read(pronunciations).splitlines(), str(pronunciations)) if pronunciations else None
-    said = (words for path in _files(texts) for words in paragraphs(_read(path), english=english))
+    said = (words for path in texts for words in paragraphs(_read(path), english=english))
     model = estimate(said, order=order, cutoffs=least, extra_words=more, about=about)
     if dictionary is not None:
         ids = {word: model.id(word) for word in model.vocabulary}
