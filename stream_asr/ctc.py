@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_asr.arrays import FloatArray
-from stream_asr.config import SAMPLE_RATE
 from stream_asr.events import Word
 
 
@@ -186,18 +185,11 @@ def decode(path: Path, labels: Labels, frame_samples: int) -> Hypothesis:
         frame_samples: length of a frame in samples at 16 kHz.
     """
     found, complete = spelt_words(path, labels)
-    return Hypothesis(
-        tuple(
-            Word(
-                spelt.word,
-                spelt.first_frame * frame_samples / SAMPLE_RATE,
-                spelt.stop_frame * frame_samples / SAMPLE_RATE,
-                spelt.confidence,
-            )
-            for spelt in found
-        ),
-        complete,
+    words = (
+        Word.in_frames(spelt.word, spelt.first_frame, spelt.stop_frame, spelt.confidence, frame_samples)
+        for spelt in found
     )
+    return Hypothesis(tuple(words), complete)
 
 
 def spelt_words(path: Path, labels: Labels) -> tuple[list[Spelt], int]:

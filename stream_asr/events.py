@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
+from stream_asr.config import samples_to_s
+
 
 def _ms_digits(seconds: float) -> float:
     """Seconds to the millisecond: finer would only be noise from the frames of the model, 20 ms and more."""
@@ -27,6 +29,12 @@ class Word:
     start: float
     end: float
     confidence: float
+
+    @classmethod
+    def in_frames(cls, word: str, first_frame: int, stop_frame: int, confidence: float, frame_samples: int) -> Word:
+        """One that was spelt in frames of the stream's absolute grid, of that length at 16 kHz."""
+        start, end = samples_to_s(first_frame * frame_samples), samples_to_s(stop_frame * frame_samples)
+        return cls(word, start, end, confidence)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -37,6 +37,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def is_one_of(path: Path, sources: Iterable[Path]) -> bool:
+    """Would writing ``path`` overwrite one of the files that are read? By whatever names they go."""
+    return path.exists() and any(source.exists() and path.samefile(source) for source in sources)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from stream_asr.config import SAMPLE_RATE
 from stream_asr.events import Word
 
 
@@ -96,11 +95,6 @@ def settled(texts: Sequence[Said | None], frame: int) -> list[int]:
 def timed(said: Said | None, frame_samples: int) -> tuple[Word, ...]:
     """The words with their times, for frames of that length at 16 kHz."""
     return tuple(
-        Word(
-            word.word,
-            word.first_frame * frame_samples / SAMPLE_RATE,
-            word.stop_frame * frame_samples / SAMPLE_RATE,
-            word.confidence,
-        )
+        Word.in_frames(word.word, word.first_frame, word.stop_frame, word.confidence, frame_samples)
         for word in in_order(said)
     )

@@ -122,8 +122,7 @@ class TransformersCTC:
 
     def log_softmax(self, logits: Tensor) -> FloatArray:
         """Log-probabilities of what the model writes and, each by themselves, of the phones that it hears."""
-        labels, logits = self.labels, logits.float()
-        kinds = logits.split(labels.sizes, dim=-1) if labels.phones else (logits,)
+        kinds = logits.float().split(self.labels.sizes, dim=-1)
         return torch.cat([kind.log_softmax(dim=-1) for kind in kinds], dim=-1).cpu().numpy()
 
     def _probe(self) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stream_asr.cli.formats import SUFFIXES
 from stream_asr.errors import InputError
+from stream_asr.replacing import is_one_of
 
 
 def output_paths(inputs: Sequence[Path], output: Path | None, form: str) -> list[Path | None]:
@@ -36,7 +37,7 @@ def output_paths(inputs: Sequence[Path], output: Path | None, form: str) -> list
         except OSError as error:
             raise InputError(f"cannot make the folder {output}: {error.strerror or error}") from error
     for path in paths:
-        if any(path.exists() and source.exists() and path.samefile(source) for source in inputs):
+        if is_one_of(path, inputs):
             raise InputError(f"--output {path} is one of the recordings, which would be overwritten")
         # Found out before the work, so that hours of it are not lost to a wrong path.
         if path.is_dir() or not os.access(path.parent, os.W_OK):

@@ -12,7 +12,7 @@ from stream_asr.lm.files import save
 from stream_asr.lm.lexicon import lexicon_of, read_dictionary
 from stream_asr.lm.ngram import NgramModel
 from stream_asr.lm.text import paragraphs, words_of
-from stream_asr.replacing import replacing, writing
+from stream_asr.replacing import is_one_of, replacing, writing
 
 
 def build(
@@ -46,7 +46,7 @@ def build(
         raise InputError(f"cut-offs are {cutoffs!r}; they are whole numbers with commas between them: 1,1,2") from None
     texts, words = [*_files(texts)], [*words]
     sources = [*texts, *words, *([pronunciations] if pronunciations else [])]
-    if output.exists() and any(path.exists() and path.samefile(output) for path in sources):
+    if is_one_of(output, sources):
         raise InputError(f"--output {output} is one of the files to read, which would be overwritten")
     more = [word for path in words for word in words_of(_read(path))]
     # Read before the texts, which take a while: a mistake in it is told at once.

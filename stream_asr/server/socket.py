@@ -127,10 +127,10 @@ class Socket:
         reason = f"{error.code}: {error.message}".encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
         # A client that does not read does not hear the reason, either; RuntimeError: it was closed before.
         with suppress(WebSocketDisconnect, RuntimeError), anyio.move_on_after(self._settings.close_timeout_s):
-            if text is not None:
-                async with self._hearing_nothing():
+            async with self._hearing_nothing():
+                if text is not None:
                     await self._websocket.send_text(text)
-            await self._websocket.close(error.close_code, reason)
+                await self._websocket.close(error.close_code, reason)
 
     @asynccontextmanager
     async def _hearing_nothing(self) -> AsyncIterator[None]:
