@@ -23,7 +23,6 @@ from stream_asr.arrays import DoubleArray, FloatArray
 from stream_asr.config import PhoneticConfig
 from stream_asr.ctc import Frames, Labels
 from stream_asr.lm.ngram import UNKNOWN, Context, NgramModel
-from stream_asr.lm.text import plain
 from stream_asr.phonetic.agreement import Trails, Written
 from stream_asr.phonetic.hearings import Ended, Hearings, Past
 from stream_asr.phonetic.offers import Chosen, Offers
@@ -123,9 +122,9 @@ class Search:
         if node == ROOT:
             return [Ended(at, "", worth, past.agreed, past.context, before)]
         if node < 0:
-            if (spelt := self._unlisted.at(node)) is None:
+            if (unlisted := self._unlisted.at(node)) is None:
                 return []
-            context = self._model.after(past.context, self._model.id(plain(spelt.word)))
+            spelt, context = unlisted.spelt, self._model.after(past.context, unlisted.number)
             text = text_after(past.said, (spelt.word,))
             agreed = self._agreement(before, text, "", frame)
             worth += config.piece_weight * (agreed - past.agreed)
@@ -164,9 +163,9 @@ class Search:
         nodes = np.where(heard, hearings.nodes, ROOT)
         resting, ends = np.full(len(hearings), blank), self._tree.ends[nodes]
         for at in np.flatnonzero(~heard).tolist():
-            spelt = self._unlisted.at(int(hearings.nodes[at]))
-            ends[at] = spelt is not None and frame >= spelt.stop_frame
-            if spelt is not None and frame < spelt.stop_frame + LATE_FRAMES:
+            unlisted = self._unlisted.at(int(hearings.nodes[at]))
+            ends[at] = unlisted is not None and frame >= unlisted.spelt.stop_frame
+            if unlisted is not None and frame < unlisted.spelt.stop_frame + LATE_FRAMES:
                 resting[at] = likeliest
         of_phone = np.full(1 + len(row), -inf)  # the last is that of -1, no phone
         of_phone[likely] = log_probs
@@ -192,19 +191,18 @@ class Search:
                 endings += self.endings(hearings, at, frame, floor - float(best[at]))
             offers.begin(endings, starts, likely, reached, gained, promising, floor)
         if (begins := self._unlisted.beginning(frame)) is not None:
-            node, spelt = begins
             before = len(endings)
             for at in np.flatnonzero(ends | (hearings.nodes == ROOT)).tolist():
                 endings += self.endings(hearings, at, frame)
             for place, ending in enumerate(endings[before:], before):
-                gain = self._gain(ending.context, spelt.word)
-                offers.begin_unlisted(place, ending, node, float(total[ending.hearing]) + likeliest, gain)
+                gain = self._gain(ending.context, begins.number)
+                offers.begin_unlisted(place, ending, begins.node, float(total[ending.hearing]) + likeliest, gain)
         chosen = offers.best(width, _WORST)
         return self._grown(hearings, chosen, endings, frame, np.exp(np.minimum(of_phone / weight, 0)))
 
-    def _gain(self, context: Context, written: str) -> float:
+    def _gain(self, context: Context, number: int) -> float:
         """What a word in no lexicon is worth; it is paid when the word begins."""
-        config, number = self._config, self._model.id(plain(written))
+        config = self._config
         worth = config.word_bonus + config.lm_weight * self._model.score(context, number)
         return worth - config.unknown_penalty if number == UNKNOWN else worth
 

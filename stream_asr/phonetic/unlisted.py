@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from stream_asr.arrays import FloatArray
 from stream_asr.ctc import Labels, Path, Spelt, spelt_words
 from stream_asr.lm.ngram import NgramModel
@@ -15,10 +17,22 @@ A frame is 48 ms.
 """
 
 
+@dataclass(frozen=True, slots=True)
+class UnlistedWord:
+    """One of them.
+
+    Attributes:
+        node: negative; texts that are in the middle of the word have it.
+        number: its id in the language model, which may know it even so.
+    """
+
+    spelt: Spelt
+    node: int
+    number: int
+
+
 class Unlisted:
     """Those that some frames spell.
-
-    Texts that are in the middle of one have a negative node, which the word's first frame makes.
 
     Args:
         pieces: log-probabilities of what the model writes, float32, shape (frames, pieces).
@@ -29,15 +43,19 @@ class Unlisted:
         self, pieces: FloatArray, start_frame: int, labels: Labels, model: NgramModel, tree: SoundTree
     ) -> None:
         words, _ = spelt_words(Path.best(pieces, start_frame), labels)
-        self._words = {word.first_frame: word for word in words if not tree.is_spoken(model.id(plain(word.word)))}
-        # Sounds are heard a little before they are written.
-        self._beginning = {first - early: first for first in self._words for early in range(_EARLY_FRAMES, -1, -1)}
+        self._words: dict[int, UnlistedWord] = {}
+        self._beginning: dict[int, UnlistedWord] = {}
+        for spelt in words:
+            if not tree.is_spoken(number := model.id(plain(spelt.word))):
+                word = UnlistedWord(spelt, -1 - spelt.first_frame, number)
+                self._words[word.node] = word
+                # Sounds are heard a little before they are written.
+                self._beginning |= {spelt.first_frame - early: word for early in range(_EARLY_FRAMES, -1, -1)}
 
-    def beginning(self, frame: int) -> tuple[int, Spelt] | None:
-        """The one that may begin to be heard in a frame, and its node."""
-        first = self._beginning.get(frame)
-        return None if first is None else (-1 - first, self._words[first])
+    def beginning(self, frame: int) -> UnlistedWord | None:
+        """The one that may begin to be heard in a frame."""
+        return self._beginning.get(frame)
 
-    def at(self, node: int) -> Spelt | None:
+    def at(self, node: int) -> UnlistedWord | None:
         """The one with that node, unless other words are read in its place by now."""
-        return self._words.get(-1 - node)
+        return self._words.get(node)
