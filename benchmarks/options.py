@@ -1,7 +1,7 @@
 """Options that benchmarks have in common, and what they stand for.
 
 Options of the same name mean the same everywhere: ``--data``, ``--limit``, ``--model``, ``--threads``,
-``--precision``, ``--lm``, ``--search``, ``--json``, ``--plot``.
+``--precision``, ``--backend``, ``--lm``, ``--search``, ``--json``, ``--plot``.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def add_model(to: argparse.ArgumentParser) -> None:
     to.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
     to.add_argument("--threads", type=int, help="of the processor, for PyTorch (its own choice)")
     to.add_argument("--precision", default="auto", help="auto, float32, float16 or int8 (%(default)s)")
+    to.add_argument("--backend", default="auto", help="auto, torch or onnxruntime (%(default)s)")
     words = to.add_mutually_exclusive_group()
     words.add_argument("--lm", default="auto", help="language model (the bundled one for the embedded model)")
     words.add_argument("--no-lm", dest="lm", action="store_const", const=None, help="without one")
@@ -55,6 +56,7 @@ def recognizer(arguments: argparse.Namespace, config: RecognizerConfig | None = 
         device=arguments.device,
         threads=arguments.threads,
         precision=arguments.precision,
+        backend=arguments.backend,
         lm=arguments.lm,
         config=config,
         **more,

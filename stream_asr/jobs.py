@@ -52,8 +52,9 @@ class Job:
 
     @property
     def piece(self) -> Piece:
-        """For a model that remembers."""
-        return Piece(self.samples, self.window.keep_stop - self.window.keep_start, self.memory)
+        """For a model that remembers; it need not remember a preview."""
+        kept = 0 if self.is_preview else self.window.keep_stop - self.window.keep_start
+        return Piece(self.samples, kept, self.memory)
 
     @property
     def priority(self) -> Priority:

@@ -115,6 +115,7 @@ class Recognizer:
         *,
         device: str = "auto",
         precision: str = "auto",
+        backend: str = "auto",
         threads: int | None = None,
         lm: str | Path | None = "auto",
         hotwords: str | Path | HotwordList = (),
@@ -127,6 +128,8 @@ class Recognizer:
         Args:
             device: auto, cpu, cuda or mps.
             precision: auto, float32, float16 or int8.
+            backend: auto, torch or onnxruntime, which is the faster for the embedded model and what is made from it, on
+                a processor, and an extra.
             threads: of the processor, for PyTorch in this whole process; its own choice unless given. Small models
                 give each of them a window of its own.
             lm: file of a language model (`stream-asr lm build` makes them), "lm-en" for the bundled English one,
@@ -152,7 +155,7 @@ class Recognizer:
         from stream_asr.acoustic.arrange import arranged
         from stream_asr.acoustic.loading import load_model
 
-        loaded = load_model(model, device=device, precision=precision, threads=threads)
+        loaded = load_model(model, device=device, precision=precision, backend=backend, threads=threads)
         if lm == "auto" and loaded.language_model in BUNDLED_LMS:
             language_model = _language_model(loaded.language_model)
         casing = casing_of(loaded.labels, raw=raw)

@@ -18,7 +18,7 @@ from stream_asr.acoustic.base import Piece, RememberingModel
 from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.moonshine import Encoded, Encoder
 from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, MoonshineForCTC
-from stream_asr.acoustic.moonshine_memory import MoonshineMemory, _Level, go_on
+from stream_asr.acoustic.moonshine_memory import Level, MoonshineMemory, go_on
 from stream_asr.acoustic.remembering import RememberingMoonshine
 from stream_asr.acoustic.side_by_side import SideBySide
 from stream_asr.arrays import FloatArray
@@ -69,7 +69,7 @@ def test_a_piece_without_a_past_is_heard_as_a_whole_window_is(joined_after: int 
 def test_frames_look_at_those_kept_before_them_and_at_their_own_piece(reach: int) -> None:
     """One layer, and a level that no piece can change: then a mask over the whole recording says the same."""
     model, audio, kept, right = encoder(1), noise(100), 8, 6
-    settled = MoonshineMemory(reach, level=_Level(10**12, 0.0, 0.5 * 10**12))
+    settled = MoonshineMemory(reach, level=Level(10**12, 0.0, 0.5 * 10**12))
     made = torch.cat(pieces(model, audio, kept, right, settled))
     features = model.shaped(model.waves(audio[None]) * (0.5 + model.groupnorm.eps) ** -0.5)
     place = torch.arange(features.shape[1])

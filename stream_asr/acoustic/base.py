@@ -92,6 +92,25 @@ class Heard:
     memory: Memory
 
 
+class Network(Protocol):
+    """An encoder and what is above it, as they hear one piece of audio after another."""
+
+    def fresh(self, reach: int) -> Memory:
+        """A memory of nothing, which never reaches back any further than so many frames of the encoder."""
+
+    def hear(self, samples: FloatArray, kept_samples: int, memory: Memory) -> tuple[FloatArray, Memory]:
+        """Hear a piece.
+
+        Args:
+            samples: float32, shape (samples,); the first follows the last one kept of the piece before.
+            kept_samples: of them, from the first, which stay in the memory; whole frames of the output, or more than
+                there are if nothing follows.
+
+        Returns:
+            Logits, float32, shape (frames, outputs), and the memory with the kept part of the piece.
+        """
+
+
 @runtime_checkable
 class RememberingModel(AcousticModel, Protocol):
     """A model that needs no left context: it keeps what it made of the audio before.

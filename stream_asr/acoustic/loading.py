@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stream_asr.acoustic import standalone
+from stream_asr.acoustic import moonshine_session, standalone
 from stream_asr.acoustic.catalog import EMBEDDED
 from stream_asr.acoustic.int8 import is_fast, quantise
 from stream_asr.acoustic.locating import locate
 from stream_asr.acoustic.moonshine import encoder_of
+from stream_asr.acoustic.moonshine_session import MoonshineSession
 from stream_asr.acoustic.standalone import Standalone
 from stream_asr.acoustic.transformers_ctc import TransformersCTC, count_parameters
 from stream_asr.errors import DeviceError, InputError, ModelError
@@ -21,10 +23,18 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "float16", "int8")
+BACKENDS = ("auto", "torch", "onnxruntime")
+
+_log = logging.getLogger(__name__)
 
 
 def load_model(
-    name: str | Path | None = None, *, device: str = "auto", precision: str = "auto", threads: int | None = None
+    name: str | Path | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+    threads: int | None = None,
 ) -> TransformersCTC:
     """Load a model and run it once, so that the first caption does not wait for that.
 
@@ -34,18 +44,25 @@ def load_model(
         precision: auto (float16 on CUDA; int8 for the embedded model, and what is made from it, on processors with
             instructions for it; else float32), float32, float16 (not on the processor) or int8 (linear layers; only
             on the processor).
+        backend: what runs the model in streams: torch; onnxruntime, for the embedded model and what is made from it,
+            on the processor, with the extra ``onnx``; or auto: onnxruntime where it can be, else torch.
         threads: for the processor; PyTorch's own choice unless given.
 
     Raises:
         ModelError: not found, not fetched, not a CTC model, or without what decoding needs.
         DeviceError: the device is not available.
-        InputError: an unknown device or precision, or a pair that does not go together.
+        InputError: an unknown device, precision or backend, some that do not go together, or a backend that is not
+            installed.
     """
     use_threads(threads)
     target = pick_device(device)
-    loaded = _load(name, _dtype(precision, target))
+    dtype = _dtype(precision, target)
+    _check_backend(backend, target)
+    loaded = _load(name, dtype)
     parameters = count_parameters(loaded.model)
     int8 = precision == "int8" or (precision == "auto" and target.type == "cpu" and _gains_from_int8(loaded.model))
+    network = _session(loaded, backend, target, int8=int8)
+    int8 = int8 and network is None
     try:
         if int8:
             quantise(loaded.model)
@@ -56,6 +73,7 @@ def load_model(
             loaded.labels,
             device=target,
             parameters=parameters,
+            network=network,
         )
     except (ModelError, RuntimeError) as error:
         if not int8:
@@ -100,6 +118,36 @@ def _dtype(wanted: str, device: torch.device) -> torch.dtype:
         raise InputError("float16 is slower than float32 on a processor; use float32 or int8")
     half = wanted == "float16" or (wanted == "auto" and device.type == "cuda")
     return torch.float16 if half else torch.float32
+
+
+def _check_backend(wanted: str, device: torch.device) -> None:
+    if wanted not in BACKENDS:
+        raise InputError(f"unknown backend {wanted!r}; accepted are {', '.join(BACKENDS)}")
+    if wanted != "onnxruntime":
+        return
+    if device.type != "cpu":
+        raise InputError(f"onnxruntime runs models on the processor only, not on {device.type}; use torch there")
+    if not moonshine_session.is_installed():
+        raise InputError('onnxruntime needs packages that are not installed: pip install "stream-asr[onnx]"')
+
+
+def _session(
+    loaded: Standalone | Pretrained, backend: str, device: torch.device, *, int8: bool
+) -> MoonshineSession | None:
+    """What runs the model in ONNX Runtime; None where PyTorch does."""
+    if encoder_of(loaded.model) is None:
+        if backend == "onnxruntime":
+            raise InputError(f"onnxruntime runs embedded-en and what is made from it, not {loaded.name!r}; use torch")
+        return None
+    if backend == "torch" or device.type != "cpu" or not moonshine_session.is_installed():
+        return None
+    try:
+        return MoonshineSession(loaded.model, int8=int8)
+    except Exception as error:  # an old version, a library of the system that is missing, and so on
+        if backend == "onnxruntime":
+            raise ModelError(f"onnxruntime does not run {loaded.name!r}: {error}; use torch") from error
+        _log.warning("onnxruntime does not run %r, so PyTorch does: %s", loaded.name, error)
+        return None
 
 
 def _gains_from_int8(model: Any) -> bool:

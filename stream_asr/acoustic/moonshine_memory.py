@@ -19,16 +19,16 @@ from stream_asr.acoustic.moonshine_layers import Past, rotation_of
 
 
 @dataclass(frozen=True, slots=True)
-class _Level:
+class Level:
     """Sums over what the first convolution made of an utterance so far."""
 
     count: int = 0
     total: float = 0.0
     squares: float = 0.0
 
-    def with_more(self, waves: Tensor) -> _Level:
+    def with_more(self, waves: Tensor) -> Level:
         numbers = waves.float()
-        return _Level(
+        return Level(
             self.count + waves.numel(), self.total + float(numbers.sum()), self.squares + float((numbers**2).sum())
         )
 
@@ -46,7 +46,7 @@ class MoonshineMemory:
 
     reach: int
     steps: int = 0
-    level: _Level = _Level()
+    level: Level = Level()
     layers: tuple[Past, ...] = ()
 
 

@@ -6,19 +6,44 @@ from collections.abc import Sequence
 
 import torch
 
-from stream_asr.acoustic.base import Heard, Piece
+from stream_asr.acoustic.base import Heard, Memory, Network, Piece
 from stream_asr.acoustic.moonshine_memory import MoonshineMemory, go_on
 from stream_asr.acoustic.side_by_side import SideBySide
 from stream_asr.acoustic.transformers_ctc import TransformersCTC, at_least
+from stream_asr.arrays import FloatArray
 from stream_asr.config import WindowConfig
+
+
+class TorchNetwork:
+    """See `Network`.
+
+    Args:
+        runner: has the model, in PyTorch.
+    """
+
+    def __init__(self, runner: TransformersCTC) -> None:
+        self._runner = runner
+
+    def fresh(self, reach: int) -> MoonshineMemory:
+        return MoonshineMemory(reach)
+
+    @torch.inference_mode()
+    def hear(
+        self, samples: FloatArray, kept_samples: int, memory: MoonshineMemory
+    ) -> tuple[FloatArray, MoonshineMemory]:
+        model = self._runner.model
+        waveform = torch.from_numpy(samples).to(self._runner.device, model.dtype)
+        encoded, memory = go_on(model.encoder, waveform, kept_samples, memory)
+        return model.logits(encoded)[0].float().numpy(), memory
 
 
 class RememberingMoonshine(SideBySide):
     """See `RememberingModel`.
 
     Args:
-        runner: runs whole windows.
+        runner: has the model, and knows its frames.
         cores: that it may have.
+        network: that hears; the runner's own in PyTorch unless given.
     """
 
     window_config = WindowConfig(
@@ -31,21 +56,23 @@ class RememberingMoonshine(SideBySide):
     to be kept never is.
     """
 
-    def __init__(self, runner: TransformersCTC, cores: int) -> None:
+    def __init__(self, runner: TransformersCTC, cores: int, network: Network | None = None) -> None:
         super().__init__(runner, cores)
         self._runner = runner
+        self._network: Network = network or TorchNetwork(runner)
 
-    def fresh(self, left_samples: int) -> MoonshineMemory:
-        return MoonshineMemory(left_samples // self._runner.model.encoder.stride)
+    def fresh(self, left_samples: int) -> Memory:
+        return self._network.fresh(left_samples // self._runner.model.encoder.stride)
 
     def go_on(self, pieces: Sequence[Piece]) -> list[Heard]:
         return self._each(self._hear, pieces)
 
-    @torch.inference_mode()
+    def _alone(self, window: FloatArray) -> FloatArray:
+        """A window is a piece with nothing before it."""
+        return self._hear(Piece(window, 0, self._network.fresh(0))).log_probs
+
     def _hear(self, piece: Piece) -> Heard:
         runner = self._runner
-        samples = torch.from_numpy(at_least(piece.samples, runner.shortest_samples))
-        samples = samples.to(runner.device, runner.model.dtype)
-        encoded, memory = go_on(runner.model.encoder, samples, piece.kept_samples, piece.memory)
-        [log_probs] = runner.log_softmax(runner.model.logits(encoded))
-        return Heard(log_probs[: runner.frames(len(piece.samples))], memory)
+        samples = at_least(piece.samples, runner.shortest_samples)
+        logits, memory = self._network.hear(samples, piece.kept_samples, piece.memory)
+        return Heard(runner.log_softmax(torch.from_numpy(logits))[: runner.frames(len(piece.samples))], memory)

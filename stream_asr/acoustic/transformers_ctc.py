@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stream_asr.acoustic.base import Network
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.ctc import Labels
@@ -38,6 +39,7 @@ class TransformersCTC:
         feature_extractor: the checkpoint's.
         labels: what the outputs spell.
         parameters: how many it has, if it was quantised: then it does not tell any more.
+        network: hears streams in place of the model's own modules.
 
     Attributes:
         language_model: name of the bundled one that the checkpoint was made to work with; None for none.
@@ -62,12 +64,14 @@ class TransformersCTC:
         *,
         device: torch.device,
         parameters: int | None = None,
+        network: Network | None = None,
     ) -> None:
         self.name = name
         self.labels = labels
         self.model = model
         self.feature_extractor = feature_extractor
         self.device = device
+        self.network = network
         self.shortest_samples = 0
         self.parameters = parameters or count_parameters(model)
         config = model.config

@@ -47,6 +47,7 @@ def load_recognizer(model: ModelOptions, words: WordOptions, speech: SpeechOptio
             model.model,
             device=model.device.value,
             precision=model.precision.value,
+            backend=model.backend.value,
             threads=model.threads,
             lm=None if words.no_lm else words.lm or "auto",
             hotwords=words.hotwords or (),
