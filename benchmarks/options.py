@@ -41,6 +41,7 @@ def add_model(to: argparse.ArgumentParser) -> None:
     to.add_argument("--threads", type=int, help="of the processor, for PyTorch (its own choice)")
     to.add_argument("--precision", default="auto", help="auto, float32, float16 or int8 (%(default)s)")
     to.add_argument("--backend", default="auto", help="auto, torch or onnxruntime (%(default)s)")
+    to.add_argument("--cuda-graphs", action="store_true", help="record passes of the model and play them back")
     words = to.add_mutually_exclusive_group()
     words.add_argument("--lm", default="auto", help="language model (the bundled one for the embedded model)")
     words.add_argument("--no-lm", dest="lm", action="store_const", const=None, help="without one")
@@ -57,6 +58,7 @@ def recognizer(arguments: argparse.Namespace, config: RecognizerConfig | None = 
         threads=arguments.threads,
         precision=arguments.precision,
         backend=arguments.backend,
+        cuda_graphs=arguments.cuda_graphs,
         lm=arguments.lm,
         config=config,
         **more,
@@ -71,6 +73,7 @@ def model_settings(arguments: argparse.Namespace, loaded: Recognizer) -> dict[st
         "model": loaded.model.name,
         "device": arguments.device,
         "precision": arguments.precision,
+        "backend": arguments.backend,
         "threads": torch.get_num_threads(),
         "lm": None if loaded.lm is None else arguments.lm,
         "search": arguments.search,

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from stream_asr.config import EngineConfig, PhoneticConfig, RecognizerConfig, SegmenterConfig, WindowConfig
     from stream_asr.errors import DeviceError, InputError, ModelError, StreamASRError
     from stream_asr.events import AudioDropped, Event, Final, Marked, Overload, Partial, SpeechStarted, Word
-    from stream_asr.recognizer import Recognizer, Transcript
+    from stream_asr.recognizer import Recognizer
     from stream_asr.stream import Stream
+    from stream_asr.transcript import Transcript
 
 __version__ = "0.1.0"
 
@@ -24,8 +25,9 @@ _HOMES = {
     "config": ("EngineConfig", "PhoneticConfig", "RecognizerConfig", "SegmenterConfig", "WindowConfig"),
     "errors": ("DeviceError", "InputError", "ModelError", "StreamASRError"),
     "events": ("AudioDropped", "Event", "Final", "Marked", "Overload", "Partial", "SpeechStarted", "Word"),
-    "recognizer": ("Recognizer", "Transcript"),
+    "recognizer": ("Recognizer",),
     "stream": ("Stream",),
+    "transcript": ("Transcript",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

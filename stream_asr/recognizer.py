@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from stream_asr.decoders import make_decoder
 from stream_asr.decoding import Decoder
 from stream_asr.engine import Engine, EngineStats
 from stream_asr.errors import InputError
-from stream_asr.events import Event, Final, Word
+from stream_asr.events import Event, Final
 from stream_asr.lm.files import load as load_lm
 from stream_asr.lm.files import read_hotwords
 from stream_asr.lm.hotwords import HotwordList
@@ -29,6 +29,7 @@ from stream_asr.lm.ngram import NgramModel
 from stream_asr.pipeline import Pipeline
 from stream_asr.session import Session
 from stream_asr.stream import Stream
+from stream_asr.transcript import Transcript
 from stream_asr.vad.base import VoiceDetector
 from stream_asr.vad.choice import detectors
 from stream_asr.windows import WindowGeometry
@@ -38,34 +39,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[float, "float | None"], None]
 """Called with the seconds read so far and the length of the recording, where it is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """A recognised recording.
-
-    Attributes:
-        utterances: its finals that hold words, in order.
-        duration_s: length of the audio.
-    """
-
-    utterances: tuple[Final, ...]
-    duration_s: float
-
-    @property
-    def text(self) -> str:
-        return " ".join(final.text for final in self.utterances)
-
-    @property
-    def words(self) -> tuple[Word, ...]:
-        return tuple(word for final in self.utterances for word in final.words)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "text": self.text,
-            "duration": round(self.duration_s, 3),
-            "utterances": [final.to_json() for final in self.utterances],
-        }
 
 
 class Recognizer:
@@ -117,6 +90,7 @@ class Recognizer:
         precision: str = "auto",
         backend: str = "auto",
         threads: int | None = None,
+        cuda_graphs: bool = False,
         lm: str | Path | None = "auto",
         hotwords: str | Path | HotwordList = (),
         raw: bool = False,
@@ -128,10 +102,10 @@ class Recognizer:
         Args:
             device: auto, cpu, cuda or mps.
             precision: auto, float32, float16 or int8.
-            backend: auto, torch or onnxruntime, which is the faster for the embedded model and what is made from it, on
-                a processor, and an extra.
+            backend: auto, torch or onnxruntime, an extra: the faster for the embedded model on a processor.
             threads: of the processor, for PyTorch in this whole process; its own choice unless given. Small models
                 give each of them a window of its own.
+            cuda_graphs: on CUDA, record passes of the model and play them back for windows of the same shape.
             lm: file of a language model (`stream-asr lm build` makes them), "lm-en" for the bundled English one,
                 None for none; "auto" is what the model's configuration names: the bundled one for the embedded
                 model and what was fine-tuned from it, none for others.
@@ -155,7 +129,9 @@ class Recognizer:
         from stream_asr.acoustic.arrange import arranged
         from stream_asr.acoustic.loading import load_model
 
-        loaded = load_model(model, device=device, precision=precision, backend=backend, threads=threads)
+        loaded = load_model(
+            model, device=device, precision=precision, backend=backend, threads=threads, cuda_graphs=cuda_graphs
+        )
         if lm == "auto" and loaded.language_model in BUNDLED_LMS:
             language_model = _language_model(loaded.language_model)
         casing = casing_of(loaded.labels, raw=raw)

@@ -33,7 +33,7 @@ LAYERS = (
     ("", "errors"),
     ("config", "replacing", "arrays"),
     ("events", "vad", "audio", "windows"),
-    ("ctc", "said", "subtitles", "latency", "marks", "overload", "ledger", "segmenter"),
+    ("ctc", "said", "subtitles", "transcript", "latency", "marks", "overload", "ledger", "segmenter"),
     ("decoding", "lm", "acoustic"),
     ("greedy", "beam", "phonetic", "casing", "captions"),
     ("decoders", "jobs"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stream_asr import Final, Partial, Recognizer
 from stream_asr.arrays import FloatArray
 from stream_asr.events import Event
-from stream_asr.recognizer import Transcript
+from stream_asr.transcript import Transcript
 
 
 @pytest.fixture(scope="module")

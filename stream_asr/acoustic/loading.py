@@ -14,6 +14,7 @@ from stream_asr.acoustic.int8 import is_fast, quantise
 from stream_asr.acoustic.locating import locate
 from stream_asr.acoustic.moonshine import encoder_of
 from stream_asr.acoustic.moonshine_session import MoonshineSession
+from stream_asr.acoustic.replays import CudaRecorder
 from stream_asr.acoustic.standalone import Standalone
 from stream_asr.acoustic.transformers_ctc import TransformersCTC, count_parameters
 from stream_asr.errors import DeviceError, InputError, ModelError
@@ -35,6 +36,7 @@ def load_model(
     precision: str = "auto",
     backend: str = "auto",
     threads: int | None = None,
+    cuda_graphs: bool = False,
 ) -> TransformersCTC:
     """Load a model and run it once, so that the first caption does not wait for that.
 
@@ -47,6 +49,7 @@ def load_model(
         backend: what runs the model in streams: torch; onnxruntime, for the embedded model and what is made from it,
             on the processor, with the extra ``onnx``; or auto: onnxruntime where it can be, else torch.
         threads: for the processor; PyTorch's own choice unless given.
+        cuda_graphs: on CUDA, record passes of the model and play them back for windows of the same shape.
 
     Raises:
         ModelError: not found, not fetched, not a CTC model, or without what decoding needs.
@@ -58,6 +61,8 @@ def load_model(
     target = pick_device(device)
     dtype = _dtype(precision, target)
     _check_backend(backend, target)
+    if cuda_graphs and target.type != "cuda":
+        raise InputError(f"CUDA graphs are for CUDA, not for {target.type}")
     loaded = _load(name, dtype)
     parameters = count_parameters(loaded.model)
     int8 = precision == "int8" or (precision == "auto" and target.type == "cpu" and _gains_from_int8(loaded.model))
@@ -74,6 +79,7 @@ def load_model(
             device=target,
             parameters=parameters,
             network=network,
+            record=CudaRecorder(target) if cuda_graphs else None,
         )
     except (ModelError, RuntimeError) as error:
         if not int8:

@@ -36,9 +36,10 @@ def encoder_sizes(config: Any) -> EncoderSizes:
 def clip_lengths(attention_mask: Tensor | None) -> Tensor | None:
     """Samples of each clip that are no padding, int64, shape (batch,); None where there is no padding at all.
 
-    A single window is never padded, and attention without a mask is the faster.
+    A single window is seldom padded, and attention without a mask is the faster. On a device, to ask would be to wait
+    for it.
     """
-    if attention_mask is None or bool(attention_mask.all()):
+    if attention_mask is None or (attention_mask.device.type == "cpu" and bool(attention_mask.all())):
         return None
     return attention_mask.sum(-1)
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from stream_asr.acoustic.moonshine import Encoded, Encoder, clip_lengths, encoder_sizes
@@ -33,10 +34,13 @@ class WaveformExtractor:
     model_input_names = ("input_values", "attention_mask")
     return_attention_mask = True
 
-    def __call__(self, windows: Sequence[FloatArray], **_: Any) -> dict[str, Tensor]:
+    def __call__(
+        self, windows: Sequence[FloatArray], pad_to_multiple_of: int | None = None, **_: Any
+    ) -> dict[str, Tensor]:
         clips = [torch.from_numpy(window) for window in windows]
         lengths = torch.tensor([len(clip) for clip in clips])
         padded = pad_sequence(clips, batch_first=True)
+        padded = F.pad(padded, (0, -padded.shape[1] % (pad_to_multiple_of or 1)))
         heard = torch.arange(padded.shape[1]) < lengths[:, None]
         return {"input_values": padded, "attention_mask": heard.long()}
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from stream_asr.acoustic.base import Network
+from stream_asr.acoustic.copies import copies_for
+from stream_asr.acoustic.replays import Inputs, Recorder, Replays, bucket
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.ctc import Labels
@@ -18,6 +20,9 @@ from stream_asr.errors import ModelError
 
 _PROBE_SAMPLES = 15_360
 """A multiple of every stride in use (160, 320 and 384 samples, times 2, 4 or 8; 256, times 2 or 4), 0.96 s."""
+
+_GRAIN_S = 0.2
+"""Where passes are recorded, windows that may be padded are as long as a multiple of this, so that lengths are few."""
 
 _PADS = {"hubert", "moonshine_ctc", "parakeet_ctc", "unispeech", "unispeech-sat", "wav2vec2", "wav2vec2-bert"}
 """Model types whose outputs do not change when a window is padded to the length of a longer one.
@@ -40,6 +45,7 @@ class TransformersCTC:
         labels: what the outputs spell.
         parameters: how many it has, if it was quantised: then it does not tell any more.
         network: hears streams in place of the model's own modules.
+        record: records passes of the model, to be played back for windows of the same shape; None for none.
 
     Attributes:
         language_model: name of the bundled one that the checkpoint was made to work with; None for none.
@@ -65,6 +71,7 @@ class TransformersCTC:
         device: torch.device,
         parameters: int | None = None,
         network: Network | None = None,
+        record: Recorder | None = None,
     ) -> None:
         self.name = name
         self.labels = labels
@@ -89,8 +96,12 @@ class TransformersCTC:
         )
         # Features may be longer than the audio they were made of; the mask tells.
         self.masks = self.pads or features_masked
+        self._copies = copies_for(device)
+        self._replays: Replays | None = None
         self.frame_samples, self._short_frames = self._probe()
         self.shortest_samples = self._find_shortest()
+        if record is not None:  # from now on: what was run to find these out is never run again
+            self._replays = Replays(self._logits, record)
 
     @property
     def batches_kept_windows(self) -> bool:
@@ -110,24 +121,41 @@ class TransformersCTC:
     @torch.inference_mode()
     def _run(self, windows: Sequence[FloatArray]) -> FloatArray:
         """float32 of shape (windows, frames, outputs), frames of padding included."""
+        filled = list(windows)
+        if self._replays is not None:
+            filled += (bucket(len(windows)) - len(windows)) * [windows[0]]
         features = self.feature_extractor(
-            list(windows),
+            filled,
             sampling_rate=SAMPLE_RATE,
             padding="longest",
+            pad_to_multiple_of=self._grain,
             truncation=False,
             return_attention_mask=self.masks,
             return_tensors="pt",
         )
-        inputs = {self.model.main_input_name: features[self.model.main_input_name].to(self.device, self.model.dtype)}
+        name = self.model.main_input_name
+        tensors = {name: features[name].to(self.model.dtype)}
         if self.masks:
-            inputs["attention_mask"] = features["attention_mask"].to(self.device)
+            tensors["attention_mask"] = features["attention_mask"]
+        inputs = self._copies.to_device(tensors)
+        logits = self._logits(inputs) if self._replays is None else self._replays(inputs)
+        return self.log_softmax(logits[: len(windows)])
+
+    def _logits(self, inputs: Inputs) -> Tensor:
         logits: Tensor = self.model(**inputs).logits
-        return self.log_softmax(logits)
+        return logits
+
+    @property
+    def _grain(self) -> int | None:
+        """In samples, or in the 10 ms of features."""
+        if self._replays is None or not self.pads:
+            return None
+        return round(_GRAIN_S * (100 if self.model.main_input_name == "input_features" else SAMPLE_RATE))
 
     def log_softmax(self, logits: Tensor) -> FloatArray:
         """Log-probabilities of what the model writes and, each by themselves, of the phones that it hears."""
         kinds = logits.float().split(self.labels.sizes, dim=-1)
-        return torch.cat([kind.log_softmax(dim=-1) for kind in kinds], dim=-1).cpu().numpy()
+        return self._copies.to_host(torch.cat([kind.log_softmax(dim=-1) for kind in kinds], dim=-1))
 
     def _probe(self) -> tuple[int, int]:
         """(stride in samples, frames that a window's output is short of its length in strides)."""

@@ -23,8 +23,9 @@ from stream_asr.cli.formats import render
 from stream_asr.cli.interrupt import Interrupt, interruptible
 from stream_asr.errors import InputError
 from stream_asr.events import Final
-from stream_asr.recognizer import Recognizer, Transcript
+from stream_asr.recognizer import Recognizer
 from stream_asr.replacing import replacing, writing
+from stream_asr.transcript import Transcript
 
 
 def transcribe(recognizer: Recognizer, files: Sequence[Path], targets: Sequence[Path | None], form: str) -> None:

@@ -49,6 +49,7 @@ def load_recognizer(model: ModelOptions, words: WordOptions, speech: SpeechOptio
             precision=model.precision.value,
             backend=model.backend.value,
             threads=model.threads,
+            cuda_graphs=model.cuda_graphs,
             lm=None if words.no_lm else words.lm or "auto",
             hotwords=words.hotwords or (),
             raw=words.raw,

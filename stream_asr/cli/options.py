@@ -91,6 +91,15 @@ class ModelOptions:
         ),
     ] = Backend.auto
     threads: Threads = None
+    cuda_graphs: Annotated[
+        bool,
+        typer.Option(
+            "--cuda-graphs",
+            help="With --device cuda: record passes of the model and play them back, which needs less of the "
+            "processor.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
