@@ -20,7 +20,7 @@ COPY constraints.txt ./
 RUN pip install ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} --constraint constraints.txt torch
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY stream_asr stream_asr
-RUN pip install --constraint constraints.txt '.[av,server,silero]'
+RUN pip install --constraint constraints.txt '.[av,onnx,server,silero]'
 
 FROM python:${PYTHON_VERSION}-slim
 RUN useradd --create-home --uid 10001 captions && install --directory --owner captions /models

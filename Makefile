@@ -31,6 +31,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/vad.py --json out/vad.json
 	$(BIN)/python benchmarks/latency.py --json out/latency.json --plot out/latency.png
 	$(BIN)/python benchmarks/throughput.py --most 4 --json out/throughput.json --plot out/throughput.png
+	$(BIN)/python benchmarks/backends.py --json out/backends.json --plot out/backends.png
 	$(BIN)/python benchmarks/offline.py --repeat 1 --json out/offline.json --plot out/offline.png
 	$(BIN)/python benchmarks/soak.py --hours 0.1 --json out/soak.json --plot out/soak.png
 

@@ -47,7 +47,7 @@ _STYLE: Any = {
     "savefig.dpi": 150,
 }
 _PANEL_INCHES = (8.0, 4.2)
-_PACKAGES = ("torch", "transformers", "numpy")
+_PACKAGES = ("torch", "transformers", "onnxruntime", "numpy")
 _MIB = 1 << 20
 _FILE_COLUMNS = 160
 
