@@ -168,7 +168,10 @@ class EngineConfig:
     """Audio a stream holds; what arrives while it is full is counted, reported and heard as silence."""
 
     max_pending_windows: int = 8
-    """Windows of one stream that wait for the model; past it the audio waits in the buffer."""
+    """Windows of one live stream that wait for the model; past it the audio waits in the buffer."""
+
+    look_ahead_ms: int = 60_000
+    """Audio of a recording in windows that wait for the model, so that it can hear several utterances at a time."""
 
     max_unread_events: int = 1024
     """Events that a reader may leave unread; past it partials replace each other and the stream pauses."""
@@ -177,7 +180,7 @@ class EngineConfig:
     """Lag at which a live stream reports `Overload`."""
 
     def __post_init__(self) -> None:
-        for name in ("max_batch_size", "max_pending_windows", "overload_lag_ms"):
+        for name in ("max_batch_size", "max_pending_windows", "look_ahead_ms", "overload_lag_ms"):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be above 0")
         _require(self.max_unread_events >= 16, f"max_unread_events is {self.max_unread_events}; it must be at least 16")
         _require(self.buffer_ms >= 2000, f"buffer_ms is {self.buffer_ms}; it must be at least 2000")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -158,8 +159,9 @@ class Engine:
             ]
             if not waiting:
                 break
-            # min() keeps the order of the sessions among equals.
-            task = min(waiting, key=lambda candidate: candidate.job.priority)
+            # Nobody has two of equal urgency while others have none; else min() keeps the order of the sessions.
+            shares = Counter(id(task.session) for task in batch)
+            task = min(waiting, key=lambda one: (one.job.priority, shares[id(one.session)]))
             if batch and not self._fits(len(batch[0].job.samples), len(task.job.samples)):
                 blocked.add(id(task.session))
                 continue

@@ -9,14 +9,15 @@ from enum import IntEnum
 from stream_asr.acoustic.base import Memory, Piece
 from stream_asr.arrays import FloatArray
 from stream_asr.captions import Caption
-from stream_asr.windows import Window, WindowPlan
+from stream_asr.config import EngineConfig, ms_to_samples
+from stream_asr.windows import Window, WindowGeometry, WindowPlan
 
 
 class Priority(IntEnum):
     """What the engine does first; lower is more urgent."""
 
     FINAL = 0
-    """Windows of an utterance that has ended: somebody waits for its final."""
+    """Windows of a live utterance that has ended: somebody waits for its final."""
 
     COMMIT = 1
     PREVIEW = 2
@@ -35,6 +36,9 @@ class Utterance:
     end: int | None = None
     memory: Memory = None
     """What a model that remembers keeps of the windows so far."""
+
+    live: bool = True
+    """Somebody waits for its final; a recording's are wanted all at once."""
 
     held_up: bool = False
     """The model remembers, and a window of it is with the model: the next one has to wait for what comes of that."""
@@ -60,7 +64,14 @@ class Job:
     def priority(self) -> Priority:
         if self.is_preview:
             return Priority.PREVIEW
-        return Priority.COMMIT if self.utterance.end is None else Priority.FINAL
+        awaited = self.utterance.live and self.utterance.end is not None
+        return Priority.FINAL if awaited else Priority.COMMIT
+
+
+def most_pending(config: EngineConfig, geometry: WindowGeometry, *, live: bool) -> int:
+    """Windows of one stream that may wait; a recording is there to be looked ahead in."""
+    ahead = 0 if live else ms_to_samples(config.look_ahead_ms) // geometry.commit
+    return max(config.max_pending_windows, ahead)
 
 
 class JobQueue:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,6 +106,43 @@ def test_finals_come_before_commits_and_those_before_previews() -> None:
     for _ in range(3):
         engine.step()
     assert heard == ["z", "y", "v"]
+
+
+def test_windows_of_equal_urgency_are_taken_from_as_many_streams_as_there_are() -> None:
+    model = FakeModel()
+    engine = Engine(model, max_batch_size=2)
+    long, short = (session(engine, conversation(text)) for text in ("a long sentence that goes on and on", "hello you"))
+    for each in (long, short):
+        each.pipeline.advance()
+    before = [each.pipeline.waiting for each in (long, short)]
+    assert min(before) > 0
+    assert before[0] > 1
+    engine.step()
+    assert [each.pipeline.waiting for each in (long, short)] == [count - 1 for count in before]
+
+
+@pytest.mark.parametrize(("live", "most"), [(True, 3), (False, 5)])
+def test_recordings_are_looked_ahead_in(live: bool, most: int) -> None:
+    config = replace(CONFIG, engine=EngineConfig(max_pending_windows=3, look_ahead_ms=4_000))
+    pipeline = Pipeline(config, GreedyDecoder(LABELS, FRAME), FRAME, detector=loud, live=live)
+    pipeline.buffer.write(conversation("a long sentence that goes on and on", "and another long sentence that does"))
+    pipeline.advance()
+    assert pipeline.waiting == most
+
+
+def test_a_recording_does_not_keep_live_streams_waiting() -> None:
+    """It is there all at once, so that most of its utterances have ended long before their windows are run."""
+    model = FakeModel()
+    engine = Engine(model, max_batch_size=1)
+    audio = conversation(*20 * ["a sentence of a recording"])
+    recording = Session(Pipeline(CONFIG, GreedyDecoder(LABELS, FRAME), FRAME, detector=loud, live=False), 1000)
+    recording.pipeline.buffer.write(audio[: 18 * 16_000])
+    engine.add(recording)
+    talking = session(engine, conversation("one live sentence"), ended=True)
+    for _ in range(12):
+        engine.step()
+    assert texts(talking.take()) == ["one live sentence"]
+    assert recording.pipeline.waiting > 5
 
 
 def test_previews_take_turns() -> None:

@@ -153,6 +153,19 @@ def test_pieces_of_any_length_give_the_frames_that_windows_give(speech: FloatArr
         np.testing.assert_allclose(heard.log_probs, alone, atol=2e-3)
 
 
+def test_utterances_of_a_recording_are_heard_side_by_side(speech: FloatArray) -> None:
+    texts, batches = [], []
+    for cores in (1, 2):
+        model = RememberingMoonshine(load_model(device="cpu", precision="float32"), cores)
+        with Recognizer(model) as recognizer:
+            texts.append(recognizer.transcribe(speech).text)
+            batches.append(recognizer.stats.batches)
+    assert texts[0] == texts[1]
+    alone, together = batches[1][1:]
+    assert together > alone, "most windows had company"
+    assert batches[0][1] == alone + 2 * together
+
+
 def test_a_recognizer_takes_the_windows_of_its_model_or_those_it_is_told() -> None:
     model = RememberingMoonshine(load_model(device="cpu", precision="float32"), cores=1)
     with Recognizer(model) as recognizer:
