@@ -7,7 +7,7 @@ A recording is heard in the windows of a live stream on one thread: each is kept
 two previews come before it. Only the model is timed, without voice detection, search or anything else. The ways take
 turns, window by window, so that what else the machine does falls on all of them; the median window counts. It works
 for models with the embedded one's encoder. "Differs" is how far the log-probabilities are from those of the first way,
-on average over all frames and outputs with a chance of more than 1 in 1000 there.
+on average over the outputs with a chance of more than 1 in 1000 there, window by window.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from report import Table, plot, show, write_json
 from stream_asr.acoustic.arrange import arranged
 from stream_asr.acoustic.base import Memory, Piece, RememberingModel
 from stream_asr.acoustic.loading import load_model
-from stream_asr.acoustic.moonshine_session import is_installed
+from stream_asr.acoustic.moonshine_runtime import is_installed
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE, ms_to_samples
 

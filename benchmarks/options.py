@@ -1,7 +1,7 @@
 """Options that benchmarks have in common, and what they stand for.
 
 Options of the same name mean the same everywhere: ``--data``, ``--limit``, ``--model``, ``--threads``,
-``--precision``, ``--backend``, ``--lm``, ``--search``, ``--json``, ``--plot``.
+``--precision``, ``--backend``, ``--cuda-graphs``, ``--lm``, ``--search``, ``--json``, ``--plot``.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def model_settings(arguments: argparse.Namespace, loaded: Recognizer) -> dict[st
         "model": loaded.model.name,
         "device": arguments.device,
         "precision": arguments.precision,
-        "backend": arguments.backend,
+        "backend": getattr(loaded.model, "backend", "torch"),
+        "cuda_graphs": arguments.cuda_graphs,
         "threads": torch.get_num_threads(),
         "lm": None if loaded.lm is None else arguments.lm,
         "search": arguments.search,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_asr import InputError, ModelError, Recognizer
-from stream_asr.acoustic import loading, moonshine_session
+from stream_asr.acoustic import loading, moonshine_runtime
 from stream_asr.acoustic.arrange import arranged
-from stream_asr.acoustic.base import Memory, Network
-from stream_asr.acoustic.int8 import Int8Linear, is_fast
+from stream_asr.acoustic.base import Hearer, Memory
+from stream_asr.acoustic.int8 import Int8Linear, has_instructions
 from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, MoonshineForCTC
-from stream_asr.acoustic.moonshine_session import MoonshineSession
+from stream_asr.acoustic.moonshine_runtime import MoonshineRuntime
 from stream_asr.acoustic.onnx_graph import Graph
-from stream_asr.acoustic.remembering import RememberingMoonshine, TorchNetwork
+from stream_asr.acoustic.remembering import RememberingMoonshine, TorchHearer
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.arrays import FloatArray
 
@@ -34,13 +35,13 @@ FRAME, REACH = 768, 40
 """Samples of a frame of the embedded model's output; frames, before they are joined, that it looks back here."""
 
 
-def in_pieces(network: Network, audio: FloatArray, sizes: list[tuple[int, int]]) -> list[FloatArray]:
+def in_pieces(hearer: Hearer, audio: FloatArray, sizes: list[tuple[int, int]]) -> list[FloatArray]:
     """Logits of pieces of so many kept frames and so many that are right context, with a preview before each."""
-    made, memory, at = [], network.fresh(REACH), 0
+    made, memory, at = [], hearer.fresh(REACH), 0
     for kept, right in sizes:
         piece = audio[at * FRAME : (at + kept + right) * FRAME]
-        preview, _ = network.hear(piece[: (kept + right + 2) // 2 * FRAME], 0, memory)
-        logits, memory = network.hear(piece, kept * FRAME, memory)
+        preview, _ = hearer.hear(piece[: (kept + right + 2) // 2 * FRAME], 0, memory)
+        logits, memory = hearer.hear(piece, kept * FRAME, memory)
         made += [preview, logits]
         at += kept
     return made
@@ -69,15 +70,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 def test_pieces_of_any_sizes_sound_the_same(
     sizes: list[tuple[int, int]], in_torch: TransformersCTC, in_onnx: TransformersCTC, speech: FloatArray
 ) -> None:
-    assert in_onnx.network is not None
+    assert in_onnx.hearer is not None
     audio = speech[4_000:]
-    expected, found = in_pieces(TorchNetwork(in_torch), audio, sizes), in_pieces(in_onnx.network, audio, sizes)
+    expected, found = in_pieces(TorchHearer(in_torch), audio, sizes), in_pieces(in_onnx.hearer, audio, sizes)
     for there, here in zip(expected, found, strict=True):
         np.testing.assert_allclose(here, there, atol=5e-3)
 
 
 @pytest.mark.parametrize("joined_after", [None, 0, 1])
-def test_networks_of_other_shapes_sound_the_same(joined_after: int | None, speech: FloatArray) -> None:
+def test_hearers_of_other_shapes_sound_the_same(joined_after: int | None, speech: FloatArray) -> None:
     torch.manual_seed(0)
     config = MoonshineCTCConfig(encoder_num_hidden_layers=2, joined_after=joined_after, rotary_dim=20)
     model = MoonshineForCTC(config).eval()
@@ -91,26 +92,26 @@ def test_networks_of_other_shapes_sound_the_same(joined_after: int | None, speec
     runner: Any = Runner()
     runner.model = model
     sizes = [(4, 2), (3, 0), (6, 6), (40, 3), (2, 2)]
-    expected = in_pieces(TorchNetwork(runner), speech, sizes)
-    found = in_pieces(MoonshineSession(model, int8=False), speech, sizes)
+    expected = in_pieces(TorchHearer(runner), speech, sizes)
+    found = in_pieces(MoonshineRuntime(model, int8=False), speech, sizes)
     for there, here in zip(expected, found, strict=True):
         assert there.std() > 0.01
         np.testing.assert_allclose(here, there, atol=1e-3)
 
 
 def test_a_memory_stays_as_it_is_and_within_its_reach(in_onnx: TransformersCTC, speech: FloatArray) -> None:
-    network = in_onnx.network
-    assert isinstance(network, MoonshineSession)
-    memory = network.fresh(REACH)
+    hearer = in_onnx.hearer
+    assert isinstance(hearer, MoonshineRuntime)
+    memory = hearer.fresh(REACH)
     for at in range(0, 30, 5):
-        _, memory = network.hear(speech[at * FRAME : (at + 9) * FRAME], 5 * FRAME, memory)
+        _, memory = hearer.hear(speech[at * FRAME : (at + 9) * FRAME], 5 * FRAME, memory)
     assert {past.shape[1] for past in memory.past} == {REACH, REACH // 2}
     assert memory.steps == 60
     piece = speech[30 * FRAME : 40 * FRAME]
-    first, other = network.hear(piece, 0, memory)
+    first, other = hearer.hear(piece, 0, memory)
     assert other is memory, "nothing of a preview is kept"
-    network.hear(speech[: 10 * FRAME], 10 * FRAME, memory)
-    np.testing.assert_array_equal(network.hear(piece, 0, memory)[0], first)
+    hearer.hear(speech[: 10 * FRAME], 10 * FRAME, memory)
+    np.testing.assert_array_equal(hearer.hear(piece, 0, memory)[0], first)
 
 
 def test_captions_are_those_of_pytorch(speech: FloatArray) -> None:
@@ -127,17 +128,32 @@ def test_whole_windows_are_heard_by_it_as_well(in_onnx: TransformersCTC, speech:
         calls = 0
 
         def fresh(self, reach: int) -> Memory:
-            return in_onnx.network.fresh(reach) if in_onnx.network else None
+            return in_onnx.hearer.fresh(reach) if in_onnx.hearer else None
 
         def hear(self, samples: FloatArray, kept_samples: int, memory: Memory) -> tuple[FloatArray, Memory]:
-            assert in_onnx.network is not None
+            assert in_onnx.hearer is not None
             self.calls += 1
-            return in_onnx.network.hear(samples, kept_samples, memory)
+            return in_onnx.hearer.hear(samples, kept_samples, memory)
 
-    network, window = Counting(), speech[: 60 * FRAME]
-    [found] = RememberingMoonshine(in_onnx, 1, network).log_probs([window])
-    assert network.calls == 1
+    hearer, window = Counting(), speech[: 60 * FRAME]
+    [found] = RememberingMoonshine(in_onnx, 1, hearer).log_probs([window])
+    assert hearer.calls == 1
     np.testing.assert_allclose(found, in_onnx.log_probs([window])[0], atol=5e-3)
+
+
+def test_threads_do_not_disturb_each_other(in_onnx: TransformersCTC, speech: FloatArray) -> None:
+    hearer = in_onnx.hearer
+    assert hearer is not None
+
+    def heard(start: int) -> list[FloatArray]:
+        return in_pieces(hearer, speech[start * FRAME :], [(8, 8), (8, 8), (8, 0)])
+
+    alone = [heard(start) for start in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(heard, range(4)))
+    for one, other in zip(alone, together, strict=True):
+        for expected, found in zip(one, other, strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 # --- eight bits ---------------------------------------------------------------------------------------------
@@ -159,7 +175,7 @@ def test_a_product_in_eight_bits_is_a_few_percent_off(
     bias = rng.standard_normal(outputs).astype(np.float32) if biased else None
     made = {}
     for int8 in (False, True):
-        graph = Graph(signed=is_fast())
+        graph = Graph(signed=has_instructions())
         source = graph.input("x", np.float32, [None, inputs])
         product = (graph.product_int8 if int8 else graph.product)(source, weight, bias)
         graph.output("y", product, np.float32, [None, outputs])
@@ -182,12 +198,12 @@ def test_eight_bits_spell_nearly_the_same(in_onnx: TransformersCTC, speech: Floa
 
 
 def test_auto_takes_it_where_it_can(checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_model(device="cpu").network is not None
-    assert load_model(checkpoint("moonshine"), device="cpu").network is not None
-    assert load_model(checkpoint("wav2vec2"), device="cpu").network is None
-    assert load_model(device="cpu", backend="torch").network is None
-    monkeypatch.setattr(moonshine_session, "is_installed", lambda: False)
-    assert load_model(device="cpu").network is None
+    assert load_model(device="cpu").hearer is not None
+    assert load_model(checkpoint("moonshine"), device="cpu").hearer is not None
+    assert load_model(checkpoint("wav2vec2"), device="cpu").hearer is None
+    assert load_model(device="cpu", backend="torch").hearer is None
+    monkeypatch.setattr(moonshine_runtime, "is_installed", lambda: False)
+    assert load_model(device="cpu").hearer is None
 
 
 def test_what_it_cannot_do_is_said(checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +215,7 @@ def test_what_it_cannot_do_is_said(checkpoint: Callable[[str], Path], monkeypatc
         patched.setattr(torch.cuda, "is_available", lambda: True)
         with pytest.raises(InputError, match="onnxruntime runs models on the processor only, not on cuda"):
             load_model(device="cuda", backend="onnxruntime")
-    monkeypatch.setattr(moonshine_session, "is_installed", lambda: False)
+    monkeypatch.setattr(moonshine_runtime, "is_installed", lambda: False)
     with pytest.raises(InputError, match=r'not installed: pip install "stream-asr\[onnx\]"'):
         load_model(device="cpu", backend="onnxruntime")
 
@@ -207,16 +223,16 @@ def test_what_it_cannot_do_is_said(checkpoint: Callable[[str], Path], monkeypatc
 def test_one_that_does_not_work_is_left_for_pytorch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*_: Any, **__: Any) -> MoonshineSession:
+    def broken(*_: Any, **__: Any) -> MoonshineRuntime:
         raise RuntimeError("no operator DynamicQuantizeMatMul")
 
-    monkeypatch.setattr(loading, "MoonshineSession", broken)
+    monkeypatch.setattr(loading, "MoonshineRuntime", broken)
     with pytest.raises(ModelError, match=r"does not run 'embedded-en': no operator .*; use torch"):
         load_model(device="cpu", backend="onnxruntime")
     with caplog.at_level(logging.WARNING):
         model = load_model(device="cpu", precision="int8")
     assert "so PyTorch does: no operator" in caplog.text
-    assert model.network is None
+    assert model.hearer is None
     assert any(isinstance(part, Int8Linear) for part in model.model.modules())
 
 

@@ -23,5 +23,5 @@ def arranged(model: TransformersCTC) -> AcousticModel:
     if model.device.type != "cpu":
         return model
     if encoder_of(model.model) is not None:
-        return RememberingMoonshine(model, torch.get_num_threads(), model.network)
+        return RememberingMoonshine(model, torch.get_num_threads(), model.hearer)
     return SideBySide(model, torch.get_num_threads()) if model.parameters <= _SMALL else model

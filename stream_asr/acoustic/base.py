@@ -92,8 +92,12 @@ class Heard:
     memory: Memory
 
 
-class Network(Protocol):
+class Hearer(Protocol):
     """An encoder and what is above it, as they hear one piece of audio after another."""
+
+    @property
+    def backend(self) -> str:
+        """The name of what runs it."""
 
     def fresh(self, reach: int) -> Memory:
         """A memory of nothing, which never reaches back any further than so many frames of the encoder."""

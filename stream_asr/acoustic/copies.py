@@ -12,13 +12,15 @@ from stream_asr.arrays import FloatArray
 
 
 class Copies(Protocol):
-    def to_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+    def to_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of the processor's memory, by the same names; the device may use them at once."""
 
     def to_host(self, tensor: Tensor) -> FloatArray:
         """float32; what is returned belongs to the caller."""
 
 
 def copies_for(device: torch.device) -> Copies:
+    """Those that suit the device."""
     return PinnedCopies(device) if device.type == "cuda" else PlainCopies(device)
 
 
@@ -39,8 +41,9 @@ class PlainCopies:
 class PinnedCopies:
     """For CUDA: through pages of memory that stay where they are, on a stream of their own beside that of the model.
 
-    PyTorch keeps such pages for the next copies, so that nothing is allocated but for the first of each size. Only what
-    comes back is waited for, and neither the rest of the device nor other threads' work on it.
+    PyTorch keeps such pages and uses them again once nobody holds them. The device's own memory is always that of the
+    model's stream, which waits for what comes in; what goes out is waited for here. So no tensor is given up while the
+    other stream has work to do on it.
 
     Source: PyTorch's notes on CUDA semantics, "Use pinned memory buffers" and "CUDA streams".
     """
@@ -50,12 +53,13 @@ class PinnedCopies:
         self._stream = torch.cuda.Stream(device)
 
     def to_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        with torch.cuda.stream(self._stream):
-            moved = {name: tensor.pin_memory().to(self._device, non_blocking=True) for name, tensor in tensors.items()}
         models = torch.cuda.current_stream(self._device)
+        moved = {name: torch.empty_like(tensor, device=self._device) for name, tensor in tensors.items()}
+        self._stream.wait_stream(models)  # which may still use this memory for what was there before
+        with torch.cuda.stream(self._stream):
+            for name, tensor in tensors.items():
+                moved[name].copy_(tensor.pin_memory(), non_blocking=True)
         models.wait_stream(self._stream)
-        for tensor in moved.values():
-            tensor.record_stream(models)  # its memory is not free before the model is done with it
         return moved
 
     def to_host(self, tensor: Tensor) -> FloatArray:
@@ -66,7 +70,6 @@ class PinnedCopies:
             host.copy_(tensor, non_blocking=True)
             done = torch.cuda.Event()
             done.record(self._stream)
-        tensor.record_stream(self._stream)
         done.synchronize()
         array: FloatArray = host.numpy()
         return array

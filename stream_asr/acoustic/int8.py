@@ -20,12 +20,16 @@ from stream_asr.acoustic.moonshine_layers import MLP, SelfAttention
 _MOST = 127
 
 
-def is_fast() -> bool:
-    """Does this processor have instructions for sums of products of int8 (AVX-512 VNNI), and PyTorch use them?"""
+def has_instructions() -> bool:
+    """Does this processor have some for sums of products of int8 (AVX-512 VNNI)? False where PyTorch cannot say."""
     asked = getattr(torch.cpu, "_is_vnni_supported", None)
-    if asked is None or not hasattr(torch, "quantize_per_channel"):
-        return False
-    return bool(asked()) and torch.backends.quantized.engine in ("x86", "fbgemm")
+    return asked is not None and bool(asked())
+
+
+def is_fast() -> bool:
+    """Does it, and does PyTorch use them?"""
+    quantises = hasattr(torch, "quantize_per_channel") and torch.backends.quantized.engine in ("x86", "fbgemm")
+    return quantises and has_instructions()
 
 
 class Int8Linear(nn.Module):

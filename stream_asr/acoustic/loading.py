@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from stream_asr.acoustic import moonshine_session, standalone
+from stream_asr.acoustic import moonshine_runtime, standalone
 from stream_asr.acoustic.catalog import EMBEDDED
-from stream_asr.acoustic.int8 import is_fast, quantise
+from stream_asr.acoustic.cuda_graphs import CudaRecorder
+from stream_asr.acoustic.int8 import has_instructions, is_fast, quantise
 from stream_asr.acoustic.locating import locate
 from stream_asr.acoustic.moonshine import encoder_of
-from stream_asr.acoustic.moonshine_session import MoonshineSession
-from stream_asr.acoustic.replays import CudaRecorder
+from stream_asr.acoustic.moonshine_runtime import MoonshineRuntime
+from stream_asr.acoustic.replays import RECORDABLE
 from stream_asr.acoustic.standalone import Standalone
 from stream_asr.acoustic.transformers_ctc import TransformersCTC, count_parameters
 from stream_asr.errors import DeviceError, InputError, ModelError
@@ -65,9 +66,11 @@ def load_model(
         raise InputError(f"CUDA graphs are for CUDA, not for {target.type}")
     loaded = _load(name, dtype)
     parameters = count_parameters(loaded.model)
-    int8 = precision == "int8" or (precision == "auto" and target.type == "cpu" and _gains_from_int8(loaded.model))
-    network = _session(loaded, backend, target, int8=int8)
-    int8 = int8 and network is None
+    if cuda_graphs and loaded.model.config.model_type not in RECORDABLE:
+        raise InputError(f"CUDA graphs are for {', '.join(sorted(RECORDABLE))}, not for {loaded.name!r}")
+    hearer = _runtime(loaded, backend, target, precision)
+    gains = target.type == "cpu" and encoder_of(loaded.model) is not None and is_fast()
+    int8 = hearer is None and (precision == "int8" or (precision == "auto" and gains))
     try:
         if int8:
             quantise(loaded.model)
@@ -78,7 +81,7 @@ def load_model(
             loaded.labels,
             device=target,
             parameters=parameters,
-            network=network,
+            hearer=hearer,
             record=CudaRecorder(target) if cuda_graphs else None,
         )
     except (ModelError, RuntimeError) as error:
@@ -133,32 +136,28 @@ def _check_backend(wanted: str, device: torch.device) -> None:
         return
     if device.type != "cpu":
         raise InputError(f"onnxruntime runs models on the processor only, not on {device.type}; use torch there")
-    if not moonshine_session.is_installed():
+    if not moonshine_runtime.is_installed():
         raise InputError('onnxruntime needs packages that are not installed: pip install "stream-asr[onnx]"')
 
 
-def _session(
-    loaded: Standalone | Pretrained, backend: str, device: torch.device, *, int8: bool
-) -> MoonshineSession | None:
+def _runtime(
+    loaded: Standalone | Pretrained, backend: str, device: torch.device, precision: str
+) -> MoonshineRuntime | None:
     """What runs the model in ONNX Runtime; None where PyTorch does."""
     if encoder_of(loaded.model) is None:
         if backend == "onnxruntime":
             raise InputError(f"onnxruntime runs embedded-en and what is made from it, not {loaded.name!r}; use torch")
         return None
-    if backend == "torch" or device.type != "cpu" or not moonshine_session.is_installed():
+    if backend == "torch" or device.type != "cpu" or not moonshine_runtime.is_installed():
         return None
+    int8 = precision == "int8" or (precision == "auto" and has_instructions())
     try:
-        return MoonshineSession(loaded.model, int8=int8)
+        return MoonshineRuntime(loaded.model, int8=int8)
     except Exception as error:  # an old version, a library of the system that is missing, and so on
         if backend == "onnxruntime":
             raise ModelError(f"onnxruntime does not run {loaded.name!r}: {error}; use torch") from error
         _log.warning("onnxruntime does not run %r, so PyTorch does: %s", loaded.name, error)
         return None
-
-
-def _gains_from_int8(model: Any) -> bool:
-    """Moonshine's encoder does: a third less time, for at most 0.4 points of word error rate."""
-    return encoder_of(model) is not None and is_fast()
 
 
 def _load(name: str | Path | None, dtype: torch.dtype) -> Standalone | Pretrained:

@@ -26,11 +26,12 @@ class Level:
     total: float = 0.0
     squares: float = 0.0
 
+    def plus(self, count: int, total: float, squares: float) -> Level:
+        return Level(self.count + count, self.total + total, self.squares + squares)
+
     def with_more(self, waves: Tensor) -> Level:
         numbers = waves.float()
-        return Level(
-            self.count + waves.numel(), self.total + float(numbers.sum()), self.squares + float((numbers**2).sum())
-        )
+        return self.plus(waves.numel(), float(numbers.sum()), float((numbers**2).sum()))
 
 
 @dataclass(frozen=True, slots=True)

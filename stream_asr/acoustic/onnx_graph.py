@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 _OPERATORS = 20
-_FORMAT = 10
+_FORMAT = 9
 """Of the file: the one that came with these operators, for the sake of older versions of ONNX Runtime."""
 
 _MOST = 127
@@ -40,11 +40,12 @@ class Graph:
         self._declared: dict[str, onnx.ValueInfoProto] = {}
 
     def input(self, name: str, kind: type[np.generic], shape: Sequence[int | None]) -> str:
-        """None in a shape stands for any length."""
+        """Declare an input of the graph, and name it; None in a shape stands for any length."""
         self.inputs.append(name)
         return self._declare(name, kind, shape)
 
     def output(self, name: str, value: str, kind: type[np.generic], shape: Sequence[int | None]) -> None:
+        """Make a value an output of the graph, under a name of its own."""
         self.outputs.append(name)
         self._nodes.append(helper.make_node("Identity", [value], [name]))
         self._declare(name, kind, shape)
@@ -55,6 +56,7 @@ class Graph:
         return name
 
     def constant(self, value: NDArray[Any]) -> str:
+        """A value that is part of the graph, in its own type and shape."""
         name = f"constant_{len(self._constants)}"
         self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
@@ -75,7 +77,12 @@ class Graph:
         return names
 
     def product(self, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None = None) -> str:
-        """A linear layer; ``weight`` has the shape (outputs, inputs), as PyTorch's."""
+        """A linear layer, (..., inputs) to (..., outputs).
+
+        Args:
+            weight: shape (outputs, inputs), as PyTorch's.
+            bias: shape (outputs,).
+        """
         made = self("MatMul", x, self.constant(weight.T))
         return made if bias is None else self("Add", made, self.constant(bias))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from stream_asr.acoustic.base import Heard, Memory, Network, Piece
+from stream_asr.acoustic.base import Heard, Hearer, Memory, Piece
 from stream_asr.acoustic.moonshine_memory import MoonshineMemory, go_on
 from stream_asr.acoustic.side_by_side import SideBySide
 from stream_asr.acoustic.transformers_ctc import TransformersCTC, at_least
@@ -14,12 +14,14 @@ from stream_asr.arrays import FloatArray
 from stream_asr.config import WindowConfig
 
 
-class TorchNetwork:
-    """See `Network`.
+class TorchHearer:
+    """See `Hearer`.
 
     Args:
         runner: has the model, in PyTorch.
     """
+
+    backend = "torch"
 
     def __init__(self, runner: TransformersCTC) -> None:
         self._runner = runner
@@ -34,7 +36,7 @@ class TorchNetwork:
         model = self._runner.model
         waveform = torch.from_numpy(samples).to(self._runner.device, model.dtype)
         encoded, memory = go_on(model.encoder, waveform, kept_samples, memory)
-        return model.logits(encoded)[0].float().numpy(), memory
+        return model.logits(encoded)[0].float().cpu().numpy(), memory
 
 
 class RememberingMoonshine(SideBySide):
@@ -43,7 +45,7 @@ class RememberingMoonshine(SideBySide):
     Args:
         runner: has the model, and knows its frames.
         cores: that it may have.
-        network: that hears; the runner's own in PyTorch unless given.
+        hearer: that hears; the runner's own in PyTorch unless given.
     """
 
     window_config = WindowConfig(
@@ -56,23 +58,28 @@ class RememberingMoonshine(SideBySide):
     to be kept never is.
     """
 
-    def __init__(self, runner: TransformersCTC, cores: int, network: Network | None = None) -> None:
+    def __init__(self, runner: TransformersCTC, cores: int, hearer: Hearer | None = None) -> None:
         super().__init__(runner, cores)
         self._runner = runner
-        self._network: Network = network or TorchNetwork(runner)
+        self._hearer: Hearer = hearer or TorchHearer(runner)
+
+    @property
+    def backend(self) -> str:
+        """What runs the model."""
+        return self._hearer.backend
 
     def fresh(self, left_samples: int) -> Memory:
-        return self._network.fresh(left_samples // self._runner.model.encoder.stride)
+        return self._hearer.fresh(left_samples // self._runner.model.encoder.stride)
 
     def go_on(self, pieces: Sequence[Piece]) -> list[Heard]:
         return self._each(self._hear, pieces)
 
     def _alone(self, window: FloatArray) -> FloatArray:
         """A window is a piece with nothing before it."""
-        return self._hear(Piece(window, 0, self._network.fresh(0))).log_probs
+        return self._hear(Piece(window, 0, self._hearer.fresh(0))).log_probs
 
     def _hear(self, piece: Piece) -> Heard:
         runner = self._runner
         samples = at_least(piece.samples, runner.shortest_samples)
-        logits, memory = self._network.hear(samples, piece.kept_samples, piece.memory)
+        logits, memory = self._hearer.hear(samples, piece.kept_samples, piece.memory)
         return Heard(runner.log_softmax(torch.from_numpy(logits))[: runner.frames(len(piece.samples))], memory)

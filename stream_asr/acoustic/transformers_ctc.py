@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stream_asr.acoustic.base import Network
+from stream_asr.acoustic.base import Hearer
 from stream_asr.acoustic.copies import copies_for
-from stream_asr.acoustic.replays import Inputs, Recorder, Replays, bucket
+from stream_asr.acoustic.replays import GRAIN_SAMPLES, Inputs, Recorder, Replays, bucket
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.ctc import Labels
@@ -20,9 +20,6 @@ from stream_asr.errors import ModelError
 
 _PROBE_SAMPLES = 15_360
 """A multiple of every stride in use (160, 320 and 384 samples, times 2, 4 or 8; 256, times 2 or 4), 0.96 s."""
-
-_GRAIN_S = 0.2
-"""Where passes are recorded, windows that may be padded are as long as a multiple of this, so that lengths are few."""
 
 _PADS = {"hubert", "moonshine_ctc", "parakeet_ctc", "unispeech", "unispeech-sat", "wav2vec2", "wav2vec2-bert"}
 """Model types whose outputs do not change when a window is padded to the length of a longer one.
@@ -44,7 +41,7 @@ class TransformersCTC:
         feature_extractor: the checkpoint's.
         labels: what the outputs spell.
         parameters: how many it has, if it was quantised: then it does not tell any more.
-        network: hears streams in place of the model's own modules.
+        hearer: hears streams in place of the model's own modules.
         record: records passes of the model, to be played back for windows of the same shape; None for none.
 
     Attributes:
@@ -70,7 +67,7 @@ class TransformersCTC:
         *,
         device: torch.device,
         parameters: int | None = None,
-        network: Network | None = None,
+        hearer: Hearer | None = None,
         record: Recorder | None = None,
     ) -> None:
         self.name = name
@@ -78,7 +75,7 @@ class TransformersCTC:
         self.model = model
         self.feature_extractor = feature_extractor
         self.device = device
-        self.network = network
+        self.hearer = hearer
         self.shortest_samples = 0
         self.parameters = parameters or count_parameters(model)
         config = model.config
@@ -121,14 +118,16 @@ class TransformersCTC:
     @torch.inference_mode()
     def _run(self, windows: Sequence[FloatArray]) -> FloatArray:
         """float32 of shape (windows, frames, outputs), frames of padding included."""
-        filled = list(windows)
-        if self._replays is not None:
+        replays = self._replays if self._replays is not None and self._replays.works else None
+        filled, multiple = list(windows), None
+        if replays is not None:
             filled += (bucket(len(windows)) - len(windows)) * [windows[0]]
+            multiple = GRAIN_SAMPLES if self.pads else None
         features = self.feature_extractor(
             filled,
             sampling_rate=SAMPLE_RATE,
             padding="longest",
-            pad_to_multiple_of=self._grain,
+            pad_to_multiple_of=multiple,
             truncation=False,
             return_attention_mask=self.masks,
             return_tensors="pt",
@@ -138,22 +137,19 @@ class TransformersCTC:
         if self.masks:
             tensors["attention_mask"] = features["attention_mask"]
         inputs = self._copies.to_device(tensors)
-        logits = self._logits(inputs) if self._replays is None else self._replays(inputs)
+        logits = self._logits(inputs) if replays is None else replays(inputs)
         return self.log_softmax(logits[: len(windows)])
 
     def _logits(self, inputs: Inputs) -> Tensor:
         logits: Tensor = self.model(**inputs).logits
         return logits
 
-    @property
-    def _grain(self) -> int | None:
-        """In samples, or in the 10 ms of features."""
-        if self._replays is None or not self.pads:
-            return None
-        return round(_GRAIN_S * (100 if self.model.main_input_name == "input_features" else SAMPLE_RATE))
-
     def log_softmax(self, logits: Tensor) -> FloatArray:
-        """Log-probabilities of what the model writes and, each by themselves, of the phones that it hears."""
+        """Log-probabilities of what the model writes and, each by themselves, of the phones that it hears.
+
+        Args:
+            logits: shape (..., outputs), as is what is returned.
+        """
         kinds = logits.float().split(self.labels.sizes, dim=-1)
         return self._copies.to_host(torch.cat([kind.log_softmax(dim=-1) for kind in kinds], dim=-1))
 

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_asr.acoustic.int8 import is_fast
+from stream_asr.acoustic.int8 import has_instructions
 from stream_asr.acoustic.moonshine import Encoder
 from stream_asr.acoustic.moonshine_memory import Level
 from stream_asr.arrays import FloatArray
+
+_WARM_UP_SAMPLES = 16_000
 
 
 def is_installed() -> bool:
@@ -22,7 +24,7 @@ def is_installed() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionMemory:
+class RuntimeMemory:
     """Of one stream; see `stream_asr.acoustic.moonshine_memory.MoonshineMemory`.
 
     Attributes:
@@ -35,13 +37,18 @@ class SessionMemory:
     level: Level = field(default_factory=Level)
 
 
-class MoonshineSession:
-    """See `stream_asr.acoustic.base.Network`. Any number of threads may use it at once.
+class MoonshineRuntime:
+    """See `stream_asr.acoustic.base.Hearer`. Any number of threads may use it at once.
 
     Args:
         network: has what `MoonshineForCTC` has; its weights are copied.
         int8: use eight bits where most of the time goes.
+
+    Raises:
+        Exception: ONNX Runtime is not installed, too old, or does not run the network; of many kinds.
     """
+
+    backend = "onnxruntime"
 
     def __init__(self, network: Any, *, int8: bool) -> None:
         import onnxruntime
@@ -55,23 +62,22 @@ class MoonshineSession:
         options = onnxruntime.SessionOptions()
         # Windows run side by side, each on a core of its own.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        graph = stream_graph(network, int8=int8, signed=is_fast())
+        graph = stream_graph(network, int8=int8, signed=has_instructions())
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        # What nothing is kept of need not be made ready to be kept.
-        self._no_more_than_asked = onnxruntime.RunOptions()
-        self._no_more_than_asked.only_execute_path_to_fetches = True
+        # The first run allocates most; and what does not work should be known now.
+        self.hear(np.zeros(_WARM_UP_SAMPLES, dtype=np.float32), _WARM_UP_SAMPLES, self.fresh(1))
 
-    def fresh(self, reach: int) -> SessionMemory:
+    def fresh(self, reach: int) -> RuntimeMemory:
         nothing = np.zeros((self._sizes.heads, 0, self._sizes.width // self._sizes.heads), dtype=np.float32)
-        return SessionMemory(reach, len(self._past) * (nothing,))
+        return RuntimeMemory(reach, len(self._past) * (nothing,))
 
-    def hear(self, samples: FloatArray, kept_samples: int, memory: SessionMemory) -> tuple[FloatArray, SessionMemory]:
+    def hear(self, samples: FloatArray, kept_samples: int, memory: RuntimeMemory) -> tuple[FloatArray, RuntimeMemory]:
         steps, kernel, stride = kept_samples // self._stride, self._conv.kernel_size[0], self._conv.stride[0]
         waves = min(kept_samples // stride, (len(samples) - kernel) // stride + 1)
         inputs: dict[str, NDArray[Any]] = {
             "samples": samples,
-            "first": np.array(memory.steps),
-            "waves": np.array([waves]),
+            "first": np.array(memory.steps, dtype=np.int64),
+            "waves": np.array([waves], dtype=np.int64),
             "count": np.array(memory.level.count, dtype=np.float64),
             "total": np.array(memory.level.total),
             "squares": np.array(memory.level.squares),
@@ -81,18 +87,14 @@ class MoonshineSession:
         if self._joined:
             inputs["upper"] = self._kept(memory.past[-1], steps // 2, memory.reach // 2)
         if not kept_samples:
-            [logits] = self._session.run(self._outputs[:1], inputs, self._no_more_than_asked)
+            [logits] = self._session.run(self._outputs[:1], inputs)
             return logits, memory
         logits, total, squares, *past = self._session.run(self._outputs, inputs)
-        level = Level(
-            memory.level.count + waves * self._sizes.width,
-            memory.level.total + float(total),
-            memory.level.squares + float(squares),
-        )
-        return logits, SessionMemory(memory.reach, tuple(past), memory.steps + steps, level)
+        level = memory.level.plus(waves * self._sizes.width, float(total), float(squares))
+        return logits, RuntimeMemory(memory.reach, tuple(past), memory.steps + steps, level)
 
     @staticmethod
     def _kept(past: FloatArray, new: int, reach: int) -> NDArray[np.int64]:
         """Where what is kept begins and ends in past and new frames together."""
         stop = past.shape[1] + new
-        return np.array([max(0, stop - reach), stop])
+        return np.array([max(0, stop - reach), stop], dtype=np.int64)
