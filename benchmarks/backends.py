@@ -4,14 +4,16 @@
     python benchmarks/backends.py --data FOLDER --seconds 60 --json out/backends.json --plot out/backends.png
 
 A recording is heard in the windows of a live stream on one thread: each is kept in part and has right context, and
-two previews come before it. Only the model is timed, without voice detection, search or anything else. The ways take
-turns, window by window, so that what else the machine does falls on all of them; the median window counts. It works
-for models with the embedded one's encoder. "Differs" is how far the log-probabilities are from those of the first way,
-on average over the outputs with a chance of more than 1 in 1000 there, window by window.
+two previews come before it. ONNX Runtime comes with the extra `onnx`. Only the model is timed, without voice detection,
+search or anything else. The ways take turns, window by window, so that what else the machine does falls on all of
+them; the median window counts. It works for models with the embedded one's encoder. "Differs" is how far the
+log-probabilities are from those of the first way, on average over the outputs with a chance of more than 1 in 1000
+there, window by window.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +26,7 @@ from report import Table, plot, show, write_json
 from stream_asr.acoustic.arrange import arranged
 from stream_asr.acoustic.base import Memory, Piece, RememberingModel
 from stream_asr.acoustic.loading import load_model
-from stream_asr.acoustic.moonshine_runtime import is_installed
+from stream_asr.acoustic.moonshine_runtime import missing_packages
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE, ms_to_samples
 
@@ -59,7 +61,9 @@ class Way:
 
 def loaded(model: str | None) -> list[Way]:
     ways = []
-    for backend in ("torch", "onnxruntime") if is_installed() else ("torch",):
+    if missing := missing_packages():
+        print(f"without ONNX Runtime: {' and '.join(missing)} not installed, see the extra onnx", file=sys.stderr)
+    for backend in ("torch",) if missing else ("torch", "onnxruntime"):
         for precision in ("float32", "int8"):
             made = arranged(load_model(model, device="cpu", precision=precision, backend=backend, threads=1))
             if not isinstance(made, RememberingModel):
@@ -113,7 +117,9 @@ def main() -> None:
     options.add_plot(parser, "the times")
     options.add_data(parser)
     parser.add_argument("--model", help="folder (the embedded model)")
-    parser.add_argument("--seconds", type=float, default=30, help="length, up to the end of a recording (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=options.positive, default=30, help="length, up to the end of a recording (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of order and pauses (%(default)s)")
     arguments = parser.parse_args()
 
@@ -138,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    options.run(main)

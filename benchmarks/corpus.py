@@ -49,7 +49,8 @@ def read_corpus(folder: Path, limit: int | None = None) -> list[Utterance]:
     """
     utterances = _manifest(folder) if (folder / "manifest.tsv").is_file() else _librispeech(folder)
     if not utterances:
-        raise SystemExit(f"{folder} holds neither a manifest.tsv nor LibriSpeech's *.trans.txt")
+        what = "holds neither a manifest.tsv nor LibriSpeech's *.trans.txt" if folder.is_dir() else "is no folder"
+        raise SystemExit(f"{folder} {what}")
     if limit is None or limit >= len(utterances):
         return utterances
     return [utterances[round(at)] for at in np.linspace(0, len(utterances) - 1, limit)]

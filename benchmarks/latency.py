@@ -135,7 +135,9 @@ def main() -> None:
     options.add_plot(parser, "how soon words appear")
     options.add_data(parser)
     options.add_model(parser)
-    parser.add_argument("--seconds", type=float, default=30, help="length, up to the end of a recording (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=options.positive, default=30, help="length, up to the end of a recording (%(default)s)"
+    )
     parser.add_argument("--streams", type=int, default=1, help="at once, begun within 5 s (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of order and pauses (%(default)s)")
     parser.add_argument("--words", type=Path, metavar="CTM", help="when the words end (the model's own alignment)")
@@ -166,4 +168,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    options.run(main)

@@ -155,7 +155,9 @@ def main() -> None:
     options.add_data(parser)
     parser.add_argument("--model", help="hub name or folder (the embedded model)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=30, help="length, up to the end of a recording (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=options.positive, default=30, help="length, up to the end of a recording (%(default)s)"
+    )
     parser.add_argument("--repeat", type=int, default=3, help="passes, of which the fastest counts (%(default)s)")
     parser.add_argument("--threads", type=int, action="append", help="may be repeated (1, and all)")
     parser.add_argument("--no-base", action="store_true", help="without the random model of wav2vec2-base's size")
@@ -197,4 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    options.run(main)

@@ -7,6 +7,9 @@ Options of the same name mean the same everywhere: ``--data``, ``--limit``, ``--
 from __future__ import annotations
 
 import argparse
+import math
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,9 @@ from corpus import BUNDLED
 
 from stream_asr import Recognizer, RecognizerConfig
 from stream_asr.config import PhoneticConfig
+from stream_asr.errors import StreamASRError
+
+_PLOTS = (".png", ".svg", ".pdf")
 
 
 def parser(documentation: str | None) -> argparse.ArgumentParser:
@@ -24,8 +30,31 @@ def parser(documentation: str | None) -> argparse.ArgumentParser:
     return made
 
 
+def run(main: Callable[[], None]) -> None:
+    """Run a benchmark; what its user can mend ends it with a line and status 2."""
+    try:
+        main()
+    except StreamASRError as error:
+        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def positive(text: str) -> float:
+    """A number of an option, above 0."""
+    if not 0 < (number := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def plot_path(text: str) -> Path:
+    """One whose ending names a format that plots can have."""
+    if (path := Path(text)).suffix.lower() not in _PLOTS:
+        raise argparse.ArgumentTypeError(f"{path} does not end in {', '.join(_PLOTS)}")
+    return path
+
+
 def add_plot(to: argparse.ArgumentParser, what: str) -> None:
-    to.add_argument("--plot", type=Path, help=f"draw {what} here (.png, .svg or .pdf)")
+    to.add_argument("--plot", type=plot_path, help=f"draw {what} here (.png, .svg or .pdf)")
 
 
 def add_data(to: argparse.ArgumentParser, limit: int | None = None) -> None:

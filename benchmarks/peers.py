@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from corpus import assembled, read_corpus
-from options import add_data, add_plot, parser
+from options import add_data, add_plot, parser, positive
 from recognizers.driving import Outcome, PeerError, drive
 from recognizers.roster import ENVIRONMENTS, PEERS, WAYS, Way, install, interpreter
 from recognizers.spoken import Recording, by_ctm, by_model, recordings, stream
@@ -199,7 +199,7 @@ def compare(arguments: Sequence[str]) -> int:
     """Everything else."""
     asked = parser(__doc__)
     add_data(asked)
-    asked.add_argument("--seconds", type=float, default=180, help="audio used, whole recordings (%(default)s)")
+    asked.add_argument("--seconds", type=positive, default=180, help="audio used, whole recordings (%(default)s)")
     asked.add_argument("--words", type=Path, metavar="CTM", help="times of the words (the embedded model's alignment)")
     asked.add_argument("--peers", type=names, default=list(PEERS), help="separated by commas (all that are installed)")
     asked.add_argument("--threads", type=int, default=usable_threads(), help="for each of them (%(default)s)")

@@ -148,7 +148,7 @@ def main() -> None:
     options.add_plot(parser, "memory and lag")
     options.add_data(parser)
     options.add_model(parser)
-    parser.add_argument("--hours", type=float, default=2.0, help="of audio (%(default)s)")
+    parser.add_argument("--hours", type=options.positive, default=2.0, help="of audio (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of order and pauses (%(default)s)")
     arguments = parser.parse_args()
 
@@ -178,4 +178,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    options.run(main)

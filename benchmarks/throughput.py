@@ -159,7 +159,9 @@ def main() -> None:
     options.add_plot(parser, "latency, batches and the queue")
     options.add_data(parser)
     options.add_model(parser)
-    parser.add_argument("--seconds", type=float, default=30, help="length, up to the end of a recording (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=options.positive, default=30, help="length, up to the end of a recording (%(default)s)"
+    )
     parser.add_argument("--bound-ms", type=float, default=700, help="for the p95 of words' appearance (%(default)s)")
     parser.add_argument("--most", type=at_least_one, default=128, help="streams tried (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of order and pauses (%(default)s)")
@@ -199,4 +201,4 @@ def at_least_one(text: str) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    options.run(main)

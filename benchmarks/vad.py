@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from corpus import read_corpus
 from detection import Quality, judge
-from options import add_data, add_plot, parser
+from options import add_data, add_plot, parser, run
 from report import Table, panels, show, write_json
 from rich.progress import track
 from scenes import NOISES, Scene, scenes, stretches
@@ -183,4 +183,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

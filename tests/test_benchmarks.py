@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import options
 import protocols
 import pytest
 import report
@@ -382,6 +383,22 @@ def test_a_reader_of_markdown_may_go_away(tmp_path: Path) -> None:
         running.stdout.close()
         assert running.stderr.read() == b""
     assert running.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--model", "tests"), "backends.py: error: tests has no config.json"),
+        (("--seconds", "0"), "argument --seconds: 0 is not above 0"),
+        (("--plot", "out/plot.xyz"), "argument --plot: out/plot.xyz does not end in .png, .svg, .pdf"),
+    ],
+)
+def test_what_a_user_can_mend_is_told_in_a_line(arguments: tuple[str, str], words: str) -> None:
+    script = Path(options.__file__).with_name("backends.py")
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert words in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_reports_become_markdown(tmp_path: Path) -> None:

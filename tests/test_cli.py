@@ -172,6 +172,32 @@ def test_a_place_that_cannot_be_written_is_found_out_before_the_work(run: Run, c
     assert clip.stat().st_size > 100_000, "the recording is still there"
 
 
+def test_files_that_are_no_transcripts_are_not_overwritten(run: Run, clip: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.wav"
+    other.write_bytes(clip.read_bytes())
+    refused = run("transcribe", clip, "-o", other)
+    assert refused.status == 2
+    assert "is there already and does not end like a transcript (.txt, .json, .srt, .vtt)" in refused.err
+    assert other.read_bytes() == clip.read_bytes()
+
+
+def test_an_output_that_ends_in_a_slash_is_a_folder(run: Run, clip: Path, tmp_path: Path) -> None:
+    """Of `*.wav` there may be one or many."""
+    folder = tmp_path / "captions"
+    for _ in range(2):
+        assert run("transcribe", clip, "-f", "vtt", "-o", f"{folder}/").status == 0
+        assert [path.name for path in folder.iterdir()] == ["clip.vtt"]
+
+
+def test_a_recording_that_breaks_off_is_written_as_far_as_it_goes(run: Run, clip: Path, tmp_path: Path) -> None:
+    short = tmp_path / "short.wav"
+    short.write_bytes(clip.read_bytes()[:100_000])
+    result = run("transcribe", short)
+    assert result.status == 2
+    assert result.out.startswith("Good")
+    assert "short.wav breaks off after 3.1 s: its header announces 192000 bytes of samples" in result.err
+
+
 def test_the_ending_of_the_output_says_the_format(run: Run, clip: Path, tmp_path: Path) -> None:
     target = tmp_path / "clip.srt"
     assert run("transcribe", clip, "-o", target).status == 0

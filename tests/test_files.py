@@ -224,6 +224,30 @@ def test_a_long_file_is_read_in_blocks(tmp_path: Path) -> None:
     assert peak < 2_000_000
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_a_wav_that_breaks_off_is_read_to_its_end_and_told(tmp_path: Path, subtype: str) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(32_000), 16_000, subtype)
+    with AudioFile(path) as audio:
+        assert sum(map(len, audio)) == 32_000
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    read: list[int] = []
+    with AudioFile(path) as audio, pytest.raises(InputError, match=r"a\.wav breaks off after 1\.0 s: its header"):
+        read.extend(map(len, audio))
+    assert sum(read) == pytest.approx(16_000, abs=20)
+
+
+@pytest.mark.parametrize("announced", [2**32 - 1, 2**31 - 1, 0x7FFFFF00])
+def test_a_wav_from_a_pipe_need_not_know_its_length(tmp_path: Path, announced: int) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(32_000), 16_000, "PCM_16")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40] + struct.pack("<I", announced) + whole[44:])
+    with AudioFile(path) as audio:
+        assert sum(map(len, audio)) == 32_000
+
+
 def test_pyav_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.m4a").write_bytes(b"no audio at all")
     monkeypatch.setattr(files, "find_spec", lambda name: None)

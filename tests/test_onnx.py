@@ -202,7 +202,7 @@ def test_auto_takes_it_where_it_can(checkpoint: Callable[[str], Path], monkeypat
     assert load_model(checkpoint("moonshine"), device="cpu").hearer is not None
     assert load_model(checkpoint("wav2vec2"), device="cpu").hearer is None
     assert load_model(device="cpu", backend="torch").hearer is None
-    monkeypatch.setattr(moonshine_runtime, "is_installed", lambda: False)
+    monkeypatch.setattr(moonshine_runtime, "missing_packages", lambda: ["onnx"])
     assert load_model(device="cpu").hearer is None
 
 
@@ -215,8 +215,8 @@ def test_what_it_cannot_do_is_said(checkpoint: Callable[[str], Path], monkeypatc
         patched.setattr(torch.cuda, "is_available", lambda: True)
         with pytest.raises(InputError, match="onnxruntime runs models on the processor only, not on cuda"):
             load_model(device="cuda", backend="onnxruntime")
-    monkeypatch.setattr(moonshine_runtime, "is_installed", lambda: False)
-    with pytest.raises(InputError, match=r'not installed: pip install "stream-asr\[onnx\]"'):
+    monkeypatch.setattr(moonshine_runtime, "missing_packages", lambda: ["onnx"])
+    with pytest.raises(InputError, match=r'not installed \(onnx\): pip install "stream-asr\[onnx\]"'):
         load_model(device="cpu", backend="onnxruntime")
 
 

@@ -136,8 +136,10 @@ def _check_backend(wanted: str, device: torch.device) -> None:
         return
     if device.type != "cpu":
         raise InputError(f"onnxruntime runs models on the processor only, not on {device.type}; use torch there")
-    if not moonshine_runtime.is_installed():
-        raise InputError('onnxruntime needs packages that are not installed: pip install "stream-asr[onnx]"')
+    if missing := moonshine_runtime.missing_packages():
+        raise InputError(
+            f'onnxruntime needs what is not installed ({" and ".join(missing)}): pip install "stream-asr[onnx]"'
+        )
 
 
 def _runtime(
@@ -148,7 +150,7 @@ def _runtime(
         if backend == "onnxruntime":
             raise InputError(f"onnxruntime runs embedded-en and what is made from it, not {loaded.name!r}; use torch")
         return None
-    if backend == "torch" or device.type != "cpu" or not moonshine_runtime.is_installed():
+    if backend == "torch" or device.type != "cpu" or moonshine_runtime.missing_packages():
         return None
     int8 = precision == "int8" or (precision == "auto" and has_instructions())
     try:

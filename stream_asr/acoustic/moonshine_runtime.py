@@ -18,9 +18,9 @@ from stream_asr.arrays import FloatArray
 _WARM_UP_SAMPLES = 16_000
 
 
-def is_installed() -> bool:
-    """Are the packages of the extra ``onnx``?"""
-    return all(find_spec(package) is not None for package in ("onnx", "onnxruntime"))
+def missing_packages() -> list[str]:
+    """Those of the extra ``onnx`` that are not installed."""
+    return [package for package in ("onnx", "onnxruntime") if find_spec(package) is None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ through PyAV where that is installed.
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -28,6 +29,10 @@ BLOCK_S = 0.5
 
 _UNKNOWN_FRAMES = 2**62
 """libsndfile's count where a header does not say (a flac written to a pipe) is far above this."""
+
+_SHORT_DATA = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_UNKNOWN_BYTES = 2**31 - 2**16
+"""In a WAV file's header, which has 32 bits for the length, this much or more says that it was not known."""
 
 _WITH_PYAV = f"with PyAV (pip install 'stream-asr[av]') {BY_FFMPEG} and more as well"
 
@@ -63,7 +68,7 @@ class AudioFile:
             self._reader = _reader(self.path, file)
             stack.callback(self._reader.close)
             if self._reader.frames == 0:
-                raise InputError(f"{self.path} holds no audio: its header announces 0 samples")
+                raise InputError(f"{self.path} holds no audio, only a header")
             self._opened = stack.pop_all()
 
     @property
@@ -150,6 +155,17 @@ def _reader(path: Path, file: BinaryIO) -> _Reader:
     return ContainerReader(str(path), file)
 
 
+def _announced_bytes(chunks: str) -> int | None:
+    """What the header of a WAV file announces, where that is more than there is.
+
+    Args:
+        chunks: libsndfile's account of the file.
+    """
+    found = _SHORT_DATA.search(chunks)
+    # Who writes to a pipe does not know the length and announces the largest there is.
+    return int(found[1]) if found and int(found[2]) < int(found[1]) < _UNKNOWN_BYTES else None
+
+
 class _SequentialSoundFile(soundfile.SoundFile):  # type: ignore[misc]
     """Without the seek to its own position that soundfile does after every read; not every file can do that."""
 
@@ -165,6 +181,7 @@ class _SoundFileReader:
         self.sample_rate: int = self._file.samplerate
         self.channels: int = self._file.channels
         self.frames: int | None = self._file.frames if self._file.frames < _UNKNOWN_FRAMES else None
+        self._announced = _announced_bytes(self._file.extra_info)
 
     def seek(self, frame: int) -> int:
         """The frame that the next block begins with: ``frame``, or 0 where the file does not let itself be searched."""
@@ -188,9 +205,14 @@ class _SoundFileReader:
                     f"{self._path} cannot be decoded from {at / self.sample_rate:.1f} s on: {error}"
                 ) from error
             if not len(block):
-                return
+                break
             done += len(block)
             yield block
+        if self._announced is not None:
+            raise InputError(
+                f"{self._path} breaks off after {done / self.sample_rate:.1f} s: its header announces "
+                f"{self._announced} bytes of samples, and not all of them are there"
+            )
 
     def close(self) -> None:
         self._file.close()

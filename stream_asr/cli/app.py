@@ -76,8 +76,13 @@ def transcribe(
         ),
     ] = None,
     output: Annotated[
-        Optional[Path],
-        typer.Option("--output", "-o", help="A file, or a folder for several. [dim]default: stdout[/dim]"),
+        Optional[str],
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="A file, or a folder: for several recordings, or with a / at its end. [dim]default: stdout[/dim]",
+        ),
     ] = None,
     *,
     model: ModelOptions,

@@ -23,7 +23,7 @@ def render(transcript: Transcript, form: str) -> str:
     return srt(transcript.utterances) if form == "srt" else vtt(transcript.utterances)
 
 
-def form_of(output: Path | None) -> str:
+def form_of(output: str | None) -> str:
     """The format that the ending of an output asks for; text for none or another one."""
-    suffix = None if output is None else output.suffix.lower()
+    suffix = None if output is None else Path(output).suffix.lower()
     return next((form for form, ending in SUFFIXES.items() if ending == suffix), "text")

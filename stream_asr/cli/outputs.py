@@ -11,18 +11,23 @@ from stream_asr.errors import InputError
 from stream_asr.replacing import is_one_of
 
 
-def output_paths(inputs: Sequence[Path], output: Path | None, form: str) -> list[Path | None]:
+def output_paths(inputs: Sequence[Path], named: str | None, form: str) -> list[Path | None]:
     """Where each transcript goes; None is stdout. Several subtitles cannot share one place.
+
+    Args:
+        named: a file, or a folder: one that is there, or any name that ends in a slash, or for several inputs.
 
     Raises:
         InputError: several inputs for one file, two inputs that would write the same file, an output that is
-            one of the inputs, or a place that cannot be written.
+            one of the inputs or another file that is no transcript, or a place that cannot be written.
     """
+    output = None if named is None else Path(named)
+    folder = named is not None and named.endswith(("/", os.sep))
     if output is None:
         if len(inputs) > 1 and form in ("srt", "vtt"):
             raise InputError(f"several files in {form}: name a folder with --output to get one file each")
         return [None] * len(inputs)
-    if len(inputs) == 1 and not output.is_dir():
+    if len(inputs) == 1 and not folder and not output.is_dir():
         paths = [output]
     elif not output.is_dir() and (output.exists() or output.suffix in SUFFIXES.values()):
         raise InputError(f"{output} is a file; for several inputs --output must be a folder")
@@ -39,7 +44,14 @@ def output_paths(inputs: Sequence[Path], output: Path | None, form: str) -> list
     for path in paths:
         if is_one_of(path, inputs):
             raise InputError(f"--output {path} is one of the recordings, which would be overwritten")
+        if path.is_file() and path.suffix and path.suffix.lower() not in SUFFIXES.values():
+            endings = ", ".join(SUFFIXES.values())
+            raise InputError(f"{path} is there already and does not end like a transcript ({endings}); name another")
         # Found out before the work, so that hours of it are not lost to a wrong path.
-        if path.is_dir() or not os.access(path.parent, os.W_OK):
-            raise InputError(f"cannot write {path}: it is a folder, or its folder is not there or not writable")
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder")
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"cannot write {path}: the folder {path.parent} is not writable")
     return list(paths)
