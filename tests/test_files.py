@@ -280,7 +280,7 @@ def test_an_empty_file(tmp_path: Path) -> None:
 
 def test_a_header_without_samples(tmp_path: Path) -> None:
     written(tmp_path / "a.wav", np.zeros((0, 1), dtype=np.float32))
-    with pytest.raises(InputError, match="0 samples"):
+    with pytest.raises(InputError, match="holds no audio, only a header"):
         AudioFile(tmp_path / "a.wav")
 
 
@@ -413,7 +413,10 @@ def test_a_file_that_breaks_off_is_read_as_far_as_it_goes(tmp_path: Path, name: 
     if part >= 0.3:
         assert len(samples) > (part - 0.25) * len(whole)
     if error is not None and len(samples):
-        assert f"cannot be decoded from {len(samples) / 48_000:.1f} s on" in str(error)
+        where = f"{len(samples) / 48_000:.1f} s"
+        assert (f"breaks off after {where}" if name == "a.wav" else f"cannot be decoded from {where} on") in str(error)
+    if name == "a.wav":
+        assert error is not None
     if name == "a.flac" and part >= 0.3:
         # All but the frame that broke off: nothing of the block it was in is lost.
         assert error is not None
