@@ -78,11 +78,11 @@ class _Writer:
         graph, encoder = self._graph, self._encoder
         x = self._features(graph.input("samples", np.float32, [None]))
         first = graph("Cast", graph.input("first", np.int64, []), to=_FLOAT)
-        kept, stride, pairs = graph.input("lower", np.int64, [2]), 1, None
+        kept, stride, pairs = self._ends("lower"), 1, None
         for number, layer in enumerate(encoder.layers):
             if number == encoder.joined_after:
                 assert encoder.join is not None
-                pairs, kept, stride = self._paired(x), graph.input("upper", np.int64, [2]), 2
+                pairs, kept, stride = self._paired(x), self._ends("upper"), 2
                 x = self._linear(pairs, encoder.join)
             if number in (0, encoder.joined_after):
                 rotation = self._rotation(x, first, stride)
@@ -90,6 +90,16 @@ class _Writer:
             x = self._layer(x, layer, number, rotation, kept)
         self._logits(self._norm(x, encoder.layer_norm), pairs)
         return graph.model()
+
+    def _ends(self, name: str) -> list[str]:
+        """An input that says where something begins and ends, as two values."""
+        graph = self._graph
+        return graph.several("Split", 2, graph.input(name, np.int64, [2]), graph.whole(1, 1), axis=0)
+
+    def _count(self, x: str) -> str:
+        """How many frames there are, int64, shape ()."""
+        graph = self._graph
+        return graph("Squeeze", graph("Shape", x, start=0, end=1), graph.whole(0))
 
     def _features(self, samples: str) -> str:
         """(frames, width)."""
@@ -126,8 +136,7 @@ class _Writer:
     def _strided(self, x: str, conv: Strided, product: Any) -> str:
         """A convolution as a product: the frames that go into one of the output side by side."""
         graph, kernel, stride = self._graph, conv.kernel_size[0], conv.stride[0]
-        frames = graph("Squeeze", graph("Shape", x, start=0, end=1), graph.whole(0))
-        limit = graph("Sub", frames, graph.constant(np.int64(kernel - 1)))
+        limit = graph("Sub", self._count(x), graph.constant(np.int64(kernel - 1)))
         firsts = graph("Range", graph.constant(np.int64(0)), limit, graph.constant(np.int64(stride)))
         places = graph("Add", graph("Unsqueeze", firsts, graph.whole(1)), graph.whole(*range(kernel)))
         spans = graph("Reshape", graph("Gather", x, places), graph.whole(-1, kernel * conv.in_channels))
@@ -145,9 +154,8 @@ class _Writer:
     def _rotation(self, x: str, first: str, stride: int) -> _Rotation:
         """Of each frame: see `stream_asr.acoustic.moonshine_layers.rotation_of`."""
         graph, sizes = self._graph, self._encoder.sizes
-        frames = graph("Cast", graph("Squeeze", graph("Shape", x, start=0, end=1), graph.whole(0)), to=_FLOAT)
         step = graph.constant(np.float32(stride))
-        span = graph("Mul", frames, step)
+        span = graph("Mul", graph("Cast", self._count(x), to=_FLOAT), step)
         positions = graph("Add", first, graph("Range", graph.constant(np.float32(0)), span, step))
         half, still = sizes.rotary_dim // 2, self._head_width - sizes.rotary_dim
         powers = -np.arange(half, dtype=np.float32) / half
@@ -171,14 +179,14 @@ class _Writer:
         order = np.concatenate((np.arange(0, rotary, 2), np.arange(1, rotary, 2), np.arange(rotary, self._head_width)))
         return weight.reshape(self._heads, self._head_width, -1)[:, order].reshape(weight.shape)
 
-    def _layer(self, x: str, layer: Layer, number: int, rotation: _Rotation, kept: str) -> str:
+    def _layer(self, x: str, layer: Layer, number: int, rotation: _Rotation, kept: list[str]) -> str:
         graph, mlp = self._graph, layer.mlp
         attended = self._attention(self._norm(x, layer.input_layernorm), layer, number, rotation, kept)
         x = graph("Add", x, attended)
         inner = graph("Gelu", self._linear(self._norm(x, layer.post_attention_layernorm), mlp.fc1, self._heavy))
         return graph("Add", x, self._linear(inner, mlp.fc2, self._heavy))
 
-    def _attention(self, x: str, layer: Layer, number: int, rotation: _Rotation, kept: str) -> str:
+    def _attention(self, x: str, layer: Layer, number: int, rotation: _Rotation, kept: list[str]) -> str:
         graph, attention, heads, width = self._graph, layer.self_attn, self._heads, self._head_width
         weights = (
             self._halves(_of(attention.q_proj.weight)) / np.sqrt(np.float32(width)),
@@ -194,12 +202,11 @@ class _Writer:
         )
         new_values = graph("Transpose", new_values, perm=[1, 0, 2])
         seen = []
-        start, stop = graph.several("Split", 2, kept, graph.whole(1, 1), axis=0)
         for kind, new in zip(_KEYS_AND_VALUES, (new_keys, new_values), strict=True):
             shape = (heads, None, width)
             past = graph.input(f"past_{kind}_{number}", np.float32, shape)
             seen.append(graph("Concat", past, new, axis=1))
-            remembered = graph("Slice", seen[-1], start, stop, graph.whole(1))
+            remembered = graph("Slice", seen[-1], *kept, graph.whole(1))
             graph.output(f"kept_{kind}_{number}", remembered, np.float32, shape)
         keys, values = seen
         weights_of = graph("Softmax", graph("MatMul", query, graph("Transpose", keys, perm=[0, 2, 1])), axis=-1)
