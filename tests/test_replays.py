@@ -239,6 +239,14 @@ class FakeCuda:
     def current_stream(self, device: torch.device) -> Any:
         return self.current
 
+    def doubled(self, inputs: Inputs) -> Tensor:
+        """A pass of a model, which is recorded where one is captured."""
+        source = inputs["x"]
+        output = 2 * source
+        if self.capturing is not None:
+            self.capturing.work.append(lambda: output.copy_(2 * source))
+        return output
+
     def graph_pool_handle(self) -> str:
         return "pool"
 
@@ -263,11 +271,7 @@ def test_a_recording_is_played_with_new_numbers(cuda: FakeCuda) -> None:
 
     def run(inputs: Inputs) -> Tensor:
         ran_on.append(str(cuda.current))
-        source = inputs["x"]
-        output = 2 * source
-        if cuda.capturing is not None:
-            cuda.capturing.work.append(lambda: output.copy_(2 * source))
-        return output
+        return cuda.doubled(inputs)
 
     example = of(2, 2)
     recorded = CudaRecorder(CPU)(run, example)
@@ -281,14 +285,7 @@ def test_a_recording_is_played_with_new_numbers(cuda: FakeCuda) -> None:
 
 
 def test_replays_with_cuda_graphs_answer_as_the_model(cuda: FakeCuda) -> None:
-    def run(inputs: Inputs) -> Tensor:
-        source = inputs["x"]
-        output = 2 * source
-        if cuda.capturing is not None:
-            cuda.capturing.work.append(lambda: output.copy_(2 * source))
-        return output
-
-    replays = Replays(run, CudaRecorder(CPU))
+    replays = Replays(cuda.doubled, CudaRecorder(CPU))
     for factor in (1, 2, 3, 4):
         inputs = {"x": factor * torch.ones(3)}
         assert torch.equal(replays(inputs), 2 * inputs["x"])
