@@ -318,6 +318,9 @@ def test_a_slow_reader_is_sent_away_with_the_reason(monkeypatch: pytest.MonkeyPa
     with serving(max_unsent_events=16, close_timeout_s=TIMEOUT_S, max_speed=1e6) as server:
         narrow = socket.socket()
         narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        # Segments of the loopback interface's size never fit into that: the kernel would go over to probing for
+        # room, ever more seldom, and the rest would come after minutes.
+        narrow.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
         narrow.connect(("127.0.0.1", server.port))
         # With one message in its queue, the client stops reading from the socket.
         with server.connect(sock=narrow, max_queue=1) as connection:
