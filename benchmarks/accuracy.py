@@ -38,7 +38,8 @@ from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.lm.files import read_hotwords
 
-PATHS = ("whole utterance", "transcribe", "live")
+PATHS = ("whole utterance", "transcribe --whole-utterances", "transcribe", "live")
+"""The first is one pass over a recording as it is, the second one over each utterance that is found in it."""
 
 _CHUNK_S = (0.01, 0.3)
 """Range of the random block lengths that the live path is fed with."""
@@ -160,7 +161,7 @@ def parsed() -> argparse.Namespace:
     windows = parser.add_mutually_exclusive_group()
     windows.add_argument("--contexts", type=windows_of(listed), default=[], metavar='"L C R, ..."')
     windows.add_argument("--grid", type=windows_of(grid), default=[], metavar='"L ..., C ..., R ..."')
-    windows.add_argument("--path", choices=PATHS, action="append", help="only this one; may be repeated (all three)")
+    windows.add_argument("--path", choices=PATHS, action="append", help="only this one; may be repeated (all)")
     parser.add_argument("--snr", type=float, metavar="DB", help="add noise, so many decibels below each recording")
     parser.add_argument("--by-speaker", action="store_true", help="also the figures of every speaker")
     arguments = parser.parse_args()
@@ -184,6 +185,7 @@ def main() -> None:
         rng = np.random.default_rng(1)
         ways: dict[str, Callable[[FloatArray], str]] = {
             "whole utterance": lambda samples: whole(recognizer, samples),
+            "transcribe --whole-utterances": lambda samples: recognizer.transcribe(samples, whole_utterances=True).text,
             "transcribe": lambda samples: recognizer.transcribe(samples).text,
             "live": lambda samples: live(recognizer, samples, rng),
         }

@@ -157,6 +157,12 @@ class WindowConfig:
         _require(self.hold_back_ms >= 0, f"hold_back_ms is {self.hold_back_ms}; it cannot be negative")
 
 
+def least_buffer_ms(windows: WindowConfig, segmenter: SegmenterConfig) -> int:
+    """Twice a whole window and the search for the next start: a stream with less would wait for room for ever."""
+    window_ms = windows.left_context_ms + windows.commit_ms + windows.right_context_ms
+    return 2 * (window_ms + segmenter.start_window_ms + segmenter.pre_roll_ms)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """How much work and audio may wait, and when a stream says that it falls behind."""
@@ -273,10 +279,7 @@ class RecognizerConfig:
         if self.windows is None:
             return  # there is nothing yet to hold against each other
         windows, segmenter = self.windows, self.segmenter
-        window_ms = windows.left_context_ms + windows.commit_ms + windows.right_context_ms
-        # A stream must be able to hold one whole window and the search for the start of the next
-        # utterance, twice over, or it would wait for room that never comes.
-        least_ms = 2 * (window_ms + segmenter.start_window_ms + segmenter.pre_roll_ms)
+        least_ms = least_buffer_ms(windows, segmenter)
         _require(
             self.engine.buffer_ms >= least_ms,
             f"buffer_ms is {self.engine.buffer_ms}; with these windows it must be at least {least_ms}",

@@ -96,6 +96,13 @@ def test_transcribe_writes_subtitles(run: Run, clip: Path, tmp_path: Path, form:
     assert target.read_text().startswith(beginning)
 
 
+def test_transcribe_hears_whole_utterances(run: Run, clip: Path, recognizer: Recognizer) -> None:
+    result = run("transcribe", clip, "--whole-utterances", "--format", "json")
+    expected = recognizer.transcribe(clip, whole_utterances=True)
+    assert json.loads(result.out) == expected.to_json()
+    assert expected != recognizer.transcribe(clip)
+
+
 def test_transcribe_several_files(run: Run, clip: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.flac"
     soundfile.write(other, soundfile.read(clip)[0], 16_000)

@@ -36,7 +36,7 @@ LAYERS = (
     ("ctc", "said", "subtitles", "transcript", "latency", "marks", "overload", "ledger", "segmenter"),
     ("decoding", "lm", "acoustic"),
     ("greedy", "beam", "phonetic", "casing", "captions"),
-    ("decoders", "jobs"),
+    ("decoders", "jobs", "whole_utterances"),
     ("pipeline",),
     ("session",),
     ("engine", "stream"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -28,7 +29,14 @@ from stream_asr.replacing import replacing, writing
 from stream_asr.transcript import Transcript
 
 
-def transcribe(recognizer: Recognizer, files: Sequence[Path], targets: Sequence[Path | None], form: str) -> None:
+def transcribe(
+    recognizer: Recognizer,
+    files: Sequence[Path],
+    targets: Sequence[Path | None],
+    form: str,
+    *,
+    whole_utterances: bool = False,
+) -> None:
     """Transcribe ``files`` into ``targets``; None is stdout.
 
     Ctrl-C writes what was recognised until then.
@@ -44,7 +52,8 @@ def transcribe(recognizer: Recognizer, files: Sequence[Path], targets: Sequence[
             task = progress.add_task(path.name, total=None)
             with ExitStack() as stack:
                 output = stack.enter_context(replacing(target)) if target is not None else None
-                transcript, failure = _one(recognizer, path, progress, task, interrupt)
+                finals = partial(recognizer.iter_finals, path, whole_utterances=whole_utterances)
+                transcript, failure = _one(finals, path, progress, task, interrupt)
                 if target is not None and output is not None:
                     with writing(target):
                         output.write(render(transcript, form).encode())
@@ -73,7 +82,7 @@ def transcribe(recognizer: Recognizer, files: Sequence[Path], targets: Sequence[
 
 
 def _one(
-    recognizer: Recognizer, path: Path, progress: Progress, task: TaskID, interrupt: Interrupt
+    iter_finals: Callable[..., Iterator[Final]], path: Path, progress: Progress, task: TaskID, interrupt: Interrupt
 ) -> tuple[Transcript, InputError | None]:
     """The transcript as far as it went, and why it went no further."""
     finals: list[Final] = []
@@ -88,7 +97,7 @@ def _one(
 
     failure: InputError | None = None
     try:
-        for final in recognizer.iter_finals(path, progress=advance):
+        for final in iter_finals(progress=advance):
             finals.append(final)
     except _StoppedError:
         pass
