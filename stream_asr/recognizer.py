@@ -145,6 +145,7 @@ class Recognizer:
         channels: int = 1,
         encoding: str = "pcm_s16le",
         live: bool = True,
+        whole_utterances: bool = False,
         endpoint_ms: int | None = None,
     ) -> Stream:
         """Open a stream.
@@ -153,21 +154,25 @@ class Recognizer:
             sample_rate: of the audio that will be fed, in Hz; any from 4 to 384 kHz.
             channels: interleaved; they are averaged.
             encoding: of audio fed as bytes.
-            live: make partials; without them only finals come, at the least cost.
+            live: make partials; without them only finals come, at less cost.
+            whole_utterances: hear each utterance in one pass when it has ended, in place of the windows that partials
+                need: fewer mistakes and less work. Finals come a little later, as all of the work is left until then.
             endpoint_ms: the silence that ends an utterance of this stream, in place of the configuration's: from
                 its ``min_pause_ms`` to half of its ``max_utterance_ms`` less ``start_window_ms``, by default 80 to
                 9700. Other finals than those of `transcribe` may come of it.
 
         Raises:
-            InputError: a rate, channel count, encoding or endpoint outside what is accepted.
+            InputError: a rate, channel count, encoding or endpoint outside what is accepted; partials of utterances
+                that are only heard as a whole.
             StreamASRError: the recognizer was closed.
         """
         config, converter = self.config, AudioConverter(sample_rate, channels, encoding)
         if endpoint_ms is not None:
             config = replace(config, segmenter=config.segmenter.with_endpoint(endpoint_ms))
-        return self._open(config, converter, live=live)
-
-    def _open(self, config: RecognizerConfig, converter: AudioConverter, *, live: bool) -> Stream:
+        if whole_utterances:
+            if live:
+                raise InputError("there are no partials of utterances that are heard as a whole: they need live=False")
+            config = for_whole_utterances(config, self.model.frame_samples, self.model.longest_samples)
         pipeline = Pipeline(
             config,
             self.decoder,
@@ -191,13 +196,14 @@ class Recognizer:
     ) -> Transcript:
         """Recognise a recording of any length.
 
-        Unless ``whole_utterances``, the text is byte for byte that of a live stream of the same audio.
+        The text is byte for byte that of a stream of the same audio, partials or not, with the same
+        ``whole_utterances``.
 
         Args:
             audio: a file's path, or samples of shape (samples,) or (samples, channels).
             sample_rate: of samples in an array, in Hz; files know theirs.
-            whole_utterances: hear each utterance in one pass, up to its end, in place of the windows that live
-                captions need: fewer mistakes and less work, in the same utterances.
+            whole_utterances: hear each utterance in one pass, up to its end, in place of the windows that partials
+                need: fewer mistakes and less work, in the same utterances.
             progress: called as the recording is read.
 
         Raises:
@@ -227,9 +233,6 @@ class Recognizer:
         Raises:
             InputError: as `transcribe`; for a damaged file after the finals of all that could be decoded.
         """
-        config = self.config
-        if whole_utterances:
-            config = for_whole_utterances(config, self.model.frame_samples, self.model.longest_samples)
         with ExitStack() as stack:
             if isinstance(audio, str | Path):
                 file = stack.enter_context(AudioFile(audio))
@@ -242,7 +245,9 @@ class Recognizer:
                 rate, channels = sample_rate, 1 if array.ndim == 1 else array.shape[1]
                 total_s, size = len(array) / rate, max(1, round(BLOCK_S * rate))
                 blocks = (array[at : at + size] for at in range(0, len(array), size))
-            stream = stack.enter_context(self._open(config, AudioConverter(rate, channels), live=False))
+            stream = stack.enter_context(
+                self.stream(rate, channels=channels, live=False, whole_utterances=whole_utterances)
+            )
             failure: InputError | None = None
             try:
                 for block in blocks:

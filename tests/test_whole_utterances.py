@@ -10,7 +10,7 @@ from fakes import FRAME, FakeModel, conversation, loud
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_asr import Recognizer
+from stream_asr import Final, InputError, Recognizer
 from stream_asr.arrays import FloatArray
 from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
 from stream_asr.whole_utterances import for_whole_utterances
@@ -39,6 +39,25 @@ def test_each_utterance_is_one_pass_and_the_same_as_in_live_captions() -> None:
     assert [final.text for final in whole.utterances] == SENTENCES
     heard = sorted(samples for batch in model.batches for samples in batch)
     assert heard == sorted(round((final.end - final.start) * 16_000) for final in whole.utterances)
+
+
+@given(st.lists(st.integers(1, 40_000), min_size=1, max_size=5))
+def test_same_audio_same_text_whatever_the_blocks(sizes: list[int]) -> None:
+    audio = conversation(*SENTENCES)
+    with fake(FakeModel()) as recognizer, recognizer.stream(live=False, whole_utterances=True) as stream:
+        at, turn = 0, 0
+        while at < len(audio):
+            stream.feed(audio[at : at + sizes[turn % len(sizes)] + 100])
+            stream.drain()
+            at, turn = at + sizes[turn % len(sizes)] + 100, turn + 1
+        stream.finish()
+        finals = tuple(event for event in stream if isinstance(event, Final))
+        assert finals == recognizer.transcribe(audio, whole_utterances=True).utterances
+
+
+def test_there_are_no_partials_of_them() -> None:
+    with fake(FakeModel()) as recognizer, pytest.raises(InputError, match="live=False"):
+        recognizer.stream(whole_utterances=True)
 
 
 @pytest.mark.parametrize(("longest_s", "max_utterance_ms"), [(9.0, 20_000), (None, 60_000)])

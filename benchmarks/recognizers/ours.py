@@ -14,11 +14,12 @@ _BLOCK_SAMPLES = 320
 class Ours:
     packages = ("stream-asr", "torch", "transformers", "numpy")
 
-    def __init__(self, threads: int, lm: str | None) -> None:
+    def __init__(self, threads: int, lm: str | None, *, whole_utterances: bool) -> None:
+        self._whole_utterances = whole_utterances
         self._recognizer = Recognizer.from_pretrained(threads=threads, lm=lm, device="cpu")
 
     def transcribe(self, samples: Samples) -> str:
-        return self._recognizer.transcribe(samples).text
+        return self._recognizer.transcribe(samples, whole_utterances=self._whole_utterances).text
 
     def listen(self, microphone: Microphone, say: Say) -> None:
         with self._recognizer.stream() as stream:
@@ -37,5 +38,5 @@ def _show(events: Iterable[Event], say: Say) -> None:
             say(partial=event.text)
 
 
-def load(live: bool, threads: int, lm: str | None) -> Ours:
-    return Ours(threads, lm)
+def load(live: bool, threads: int, lm: str | None, whole_utterances: bool = False) -> Ours:
+    return Ours(threads, lm, whole_utterances=whole_utterances)

@@ -70,6 +70,8 @@ class Way:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+_WHOLE = {"whole_utterances": True}
+
 WAYS = (
     Way("stream_asr", "stream_asr", "recognizers.ours", True, {"lm": "auto"}),
     Way("stream_asr, greedy", "stream_asr", "recognizers.ours", True, {"lm": None}),
@@ -79,6 +81,8 @@ WAYS = (
     Way("PocketSphinx", "pocketsphinx", "recognizers.sphinx", True),
     Way("stream_asr", "stream_asr", "recognizers.ours", False, {"lm": "auto"}),
     Way("stream_asr, greedy", "stream_asr", "recognizers.ours", False, {"lm": None}),
+    Way("stream_asr, whole utterances", "stream_asr", "recognizers.ours", False, {"lm": "auto", **_WHOLE}),
+    Way("stream_asr, whole utterances, greedy", "stream_asr", "recognizers.ours", False, {"lm": None, **_WHOLE}),
     Way("Transformers pipeline, 10 s chunks", "transformers", "recognizers.pipeline", False),
     Way("Whisper tiny.en", "whisper", "recognizers.whisper", False),
     Way("Moonshine tiny", "moonshine", "recognizers.moonshine", False),
