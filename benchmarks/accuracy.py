@@ -1,4 +1,4 @@
-"""Word error rate of the live path, of file transcription and of whole-utterance passes by the same model.
+"""Word error rate of the live path, of file transcription and of passes over whole recordings by the same model.
 
     python benchmarks/accuracy.py --data FOLDER [--model M] [--json out/accuracy.json]
     python benchmarks/accuracy.py --data FOLDER --no-lm                 greedy, or another --lm
@@ -8,7 +8,7 @@
     python benchmarks/accuracy.py --data FOLDER --by-speaker
 
 WER is micro-averaged over upper-case A to Z and the apostrophe, everything else being a space. The streaming
-penalty is the live path's WER less that of whole-utterance passes. Live and file transcripts are also compared
+penalty is the live path's WER less that of passes over whole recordings. Live and file transcripts are also compared
 utterance by utterance: they must be the same. Real-time factors are wall-clock seconds for a second of audio,
 one recording after the other. Noise is pink, as far below the recording as --snr says, and the same in every run.
 
@@ -38,7 +38,7 @@ from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.lm.files import read_hotwords
 
-PATHS = ("whole utterance", "transcribe --whole-utterances", "transcribe", "live")
+PATHS = ("whole recording", "transcribe --whole-utterances", "transcribe", "live")
 """The first is one pass over a recording as it is, the second one over each utterance that is found in it."""
 
 _CHUNK_S = (0.01, 0.3)
@@ -62,9 +62,9 @@ class Measured:
     @property
     def penalty(self) -> float | None:
         """Points that streaming costs; None unless both ways were run."""
-        if not {"live", "whole utterance"} <= self.scores.keys():
+        if not {"live", "whole recording"} <= self.scores.keys():
             return None
-        return self.scores["live"].wer - self.scores["whole utterance"].wer
+        return self.scores["live"].wer - self.scores["whole recording"].wer
 
 
 def whole(recognizer: Recognizer, samples: FloatArray) -> str:
@@ -184,7 +184,7 @@ def main() -> None:
     def run(recognizer: Recognizer, path: str, name: str) -> None:
         rng = np.random.default_rng(1)
         ways: dict[str, Callable[[FloatArray], str]] = {
-            "whole utterance": lambda samples: whole(recognizer, samples),
+            "whole recording": lambda samples: whole(recognizer, samples),
             "transcribe --whole-utterances": lambda samples: recognizer.transcribe(samples, whole_utterances=True).text,
             "transcribe": lambda samples: recognizer.transcribe(samples).text,
             "live": lambda samples: live(recognizer, samples, rng),
