@@ -38,8 +38,8 @@ from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.lm.files import read_hotwords
 
-PATHS = ("whole recording", "transcribe --whole-utterances", "transcribe", "live")
-"""The first is one pass over a recording as it is, the second one over each utterance that is found in it."""
+PATHS = ("whole recording", "whole utterances", "transcribe", "live")
+"""The first is one pass over a recording as it is, the second `transcribe` with one over each utterance found in it."""
 
 _CHUNK_S = (0.01, 0.3)
 """Range of the random block lengths that the live path is fed with."""
@@ -185,7 +185,7 @@ def main() -> None:
         rng = np.random.default_rng(1)
         ways: dict[str, Callable[[FloatArray], str]] = {
             "whole recording": lambda samples: whole(recognizer, samples),
-            "transcribe --whole-utterances": lambda samples: recognizer.transcribe(samples, whole_utterances=True).text,
+            "whole utterances": lambda samples: recognizer.transcribe(samples, whole_utterances=True).text,
             "transcribe": lambda samples: recognizer.transcribe(samples).text,
             "live": lambda samples: live(recognizer, samples, rng),
         }

@@ -59,7 +59,7 @@ class Speed:
 
     Attributes:
         rtf: seconds of work for a second of audio.
-        differs: word error rate against our greedy text, in percent; None where it means nothing.
+        differs: word error rate against our greedy text of whole utterances, in percent; None where it means nothing.
     """
 
     model: str
@@ -115,10 +115,10 @@ def compared(
     """
     greedy = Recognizer(recognizer.model)
     ways: dict[str, Transcribe] = {}
-    for words, ours in (("greedy", greedy), ("language model", recognizer)):
-        if ours is greedy or recognizer.lm is not None:
-            ways[f"stream_asr, {words}, whole utterances"] = partial(written, ours, whole_utterances=True)
-            ways[f"stream_asr, {words}, windows of live captions"] = partial(written, ours, whole_utterances=False)
+    spellers = {"greedy": greedy} if recognizer.lm is None else {"greedy": greedy, "language model": recognizer}
+    for words, ours in spellers.items():
+        ways[f"stream_asr, {words}, whole utterances"] = partial(written, ours, whole_utterances=True)
+        ways[f"stream_asr, {words}, windows of live captions"] = partial(written, ours, whole_utterances=False)
     theirs = Pipeline(loaded, device)
     for chunk_s, strides_s in _CHUNKS:
         ways[f"pipeline, chunks of {chunk_s:g} s"] = partial(theirs.transcribe, chunk_s=chunk_s, strides_s=strides_s)

@@ -174,10 +174,10 @@ class EngineConfig:
     """Audio a stream holds; what arrives while it is full is counted, reported and heard as silence."""
 
     max_pending_windows: int = 8
-    """Windows of one live stream that wait for the model; past it the audio waits in the buffer."""
+    """Windows of one stream with partials that wait for the model; past it the audio waits in the buffer."""
 
     look_ahead_ms: int = 60_000
-    """Audio of a recording in windows that wait for the model, so that it can hear several utterances at a time."""
+    """The same, in audio, of one without partials, so that the model can hear several utterances at a time."""
 
     max_unread_events: int = 1024
     """Events that a reader may leave unread; past it partials replace each other and the stream pauses."""

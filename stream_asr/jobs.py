@@ -10,7 +10,7 @@ from stream_asr.acoustic.base import Memory, Piece
 from stream_asr.arrays import FloatArray
 from stream_asr.captions import Caption
 from stream_asr.config import EngineConfig, ms_to_samples
-from stream_asr.windows import Window, WindowGeometry, WindowPlan
+from stream_asr.windows import Window, WindowPlan
 
 
 class Priority(IntEnum):
@@ -57,8 +57,12 @@ class Job:
     @property
     def piece(self) -> Piece:
         """For a model that remembers; it need not remember a preview."""
-        kept = 0 if self.is_preview else self.window.keep_stop - self.window.keep_start
-        return Piece(self.samples, kept, self.memory)
+        return Piece(self.samples, self.kept_samples, self.memory)
+
+    @property
+    def kept_samples(self) -> int:
+        """Of the window: those whose frames will be kept."""
+        return 0 if self.is_preview else self.window.keep_stop - self.window.keep_start
 
     @property
     def priority(self) -> Priority:
@@ -66,12 +70,6 @@ class Job:
             return Priority.PREVIEW
         awaited = self.utterance.live and self.utterance.end is not None
         return Priority.FINAL if awaited else Priority.COMMIT
-
-
-def most_pending(config: EngineConfig, geometry: WindowGeometry, *, live: bool) -> int:
-    """Windows of one stream that may wait; a recording is there to be looked ahead in."""
-    ahead = 0 if live else ms_to_samples(config.look_ahead_ms) // geometry.commit
-    return max(config.max_pending_windows, ahead)
 
 
 class JobQueue:
@@ -84,12 +82,19 @@ class JobQueue:
     def __init__(self, *, one_by_one: bool) -> None:
         self._one_by_one = one_by_one
         self._jobs: deque[Job] = deque()
+        self._kept_samples = 0
 
     def __len__(self) -> int:
         return len(self._jobs)
 
+    @property
+    def kept_samples(self) -> int:
+        """Audio whose frames will be kept, in all that wait."""
+        return self._kept_samples
+
     def add(self, job: Job) -> None:
         self._jobs.append(job)
+        self._kept_samples += job.kept_samples
 
     @property
     def ready(self) -> Job | None:
@@ -101,5 +106,13 @@ class JobQueue:
         job = self.ready
         assert job is not None
         self._jobs.remove(job)
+        self._kept_samples -= job.kept_samples
         job.utterance.held_up = self._one_by_one
         return replace(job, memory=job.utterance.memory)
+
+
+def enough_waits(jobs: JobQueue, config: EngineConfig, *, live: bool) -> bool:
+    """Whether a stream should hear no further yet; without partials there is more to look ahead at."""
+    if live:
+        return len(jobs) >= config.max_pending_windows
+    return jobs.kept_samples >= ms_to_samples(config.look_ahead_ms)

@@ -18,7 +18,7 @@ from stream_asr.captions import FRAGMENT_PATIENCE, Caption
 from stream_asr.config import RecognizerConfig, WindowConfig, ms_to_samples, samples_to_ms, samples_to_s
 from stream_asr.decoding import Decoder
 from stream_asr.events import AudioDropped, Event, SpeechStarted
-from stream_asr.jobs import Job, JobQueue, Utterance, most_pending
+from stream_asr.jobs import Job, JobQueue, Utterance, enough_waits
 from stream_asr.ledger import Counts, Ledger
 from stream_asr.marks import Marks
 from stream_asr.overload import OverloadAlarm
@@ -73,7 +73,6 @@ class Pipeline:
         cut_search_ms = samples_to_ms(self._geometry.right)
         self._segmenter = Segmenter(config.segmenter, frame_samples, cut_search_ms, detector)
         self._live = live
-        self._most_pending = most_pending(self._config, self._geometry, live=live)
         self._read = 0
         self._events: list[Event] = []
         self._jobs = JobQueue(one_by_one=fresh is not None)
@@ -111,7 +110,7 @@ class Pipeline:
 
     def advance(self) -> None:
         """Take in audio from the buffer until there is no more, or enough windows wait."""
-        while len(self._jobs) < self._most_pending and self._hear_next():
+        while not enough_waits(self._jobs, self._config, live=self._live) and self._hear_next():
             continue
         self._report()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,8 @@ class Recognizer:
             backend: auto, torch or onnxruntime, an extra: the faster for the embedded model on a processor.
             threads: of the processor, for PyTorch in this whole process; its own choice unless given. Small models
                 give each of them a window of its own.
-            cuda_graphs: on CUDA, record passes of the model and play them back for windows of the same shape.
+            cuda_graphs: on CUDA, record passes of the model and play them back for windows of the same shape, which
+                whole utterances seldom have.
             lm: file of a language model (`stream-asr lm build` makes them), "lm-en" for the bundled English one,
                 None for none; "auto" is what the model's configuration names: the bundled one for the embedded
                 model and what was fine-tuned from it, none for others.
@@ -156,7 +158,9 @@ class Recognizer:
             encoding: of audio fed as bytes.
             live: make partials; without them only finals come, at less cost.
             whole_utterances: hear each utterance in one pass when it has ended, in place of the windows that partials
-                need: fewer mistakes and less work. Finals come a little later, as all of the work is left until then.
+                need: fewer mistakes and less work. (One of more than 30 s, if the configuration has any, in passes that
+                keep 30 s.) Finals come a little later, as all of the work is left until then; `Stream.mark` does not
+                wait for an utterance that goes on, so call `Stream.flush` first.
             endpoint_ms: the silence that ends an utterance of this stream, in place of the configuration's: from
                 its ``min_pause_ms`` to half of its ``max_utterance_ms`` less ``start_window_ms``, by default 80 to
                 9700. Other finals than those of `transcribe` may come of it.
@@ -196,8 +200,8 @@ class Recognizer:
     ) -> Transcript:
         """Recognise a recording of any length.
 
-        The text is byte for byte that of a stream of the same audio, partials or not, with the same
-        ``whole_utterances``.
+        The text is byte for byte that of a stream of the same audio: of a live one, or, with ``whole_utterances``, of
+        one that has it, too.
 
         Args:
             audio: a file's path, or samples of shape (samples,) or (samples, channels).
@@ -233,21 +237,21 @@ class Recognizer:
         Raises:
             InputError: as `transcribe`; for a damaged file after the finals of all that could be decoded.
         """
+        opened = partial(self.stream, live=False, whole_utterances=whole_utterances)
         with ExitStack() as stack:
             if isinstance(audio, str | Path):
                 file = stack.enter_context(AudioFile(audio))
                 rate, channels, total_s = file.sample_rate, file.channels, file.seconds
+                stream = stack.enter_context(opened(rate, channels=channels))
                 blocks: Iterable[AudioBlock] = file
             else:
                 array = np.asarray(audio)
                 if array.ndim not in (1, 2):
                     raise InputError("audio must be a path, or an array of shape (samples,) or (samples, channels)")
                 rate, channels = sample_rate, 1 if array.ndim == 1 else array.shape[1]
+                stream = stack.enter_context(opened(rate, channels=channels))
                 total_s, size = len(array) / rate, max(1, round(BLOCK_S * rate))
                 blocks = (array[at : at + size] for at in range(0, len(array), size))
-            stream = stack.enter_context(
-                self.stream(rate, channels=channels, live=False, whole_utterances=whole_utterances)
-            )
             failure: InputError | None = None
             try:
                 for block in blocks:

@@ -55,6 +55,26 @@ def test_same_audio_same_text_whatever_the_blocks(sizes: list[int]) -> None:
         assert finals == recognizer.transcribe(audio, whole_utterances=True).utterances
 
 
+def test_a_stream_has_an_endpoint_and_flushes_of_its_own() -> None:
+    audio = conversation("hello world", "good day to you", pause_s=0.4)
+    with fake(FakeModel()) as recognizer:
+        for flushes in (False, True):
+            with recognizer.stream(live=False, whole_utterances=True, endpoint_ms=1000) as stream:
+                stream.feed(audio[: len(audio) // 2])
+                if flushes:
+                    stream.flush()
+                stream.feed(audio[len(audio) // 2 :])
+                stream.finish()
+                assert len([event for event in stream if isinstance(event, Final)]) == 1 + flushes
+
+
+def test_many_short_utterances_share_a_pass() -> None:
+    model = FakeModel(pads=True)
+    with fake(model) as recognizer:
+        recognizer.transcribe(conversation(*40 * ["hello"]), whole_utterances=True)
+    assert max(map(len, model.batches)) == 16
+
+
 def test_there_are_no_partials_of_them() -> None:
     with fake(FakeModel()) as recognizer, pytest.raises(InputError, match="live=False"):
         recognizer.stream(whole_utterances=True)
@@ -95,10 +115,13 @@ def test_the_settings_agree_with_each_other_and_with_the_model(
     whole = for_whole_utterances(usual, frame_samples, longest)
     assert whole.windows is not None
     geometry = WindowGeometry.of(whole.windows, frame_samples, longest)
-    assert (whole.segmenter, geometry.right) == (segmenter, least.right)
-    assert geometry.commit >= least.commit
-    if longest is None and max_utterance_ms <= 30_000:
-        assert geometry.commit >= 16 * max_utterance_ms
+    contexts = WindowGeometry.of(windows, frame_samples, longest)
+    assert (whole.segmenter, geometry.left, geometry.right) == (segmenter, contexts.left, contexts.right)
+    wanted = max(16 * min(max_utterance_ms, 30_000), least.commit)
+    if longest is not None:  # to a frame, and to a millisecond
+        spared = max(frame_samples, 16)
+        wanted = min(wanted, max(longest - contexts.left - contexts.right - 2 * spared, least.commit))
+    assert wanted <= geometry.commit < max(16 * 30_000, least.commit) + frame_samples
 
 
 def test_the_embedded_model_hears_each_utterance_from_its_start_to_its_end(

@@ -39,4 +39,5 @@ def _show(events: Iterable[Event], say: Say) -> None:
 
 
 def load(live: bool, threads: int, lm: str | None, whole_utterances: bool = False) -> Ours:
+    assert not (live and whole_utterances)
     return Ours(threads, lm, whole_utterances=whole_utterances)

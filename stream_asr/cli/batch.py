@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -52,8 +51,7 @@ def transcribe(
             task = progress.add_task(path.name, total=None)
             with ExitStack() as stack:
                 output = stack.enter_context(replacing(target)) if target is not None else None
-                finals = partial(recognizer.iter_finals, path, whole_utterances=whole_utterances)
-                transcript, failure = _one(finals, path, progress, task, interrupt)
+                transcript, failure = _one(recognizer, path, progress, task, interrupt, whole_utterances)
                 if target is not None and output is not None:
                     with writing(target):
                         output.write(render(transcript, form).encode())
@@ -82,7 +80,12 @@ def transcribe(
 
 
 def _one(
-    iter_finals: Callable[..., Iterator[Final]], path: Path, progress: Progress, task: TaskID, interrupt: Interrupt
+    recognizer: Recognizer,
+    path: Path,
+    progress: Progress,
+    task: TaskID,
+    interrupt: Interrupt,
+    whole_utterances: bool,
 ) -> tuple[Transcript, InputError | None]:
     """The transcript as far as it went, and why it went no further."""
     finals: list[Final] = []
@@ -97,7 +100,7 @@ def _one(
 
     failure: InputError | None = None
     try:
-        for final in iter_finals(progress=advance):
+        for final in recognizer.iter_finals(path, whole_utterances=whole_utterances, progress=advance):
             finals.append(final)
     except _StoppedError:
         pass
