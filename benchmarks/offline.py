@@ -142,14 +142,14 @@ def table(speeds: list[Speed], audio_s: float) -> Table:
             ours = speed
         differs = "" if speed.differs is None else f"{speed.differs:.1f} %"
         times = f"{speed.rtf / ours.rtf:.2f}"
-        rows.append((f"{speed.model}, {speed.way}", str(speed.threads), f"{speed.rtf:.4f}", times, differs))
+        rows.append((f"{Path(speed.model).name}, {speed.way}", str(speed.threads), f"{speed.rtf:.4f}", times, differs))
     title = f"transcribing {audio_s:.0f} s of sound"
     return Table(title, ("", "threads", "real-time factor", "times the first", "differs"), rows)
 
 
 def draw(path: Path, speeds: list[Speed]) -> None:
     with plot(path, "How long transcribing takes", "seconds of work for a second of sound", "") as axes:
-        names = [f"{speed.model}\n{speed.way}, {speed.threads} thread(s)" for speed in speeds]
+        names = [f"{Path(speed.model).name}\n{speed.way}, {speed.threads} thread(s)" for speed in speeds]
         axes.barh(names, [speed.rtf for speed in speeds])
         axes.set_xscale("log")
         axes.invert_yaxis()
