@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from streaming import streamed
 
 from stream_asr import Final, Partial, Recognizer
 from stream_asr.arrays import FloatArray
@@ -19,21 +19,6 @@ from stream_asr.transcript import Transcript
 @pytest.fixture(scope="module")
 def transcript(recognizer: Recognizer, speech: FloatArray) -> Transcript:
     return recognizer.transcribe(speech)
-
-
-def streamed(recognizer: Recognizer, audio: FloatArray, sizes: list[int], pause_s: float = 0.0) -> list[Event]:
-    events: list[Event] = []
-    with recognizer.stream() as stream:
-        at, turn = 0, 0
-        while at < len(audio):
-            size = sizes[turn % len(sizes)]
-            stream.feed(audio[at : at + size])
-            time.sleep(pause_s)
-            stream.drain()
-            events += stream.poll()
-            at, turn = at + size, turn + 1
-        stream.finish()
-        return events + list(stream)
 
 
 def finals(events: list[Event]) -> tuple[Final, ...]:

@@ -9,6 +9,7 @@ import pytest
 from fakes import FRAME, FakeModel, conversation, loud
 from hypothesis import given
 from hypothesis import strategies as st
+from streaming import streamed
 
 from stream_asr import Final, InputError, Recognizer
 from stream_asr.arrays import FloatArray
@@ -44,14 +45,9 @@ def test_each_utterance_is_one_pass_and_the_same_as_in_live_captions() -> None:
 @given(st.lists(st.integers(1, 40_000), min_size=1, max_size=5))
 def test_same_audio_same_text_whatever_the_blocks(sizes: list[int]) -> None:
     audio = conversation(*SENTENCES)
-    with fake(FakeModel()) as recognizer, recognizer.stream(live=False, whole_utterances=True) as stream:
-        at, turn = 0, 0
-        while at < len(audio):
-            stream.feed(audio[at : at + sizes[turn % len(sizes)] + 100])
-            stream.drain()
-            at, turn = at + sizes[turn % len(sizes)] + 100, turn + 1
-        stream.finish()
-        finals = tuple(event for event in stream if isinstance(event, Final))
+    with fake(FakeModel()) as recognizer:
+        events = streamed(recognizer, audio, [size + 100 for size in sizes], live=False, whole_utterances=True)
+        finals = tuple(event for event in events if isinstance(event, Final))
         assert finals == recognizer.transcribe(audio, whole_utterances=True).utterances
 
 
