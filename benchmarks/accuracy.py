@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -196,14 +196,13 @@ def main() -> None:
         settings = options.model_settings(arguments, recognizer)
         chosen: list[Windows] = arguments.contexts or arguments.grid
         for windows in chosen:
-            config = replace(windows.config(), phonetic=recognizer.config.phonetic)
-            with Recognizer(recognizer.model, config, lm=recognizer.lm, hotwords=hotwords) as other:
+            with Recognizer(recognizer.model, windows.config(), lm=recognizer.lm, hotwords=hotwords) as other:
                 run(other, "transcribe", f"transcribe {windows}")
         for path in [] if chosen else arguments.path or PATHS:
             run(recognizer, path, path)
 
     words = next(iter(found.scores.values())).words
-    by = "greedy" if settings["lm"] is None else f"language model {settings['lm']}, by {settings['search']}"
+    by = "greedy" if settings["lm"] is None else f"language model {settings['lm']}"
     noise = "" if arguments.snr is None else f", noise at {arguments.snr:g} dB"
     title = f"{settings['model']}, {by}: {len(utterances)} recordings, {audio_s / 3600:.2f} h, {words} words{noise}"
     speakers = by_speaker(utterances, found.texts) if arguments.by_speaker else {}

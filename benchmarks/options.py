@@ -1,7 +1,7 @@
 """Options that benchmarks have in common, and what they stand for.
 
 Options of the same name mean the same everywhere: ``--data``, ``--limit``, ``--model``, ``--threads``,
-``--precision``, ``--backend``, ``--cuda-graphs``, ``--lm``, ``--search``, ``--json``, ``--plot``.
+``--precision``, ``--backend``, ``--cuda-graphs``, ``--lm``, ``--json``, ``--plot``.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from corpus import BUNDLED
 
 from stream_asr import Recognizer, RecognizerConfig
-from stream_asr.config import PhoneticConfig
 from stream_asr.errors import StreamASRError
 
 _PLOTS = (".png", ".svg", ".pdf")
@@ -74,13 +72,10 @@ def add_model(to: argparse.ArgumentParser) -> None:
     words = to.add_mutually_exclusive_group()
     words.add_argument("--lm", default="auto", help="language model (the bundled one for the embedded model)")
     words.add_argument("--no-lm", dest="lm", action="store_const", const=None, help="without one")
-    to.add_argument("--search", default="letters", choices=("letters", "sounds"), help="for words (%(default)s)")
 
 
 def recognizer(arguments: argparse.Namespace, config: RecognizerConfig | None = None, **more: Any) -> Recognizer:
     """The one that the options of `add_model` describe."""
-    if arguments.search == "sounds":
-        config = replace(config or RecognizerConfig(), phonetic=PhoneticConfig())
     return Recognizer.from_pretrained(
         arguments.model,
         device=arguments.device,
@@ -106,5 +101,4 @@ def model_settings(arguments: argparse.Namespace, loaded: Recognizer) -> dict[st
         "cuda_graphs": arguments.cuda_graphs,
         "threads": torch.get_num_threads(),
         "lm": None if loaded.lm is None else arguments.lm,
-        "search": arguments.search,
     }

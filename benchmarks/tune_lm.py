@@ -2,12 +2,11 @@
 
     python benchmarks/tune_lm.py --data FOLDER --limit 150
     python benchmarks/tune_lm.py --data FOLDER --lm-weights 0.5,0.75,1 --word-bonuses 0.5,1,2 --unknown-penalties 6,9
-    python benchmarks/tune_lm.py --data FOLDER --search sounds --phone-weights 0.4,0.5 --piece-weights 0.6,0.7
 
 The recordings should be none that either model was made of, and none that accuracy is reported on. Each is
 recognised once, in one pass; then its frames are decoded with every combination, kept as much at a time as in a
-stream. What is not named is tried as it is in stream_asr/config.py, where the best goes, in `BeamConfig` or, with
---search sounds, in `PhoneticConfig`; or it is given to `--lm-weight`. The real-time factor is the search's alone.
+stream. What is not named is tried as it is in `BeamConfig` in stream_asr/config.py, where the best goes, unless it is
+given to `--lm-weight`. The real-time factor is the search's alone.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from rich.progress import track
 from scoring import score
 
 from stream_asr.arrays import FloatArray
-from stream_asr.config import SAMPLE_RATE, BeamConfig, PhoneticConfig, WindowConfig, ms_to_samples
+from stream_asr.config import SAMPLE_RATE, BeamConfig, WindowConfig, ms_to_samples
 from stream_asr.decoders import make_decoder
 from stream_asr.decoding import Decoder, Decoding
 from stream_asr.lm.ngram import NgramModel
@@ -33,10 +32,8 @@ _OPTIONS = {
     "lm_weight": "--lm-weights",
     "word_bonus": "--word-bonuses",
     "unknown_penalty": "--unknown-penalties",
-    "phone_weight": "--phone-weights",
-    "piece_weight": "--piece-weights",
 }
-"""By what they are called in the configurations; the last two are the search's by sounds alone."""
+"""By what they are called in `BeamConfig`."""
 
 
 def numbers(text: str) -> list[float]:
@@ -60,13 +57,10 @@ def main() -> None:
     for name, option in _OPTIONS.items():
         parser.add_argument(option, dest=name, type=numbers, metavar="A,B,...")
     arguments = parser.parse_args()
-    defaults: BeamConfig | PhoneticConfig = PhoneticConfig() if arguments.search == "sounds" else BeamConfig()
+    defaults = BeamConfig()
     if arguments.width is not None:
         preview_width = min(defaults.preview_width, arguments.width)
         defaults = replace(defaults, width=arguments.width, preview_width=preview_width)
-    names = [name for name in _OPTIONS if hasattr(defaults, name)]
-    if strange := [option for name, option in _OPTIONS.items() if getattr(arguments, name) and name not in names]:
-        parser.error(f"{strange[0]} is for --search sounds")
 
     utterances = read_corpus(arguments.data, arguments.limit)
     references = [utterance.text for utterance in utterances]
@@ -83,24 +77,21 @@ def main() -> None:
     windows = recognizer.config.windows or WindowConfig()
     step = ms_to_samples(windows.commit_ms) // model.frame_samples
 
-    def measured(decoder: Decoder) -> tuple[float, float]:
+    def measured(config: BeamConfig, lm: NgramModel | None) -> tuple[float, float]:
+        decoder = make_decoder(model.labels, model.frame_samples, config, lm)
         start = time.process_time()
         texts = [decoded(decoder, log_probs, step).finish().text for log_probs in frames]
         return score(references, texts).wer, (time.process_time() - start) / audio_s
 
-    def decoder(config: BeamConfig | PhoneticConfig, lm: NgramModel | None) -> Decoder:
-        beam, phonetic = (BeamConfig(), config) if isinstance(config, PhoneticConfig) else (config, None)
-        return make_decoder(model.labels, model.frame_samples, beam, lm, phonetic=phonetic)
-
-    greedy, _ = measured(decoder(BeamConfig(), None))
+    greedy, _ = measured(defaults, None)
     results = []
-    combinations = list(product(*(getattr(arguments, name) or [getattr(defaults, name)] for name in names)))
+    combinations = list(product(*(getattr(arguments, name) or [getattr(defaults, name)] for name in _OPTIONS)))
     for combination in track(combinations, "the search", transient=True):
-        config = replace(defaults, **dict(zip(names, combination, strict=True)))
-        results.append((*measured(decoder(config, lm)), *combination))
+        config = replace(defaults, **dict(zip(_OPTIONS, combination, strict=True)))
+        results.append((*measured(config, lm), *combination))
     table = Table(
         f"{model.name}: {len(utterances)} recordings, {audio_s / 60:.0f} min; greedy {greedy:.2f} %",
-        ("WER", "RTF", *names),
+        ("WER", "RTF", *_OPTIONS),
         [
             (f"{error:.2f} %", f"{rtf:.4f}", *(f"{weight:g}" for weight in weights))
             for error, rtf, *weights in sorted(results)
@@ -109,7 +100,7 @@ def main() -> None:
     show(table)
     if arguments.json:
         data = {"folder": arguments.data, "recordings": len(utterances), "audio_s": audio_s}
-        tried = [dict(zip(("wer_percent", "rtf", *names), result, strict=True)) for result in sorted(results)]
+        tried = [dict(zip(("wer_percent", "rtf", *_OPTIONS), result, strict=True)) for result in sorted(results)]
         written = {"greedy_wer_percent": greedy, "tried": tried}
         write_json(arguments.json, "tune_lm", {**settings, "width": defaults.width}, data, written, [table])
 

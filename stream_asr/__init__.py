@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stream_asr.config import EngineConfig, PhoneticConfig, RecognizerConfig, SegmenterConfig, WindowConfig
+    from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
     from stream_asr.errors import DeviceError, InputError, ModelError, StreamASRError
     from stream_asr.events import AudioDropped, Event, Final, Marked, Overload, Partial, SpeechStarted, Word
     from stream_asr.recognizer import Recognizer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "config": ("EngineConfig", "PhoneticConfig", "RecognizerConfig", "SegmenterConfig", "WindowConfig"),
+    "config": ("EngineConfig", "RecognizerConfig", "SegmenterConfig", "WindowConfig"),
     "errors": ("DeviceError", "InputError", "ModelError", "StreamASRError"),
     "events": ("AudioDropped", "Event", "Final", "Marked", "Overload", "Partial", "SpeechStarted", "Word"),
     "recognizer": ("Recognizer",),
@@ -42,7 +42,6 @@ __all__ = [
     "ModelError",
     "Overload",
     "Partial",
-    "PhoneticConfig",
     "Recognizer",
     "RecognizerConfig",
     "SegmenterConfig",

@@ -108,13 +108,13 @@ class BeamDecoder:
 
         Args:
             spelling: that their nodes are of.
-            log_probs: natural logarithms, float32, shape (frames, outputs).
+            log_probs: natural logarithms, float32, shape (frames, pieces).
             start_frame: place of the first of them on the absolute grid.
             width: hypotheses kept after each frame.
         """
         if not len(log_probs):
             return beams
-        log_probs, silent = self.labels.pieces_of(log_probs), self.labels.blank
+        silent = self.labels.blank
         likely = log_probs > _LEAST_LOG_PROB
         likely[np.arange(len(likely)), log_probs.argmax(axis=1)] = True
         likely[:, silent] = False

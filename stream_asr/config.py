@@ -225,39 +225,6 @@ class BeamConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PhoneticConfig:
-    """The same for words that are searched by their sounds, which takes a model that hears phones and a language model
-    that knows how its words sound.
-
-    Source of the combination: Beyerlein, "Discriminative Model Combination", 1998.
-    """
-
-    phone_weight: float = 0.45
-    """Weight of the log-probabilities of phones."""
-
-    piece_weight: float = 0.65
-    """Weight of the log-probabilities of what the model writes."""
-
-    lm_weight: float = 0.5
-    """This and the rest are as in `BeamConfig`."""
-
-    word_bonus: float = 1.0
-    unknown_penalty: float = 6.0
-
-    width: int = 64
-    preview_width: int = 24
-    settle_ms: int = 600
-
-    def __post_init__(self) -> None:
-        _require(self.phone_weight > 0, f"phone_weight is {self.phone_weight}; it must be positive")
-        _require(self.piece_weight >= 0, f"piece_weight is {self.piece_weight}; it cannot be negative")
-        _require(self.lm_weight >= 0, f"lm_weight is {self.lm_weight}; it cannot be negative")
-        _require(self.unknown_penalty >= 0, f"unknown_penalty is {self.unknown_penalty}; it cannot be negative")
-        _require(1 <= self.preview_width <= self.width, "preview_width must be at least 1 and at most width")
-        _require(self.settle_ms >= 0, f"settle_ms is {self.settle_ms}; it cannot be negative")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RecognizerConfig:
     """All of the above.
 
@@ -270,9 +237,6 @@ class RecognizerConfig:
     """None for those that suit the model."""
 
     beam: BeamConfig = field(default_factory=BeamConfig)
-    phonetic: PhoneticConfig | None = None
-    """To search for words by their sounds; None for letters."""
-
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:

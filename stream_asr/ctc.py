@@ -25,38 +25,18 @@ class Labels:
             SentencePiece is " the"); special tokens are empty.
         blank: the id of the CTC blank.
         capitals: the model itself has no small letters; the pieces have them in place of its capitals.
-        phones: names of the phones that the model hears besides. Their outputs follow those of the pieces: a blank of
-            their own, then each of them; each kind's probabilities add up to one.
-        phone_frames: how often they are told in each frame, the earlier ones first: phones are shorter than pieces.
     """
 
     pieces: tuple[str, ...]
     blank: int
     capitals: bool = False
-    phones: tuple[str, ...] = ()
-    phone_frames: int = 1
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """How many outputs there are of each kind: pieces, then phones once for each time they are told in a frame."""
-        return (len(self.pieces), *self.phone_frames * (1 + len(self.phones),)) if self.phones else (len(self.pieces),)
-
-    def pieces_of(self, log_probs: FloatArray) -> FloatArray:
-        """Those of pieces, shape (frames, pieces), of all outputs' log-probabilities, shape (frames, outputs)."""
-        return log_probs[:, : len(self.pieces)]
-
-    def phones_of(self, log_probs: FloatArray) -> FloatArray:
-        """Those of phones, shape (frames, `phone_frames`, 1 + phones), blanks first; likewise."""
-        return log_probs[:, len(self.pieces) :].reshape(len(log_probs), self.phone_frames, 1 + len(self.phones))
 
     def padded(self, log_probs: FloatArray, frames: int) -> FloatArray:
-        """With frames of nothing after them, up to that many; float32, shape (frames, outputs)."""
+        """With frames of nothing after them, up to that many; float32, shape (frames, pieces)."""
         if len(log_probs) >= frames:
             return log_probs
-        nothing = np.full((frames - len(log_probs), sum(self.sizes)), -inf, dtype=np.float32)
+        nothing = np.full((frames - len(log_probs), len(self.pieces)), -inf, dtype=np.float32)
         nothing[:, self.blank] = 0
-        if self.phones:
-            nothing[:, len(self.pieces) :: 1 + len(self.phones)] = 0
         return np.concatenate([log_probs, nothing]) if len(log_probs) else nothing
 
 
@@ -66,7 +46,7 @@ class Frames:
 
     Attributes:
         start_frame: place of the first of them on the stream's absolute grid.
-        log_probs: natural logarithms, float32, shape (frames, outputs).
+        log_probs: natural logarithms, float32, shape (frames, pieces).
     """
 
     start_frame: int
@@ -133,21 +113,6 @@ class Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Spelt:
-    """A word as a path spells it.
-
-    Attributes:
-        first_frame, stop_frame: those in which it is spelt, on the stream's absolute grid.
-        confidence: 0 to 1.
-    """
-
-    word: str
-    first_frame: int
-    stop_frame: int
-    confidence: float
-
-
-@dataclass(frozen=True, slots=True)
 class Hypothesis:
     """The words of a path.
 
@@ -177,28 +142,17 @@ class Hypothesis:
 
 
 def decode(path: Path, labels: Labels, frame_samples: int) -> Hypothesis:
-    """The words of a path, with their times.
+    """The words of a path, with their times: collapse repeats, drop blanks, join pieces into words.
+
+    A token's confidence is the highest posterior among its frames (CTC is sure of a token in one frame and
+    blank around it), a word's is the mean over its tokens.
 
     Args:
         path: frames of one utterance without holes.
         labels: what the ids spell.
         frame_samples: length of a frame in samples at 16 kHz.
     """
-    found, complete = spelt_words(path, labels)
-    words = (
-        Word.in_frames(spelt.word, spelt.first_frame, spelt.stop_frame, spelt.confidence, frame_samples)
-        for spelt in found
-    )
-    return Hypothesis(tuple(words), complete)
-
-
-def spelt_words(path: Path, labels: Labels) -> tuple[list[Spelt], int]:
-    """Collapse repeats, drop blanks, join pieces into words; also how many of them are complete, see `Hypothesis`.
-
-    A token's confidence is the highest posterior among its frames (CTC is sure of a token in one frame and
-    blank around it), a word's is the mean over its tokens.
-    """
-    words: list[Spelt] = []
+    words: list[Word] = []
     letters: list[str] = []
     confidences: list[float] = []
     first_frame = last_frame = 0
@@ -206,11 +160,12 @@ def spelt_words(path: Path, labels: Labels) -> tuple[list[Spelt], int]:
     def close_word() -> None:
         if letters:
             words.append(
-                Spelt(
+                Word.in_frames(
                     "".join(letters),
                     path.start_frame + first_frame,
                     path.start_frame + last_frame,
                     sum(confidences) / len(confidences),
+                    frame_samples,
                 )
             )
             letters.clear()
@@ -233,7 +188,7 @@ def spelt_words(path: Path, labels: Labels) -> tuple[list[Spelt], int]:
                 confidences.append(confidence)
                 last_frame = stop
     close_word()
-    return words, complete
+    return Hypothesis(tuple(words), complete)
 
 
 def _runs(path: Path) -> list[tuple[int, int, int, float]]:

@@ -43,7 +43,7 @@ class GreedyDecoding:
 
     def keep(self, log_probs: FloatArray, stop_frame: int) -> GreedyDecoding:
         labels = self.decoder.labels
-        path = self.path.joined(Path.best(labels.pieces_of(log_probs), self.stop_frame))
+        path = self.path.joined(Path.best(log_probs, self.stop_frame))
         return GreedyDecoding(self.decoder, path.padded(stop_frame, labels.blank))
 
     def glimpse(self, log_probs: FloatArray) -> Hypothesis:

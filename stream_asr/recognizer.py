@@ -55,7 +55,7 @@ class Recognizer:
         casing: how words are written; None for as the model and the language model have them.
 
     Raises:
-        InputError: the windows are longer than the model takes, or it cannot write the words, or hears no sounds.
+        InputError: the windows are longer than the model takes, or it cannot write the words.
     """
 
     def __init__(
@@ -73,8 +73,7 @@ class Recognizer:
         self.config = (config or RecognizerConfig()).suited(windows)
         self._detector = detector or detectors("webrtc", self.config.segmenter)
         self.lm = lm
-        beam, phonetic = self.config.beam, self.config.phonetic
-        decoder = make_decoder(model.labels, model.frame_samples, beam, lm, hotwords, phonetic)
+        decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, lm, hotwords)
         self.decoder: Decoder = CasedDecoder(decoder, casing) if casing is not None else decoder
         try:
             WindowGeometry.of(self.config.windows or windows, model.frame_samples, model.longest_samples)
@@ -116,7 +115,7 @@ class Recognizer:
                 the file that has them, one a line, a weight after a colon.
             raw: write as the model does; otherwise the words of models that know one case only get sentence case.
             vad: what tells speech from other sounds: webrtc, or silero, which knows it from noise and is an extra.
-            config: durations, thresholds and limits; with ``phonetic`` words are searched by their sounds.
+            config: durations, thresholds and limits.
 
         Raises:
             ModelError: it cannot be found, fetched or used; the message says what would work.

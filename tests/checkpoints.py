@@ -7,7 +7,7 @@ not. The output layer's weights are large, so that the outputs differ from frame
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -110,25 +110,10 @@ def save_parakeet(folder: Path) -> None:
     _save(folder, ParakeetForCTC, config, ParakeetFeatureExtractor(), PIECES)
 
 
-PHONES = ("AA", "K", "S")
-"""Of a model that hears few."""
-
-
-def save_moonshine_phones(folder: Path) -> None:
-    """Like the embedded model, with phones: pieces of words, and a tokenizer that is read without Transformers."""
-    save_moonshine_ctc(folder, joined_after=1, phones=PHONES, vocabulary=PIECES)
-
-
-def save_moonshine_ctc(
-    folder: Path,
-    joined_after: int | None = None,
-    phones: Sequence[str] = (),
-    vocabulary: tuple[str, ...] = LETTERS,
-) -> None:
+def save_moonshine_ctc(folder: Path, joined_after: int | None = None) -> None:
     """Like the embedded model; that joins its frames."""
     config = MoonshineCTCConfig(
-        vocab_size=len(vocabulary),
-        pad_token_id=vocabulary.index("<pad>"),
+        vocab_size=len(LETTERS),
         hidden_size=64,
         intermediate_size=128,
         encoder_num_hidden_layers=2,
@@ -136,9 +121,8 @@ def save_moonshine_ctc(
         rotary_dim=24,
         joined_after=joined_after,
         inputs_to_logits_ratio=384 if joined_after is None else 768,
-        phones=list(phones) or None,
     )
-    _save(folder, MoonshineForCTC, config, _waveform(mask=True, normalize=False), vocabulary)
+    _save(folder, MoonshineForCTC, config, _waveform(mask=True, normalize=False))
 
 
 def save_letters(folder: Path) -> None:
@@ -169,8 +153,6 @@ def _save(
         model = architecture(config)
         head = model.lm_head if hasattr(model, "lm_head") else model.ctc_head
         torch.nn.init.normal_(head.weight)
-        if (phone_head := getattr(model, "phone_head", None)) is not None:
-            torch.nn.init.normal_(phone_head.fc2.weight, std=20)
         head.bias[[index for index, token in enumerate(vocabulary) if token in _NEVER_SAID]] = -100
     model.save_pretrained(folder)
     feature_extractor.save_pretrained(folder)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -20,9 +19,6 @@ FRAME = 320
 GARBLED = "#"
 _PIECES = ("", " ", *string.ascii_lowercase, GARBLED)
 LABELS = Labels(_PIECES, blank=0)
-PHONES = tuple(string.ascii_uppercase)
-SOUNDED_LABELS = replace(LABELS, phones=PHONES, phone_frames=2)
-"""Of a model that tells phones as well: every letter is one."""
 _STEP = 1 / 64
 _SOUNDING_BLANK = 60
 _LETTER_FRAMES, _REST_FRAMES = 3, 1
@@ -68,7 +64,6 @@ class FakeModel:
     Args:
         before: is called with the windows of each batch, and may advance a clock or raise.
         doubtful: every letter might as well be the next one of the alphabet.
-        tells_phones: it has `SOUNDED_LABELS`.
     """
 
     name = "fake"
@@ -85,15 +80,12 @@ class FakeModel:
         pads: bool = False,
         batches_kept_windows: bool = True,
         doubtful: bool = False,
-        tells_phones: bool = False,
     ) -> None:
         self.batches: list[list[int]] = []
         self.pads, self.batches_kept_windows = pads, batches_kept_windows
         self._before = before
         self._context = context_frames
         self._doubtful = doubtful
-        if tells_phones:
-            self.labels = SOUNDED_LABELS
 
     def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
         assert self.pads or len({len(window) for window in windows}) == 1
@@ -115,9 +107,4 @@ class FakeModel:
             letters = np.flatnonzero((ids > 1) & (ids < len(_PIECES) - 1))
             log_probs[letters, (ids[letters] - 1) % 26 + 2] = -0.9
         log_probs[np.arange(len(ids)), ids] = -0.6 if self._doubtful else -0.1
-        if not self.labels.phones:
-            return log_probs
-        # Of the alphabet alone; surely nothing where no letter is.
-        heard = np.concatenate([log_probs[:, :1], log_probs[:, 2 : 2 + len(PHONES)]], axis=1)
-        heard[(ids <= 1) | (ids == len(_PIECES) - 1), 0] = -0.01
-        return np.concatenate([log_probs, *self.labels.phone_frames * [heard]], axis=1)
+        return log_probs

@@ -306,15 +306,6 @@ def test_weights_for_training_only_may_be_missing(broken: Path) -> None:
 
 # --- the embedded model -----------------------------------------------------------------------------------
 
-PIECES, PHONES = 481, 2 * 40
-"""Outputs of the embedded model, the blanks among them; phones are told twice a frame."""
-
-
-def written(log_probs: FloatArray) -> FloatArray:
-    """Of the pieces alone."""
-    assert log_probs.shape[1] == PIECES + PHONES
-    return log_probs[:, :PIECES]
-
 
 def test_the_embedded_folder_is_an_ordinary_checkpoint(speech: FloatArray, embedded: TransformersCTC) -> None:
     moonshine_ctc.register()
@@ -323,9 +314,8 @@ def test_the_embedded_folder_is_an_ordinary_checkpoint(speech: FloatArray, embed
     assert isinstance(model, MoonshineForCTC)
     assert sum(parameter.numel() for parameter in model.parameters()) < 12_000_000
     window = speech[: 60 * 768]
-    expected = written(plain_log_probs(EMBEDDED_FOLDER, window))
-    expected = expected - np.logaddexp.reduce(expected, axis=1, keepdims=True)  # that was over phones as well
-    np.testing.assert_allclose(written(embedded.log_probs([window])[0]), expected, atol=1e-2)
+    expected = plain_log_probs(EMBEDDED_FOLDER, window)
+    np.testing.assert_allclose(embedded.log_probs([window])[0], expected, atol=1e-2)
 
 
 def test_the_embedded_folder_is_small() -> None:
@@ -338,7 +328,7 @@ def test_the_embedded_model_writes_pieces_of_words_in_lower_case(embedded: Trans
     assert not embedded.labels.capitals
     pieces = embedded.labels.pieces
     assert pieces[0] == ""
-    assert len(set(pieces)) == len(pieces) == PIECES
+    assert len(set(pieces)) == len(pieces) == 481
     assert {" ", "'", *string.ascii_lowercase} <= set(pieces), "it can write every word"
     assert {" the", " of", "ing"} <= set(pieces)
 
@@ -346,13 +336,13 @@ def test_the_embedded_model_writes_pieces_of_words_in_lower_case(embedded: Trans
 def test_the_embedded_model_recognises_the_recording(speech: FloatArray, embedded: TransformersCTC) -> None:
     (log_probs,) = embedded.log_probs([speech[:48_000]])
     assert len(log_probs) == 61
-    assert_normalised(written(log_probs))
-    assert text(embedded, written(log_probs).argmax(axis=1).tolist()).startswith("good morning")
+    assert_normalised(log_probs)
+    assert text(embedded, log_probs.argmax(axis=1).tolist()).startswith("good morning")
 
 
 def test_the_embedded_model_puts_words_where_they_are(speech: FloatArray, embedded: TransformersCTC) -> None:
     def starts(samples: FloatArray) -> dict[str, float]:
-        path = ctc.Path.best(written(embedded.log_probs([samples])[0]), 0)
+        path = ctc.Path.best(embedded.log_probs([samples])[0], 0)
         return {word.word: word.start for word in ctc.decode(path, embedded.labels, embedded.frame_samples).words}
 
     late = starts(np.concatenate([np.zeros(25 * 768, dtype=np.float32), speech[:48_000]]))
@@ -366,7 +356,7 @@ def test_the_embedded_model_takes_scraps_and_a_minute(embedded: TransformersCTC)
     for strides, frames in ((1, 0), (3, 2), (1_250, 1_249)):
         (log_probs,) = embedded.log_probs([np.zeros(strides * 768, dtype=np.float32)])
         assert len(log_probs) == frames
-        assert_normalised(written(log_probs))
+        assert_normalised(log_probs)
 
 
 def test_the_embedded_model_takes_windows_of_all_lengths_together(
@@ -408,6 +398,20 @@ def test_without_transformers_the_embedded_model_is_the_same(speech: FloatArray,
             np.testing.assert_array_equal(ours, theirs)
 
 
+def test_weights_of_the_second_head_that_it_once_had_are_ignored(
+    speech: FloatArray, embedded: TransformersCTC, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(EMBEDDED_FOLDER, tmp_path / "older"))
+    weights = load_file(folder / "model.safetensors") | {"phone_head.fc1.weight": torch.ones(4, 288)}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    change(folder / "config.json", phones=["AA", "K"], phone_width=4)
+    model = load_model(folder, device="cpu", precision="float32")
+    assert isinstance(model.model, standalone.Network)
+    assert model.labels == embedded.labels == pretrained.load_pretrained(folder).labels
+    window = speech[: 50 * 768]
+    np.testing.assert_array_equal(model.log_probs([window])[0], embedded.log_probs([window])[0])
+
+
 @pytest.mark.parametrize("spoil", ["weights", "tokenizer", "rate"])
 def test_a_spoilt_folder_of_the_embedded_kind_gets_the_usual_errors(spoil: str, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(EMBEDDED_FOLDER, tmp_path / "spoilt"))
@@ -424,7 +428,7 @@ def test_a_spoilt_folder_of_the_embedded_kind_gets_the_usual_errors(spoil: str, 
 def test_the_embedded_model_in_int8_hears_the_same(speech: FloatArray, embedded: TransformersCTC) -> None:
     window = speech[:48_000]
     expected, log_probs = (
-        written(model.log_probs([window])[0]) for model in (embedded, load_model(device="cpu", precision="int8"))
+        model.log_probs([window])[0] for model in (embedded, load_model(device="cpu", precision="int8"))
     )
     assert_normalised(log_probs)
     assert np.abs(np.exp(log_probs) - np.exp(expected)).mean() < 0.005

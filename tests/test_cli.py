@@ -21,7 +21,7 @@ import soundfile
 from commandline import Result, run_main
 from disk import files_end_at
 
-from stream_asr import PhoneticConfig, Recognizer, RecognizerConfig
+from stream_asr import Recognizer, RecognizerConfig
 from stream_asr.arrays import FloatArray
 from stream_asr.casing import casing_of, sentence_case
 from stream_asr.cli.app import app
@@ -542,32 +542,13 @@ def test_a_language_model_of_ones_own_and_hotwords(
     assert said("--hotwords", names, "--no-lm") == heard(hotwords={"demonstration": 3.0})
 
 
-def test_a_language_model_that_knows_how_words_sound(run: Run, tmp_path: Path) -> None:
-    text, model, sounds = tmp_path / "text.txt", tmp_path / "my.lm", tmp_path / "sounds.dict"
-    text.write_text("Good morning and welcome to the show.\n")
-    sounds.write_text("good G UH1 D\nto T AH0\nto(2) T UW1\ntwo T UW1\n")
-    result = run("lm", "build", text, "--output", model, "--pronunciations", sounds, model=False)
-    assert (result.status, result.out) == (0, "")
-    assert ": 7 words, 2 with a pronunciation; n-grams" in result.err
-    assert "words without a pronunciation by ear" in " ".join(result.err.split())
-    loaded = load(model)
-    assert loaded.lexicon is not None
-    assert len(loaded.lexicon.of(loaded.id("to"))) == 2
-    sounds.write_text("good morning\n")
-    result = run("lm", "build", text, "--output", model, "--pronunciations", sounds, model=False)
-    assert result.status == 2
-    assert "sounds.dict, line 1" in " ".join(result.err.split())
-    assert "a line is a word and its sounds" in " ".join(result.err.split())
-
-
-@pytest.mark.parametrize("name", ["text.txt", "more.txt", "sounds.dict"])
+@pytest.mark.parametrize("name", ["text.txt", "more.txt"])
 def test_a_language_model_does_not_overwrite_what_it_is_made_of(run: Run, tmp_path: Path, name: str) -> None:
     (tmp_path / "text.txt").write_text("Good morning.\n")
     (tmp_path / "more.txt").write_text("evening\n")
-    (tmp_path / "sounds.dict").write_text("good G UH1 D\n")
     before = (tmp_path / name).read_bytes()
-    more = ("--words", tmp_path / "more.txt", "--pronunciations", tmp_path / "sounds.dict")
-    result = run("lm", "build", tmp_path / "text.txt", *more, "--output", tmp_path / name, model=False)
+    more = ("--words", tmp_path / "more.txt", "--output", tmp_path / name)
+    result = run("lm", "build", tmp_path / "text.txt", *more, model=False)
     assert result.status == 2
     assert "would be overwritten" in " ".join(result.err.split())
     assert (tmp_path / name).read_bytes() == before
@@ -586,20 +567,6 @@ def test_transcribing_a_pipe_is_told_what_to_do(run: Run) -> None:
     assert "stream-asr listen -" in " ".join(result.err.split())
 
 
-def test_words_are_searched_by_their_sounds(run: Run, tmp_path: Path, demo_path: Path, recognizer: Recognizer) -> None:
-    result = run("transcribe", demo_path, "--search", "sounds", model=False)
-    assert result.status == 0, result.err
-    config = RecognizerConfig(phonetic=PhoneticConfig())
-    with Recognizer(recognizer.model, config, lm=recognizer.lm, casing=sentence_case) as by_sound:
-        assert result.out.splitlines() == [final.text for final in by_sound.transcribe(demo_path).utterances]
-    deaf = tmp_path / "my.lm"
-    (tmp_path / "text.txt").write_text("Good morning and welcome to the show.\n")
-    assert run("lm", "build", tmp_path / "text.txt", "--output", deaf, model=False).status == 0
-    result = run("transcribe", demo_path, "--search", "sounds", "--lm", deaf, model=False)
-    assert (result.status, result.out) == (2, "")
-    assert "stream-asr lm build --pronunciations" in " ".join(result.err.split())
-
-
 def test_words_that_cannot_be_used(run: Run, tmp_path: Path, demo_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("R2D2\n")
@@ -608,8 +575,6 @@ def test_words_that_cannot_be_used(run: Run, tmp_path: Path, demo_path: Path) ->
         (("--lm", demo_path), "no language model that `stream-asr lm build` wrote"),
         (("--lm", "x.lm", "--no-lm"), "exclude each other"),
         (("--lm-weight", "1", "--no-lm"), "no language model to weigh"),
-        (("--search", "sounds", "--no-lm"), "needs a language model"),
-        (("--search", "sounds", "--hotwords", names), "nobody knows how --hotwords sound"),
         (("--hotwords", tmp_path / "nobody.txt"), "cannot read the hotwords"),
         (("--hotwords", names), "spell it as it is spoken"),
     ):

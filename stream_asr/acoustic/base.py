@@ -55,8 +55,7 @@ class AcousticModel(Protocol):
                 the model `pads`.
 
         Returns:
-            For each window its natural log-probabilities, float32, shape (frames, outputs): of the vocabulary, and of
-            the phones after it where the `labels` name any.
+            For each window its natural log-probabilities, float32, shape (frames, vocabulary).
         """
 
 

@@ -9,7 +9,6 @@ Source: Jeffries et al., "Moonshine: Speech Recognition for Live Transcription a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -42,20 +41,6 @@ def clip_lengths(attention_mask: Tensor | None) -> Tensor | None:
     if attention_mask is None or (attention_mask.device.type == "cpu" and bool(attention_mask.all())):
         return None
     return attention_mask.sum(-1)
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """What an encoder makes of audio.
-
-    Attributes:
-        frames: of its last layer, normalised, ``(batch, frames, width)``.
-        pairs: of the lower layers, two frames side by side for each of those, ``(batch, frames, 2 * width)``; None
-            where no frames are joined.
-    """
-
-    frames: Tensor
-    pairs: Tensor | None
 
 
 class Encoder(nn.Module):
@@ -121,7 +106,7 @@ class Encoder(nn.Module):
             lengths = (lengths - conv.kernel_size[0]) // conv.stride[0] + 1
         return lengths.clamp(min=0)
 
-    def forward(self, features: Tensor, lengths: Tensor | None = None) -> Encoded:
+    def forward(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
         """
         Args:
             features: see `features`.
@@ -136,20 +121,26 @@ class Encoder(nn.Module):
         heard = None if lengths is None else self._feature_frames(lengths)
         return self._through(self.layers[: self.joined_after], x, heard, None, 1)
 
-    def upper(self, x: Tensor, heard: Tensor | None = None, visible: Tensor | None = None) -> Encoded:
-        """What the other layers make of that.
+    def upper(self, x: Tensor, heard: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+        """What the other layers make of that, normalised, ``(batch, frames of the output, width)``.
 
         Args:
             heard: output frames of each clip that are no padding, int64, shape (batch,); None for all.
             visible: bool, shape (frames, frames) of the output, true where the row's frame may look at the column's;
                 None for no limit.
         """
-        stride, pairs = 1, None
+        stride = 1
         if self.join is not None:
-            pairs, stride = paired(x), 2
-            x = self.join(pairs)
+            x, stride = self.joined(x), 2
         x = self._through(self.layers[self.joined_after or 0 :], x, heard, visible, stride)
-        return Encoded(self.layer_norm(x), pairs)
+        normed: Tensor = self.layer_norm(x)
+        return normed
+
+    def joined(self, x: Tensor) -> Tensor:
+        """One frame of every two, ``(batch, frames, width)``; one that is left over is left out."""
+        assert self.join is not None
+        joined: Tensor = self.join(x[:, : x.shape[1] // 2 * 2].reshape(x.shape[0], -1, 2 * x.shape[2]))
+        return joined
 
     def _through(
         self, layers: nn.ModuleList, x: Tensor, heard: Tensor | None, visible: Tensor | None, stride: int
@@ -164,11 +155,6 @@ class Encoder(nn.Module):
             else:
                 x, _ = layer(x, rotation, mask)
         return x
-
-
-def paired(x: Tensor) -> Tensor:
-    """Every two frames side by side, ``(batch, frames, 2 * width)``; one that is left over is left out."""
-    return x[:, : x.shape[1] // 2 * 2].reshape(x.shape[0], -1, 2 * x.shape[2])
 
 
 def encoder_of(model: Any) -> Encoder | None:

@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from stream_asr.acoustic.moonshine import Encoded, Encoder, clip_lengths, encoder_sizes
-from stream_asr.acoustic.moonshine_heads import logits, phone_head
+from stream_asr.acoustic.moonshine import Encoder, clip_lengths, encoder_sizes
 from stream_asr.acoustic.standalone import MODEL_TYPE
 
 
@@ -50,20 +49,13 @@ class MoonshineCTCConfig(PreTrainedConfig):
     joined_after: int | None = None
     """Layers after which every two frames become one; None for never."""
 
-    phones: list[str] | None = None
-    """Names of the phones that it tells besides, in alphabetical order; None for none."""
-
-    phone_width: int = 384
-    """Of the layer that tells them."""
-
     inputs_to_logits_ratio: int = 384
     """Samples at 16 kHz for each output frame: the strides 64, 3 and 2 of the convolutions, and 2 if frames are
     joined."""
 
 
 class MoonshineForCTC(PreTrainedModel):
-    """Samples at 16 kHz ``(batch, samples)`` float32 in, ``logits`` ``(batch, frames, outputs)`` out: of the
-    vocabulary, then, for a model with phones, of no phone and of each of them.
+    """Samples at 16 kHz ``(batch, samples)`` float32 in, ``logits`` ``(batch, frames, vocabulary)`` out.
 
     Clips of different lengths are padded at their ends, and ``attention_mask``, int64 of the same shape, is 1 where
     there is no padding; a clip's frames then come out as they do when it is alone, up to rounding.
@@ -77,7 +69,6 @@ class MoonshineForCTC(PreTrainedModel):
         super().__init__(config)
         self.encoder = Encoder(encoder_sizes(config))
         self.ctc_head = nn.Linear(config.hidden_size, config.vocab_size)
-        self.phone_head = phone_head(config)
         self.masked_spec_embed: Tensor
         self.register_buffer("masked_spec_embed", torch.zeros(config.hidden_size), persistent=False)
         self.post_init()  # type: ignore[no-untyped-call]
@@ -105,22 +96,17 @@ class MoonshineForCTC(PreTrainedModel):
             features = self.encoder.features(input_values, lengths)
         if self.training and self.config.apply_spec_augment:
             features = self._mask_hidden_states(features)
-        return CausalLMOutput(logits=self.logits(self.encoder(features, lengths)))
+        return CausalLMOutput(logits=self._logits(self.encoder(features, lengths)))
 
     def from_states(self, states: Tensor, heard: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
         """Logits from what the layers before the joining made of the waveforms; see `Encoder.upper`."""
         if self.training and self.config.apply_spec_augment:
             states = self._mask_hidden_states(states)
-        return self.logits(self.encoder.upper(states, heard, visible))
+        return self._logits(self.encoder.upper(states, heard, visible))
 
-    def logits(self, encoded: Encoded) -> Tensor:
-        """From what the encoder makes of audio."""
-        frames = F.dropout(encoded.frames, self.config.final_dropout, self.training)
-        return logits(Encoded(frames, encoded.pairs), self.ctc_head, self.phone_head)
-
-    def forget_phones(self) -> None:
-        """Tell no phones any more, because the layers that they are told from change."""
-        self.phone_head = self.config.phones = None
+    def _logits(self, frames: Tensor) -> Tensor:
+        logits: Tensor = self.ctc_head(F.dropout(frames, self.config.final_dropout, self.training))
+        return logits
 
     def _mask_hidden_states(self, features: Tensor) -> Tensor:
         """SpecAugment (Park et al., 2019) on what the convolutions give; its chance is NumPy's, as in Transformers."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from stream_asr.acoustic.moonshine import Encoded, Encoder, paired
+from stream_asr.acoustic.moonshine import Encoder
 from stream_asr.acoustic.moonshine_layers import Past, rotation_of
 
 
@@ -51,7 +51,7 @@ class MoonshineMemory:
     layers: tuple[Past, ...] = ()
 
 
-def go_on(encoder: Encoder, samples: Tensor, kept: int, memory: MoonshineMemory) -> tuple[Encoded, MoonshineMemory]:
+def go_on(encoder: Encoder, samples: Tensor, kept: int, memory: MoonshineMemory) -> tuple[Tensor, MoonshineMemory]:
     """Hear a piece of audio.
 
     Args:
@@ -60,7 +60,7 @@ def go_on(encoder: Encoder, samples: Tensor, kept: int, memory: MoonshineMemory)
             if nothing follows.
 
     Returns:
-        What the encoder makes of the piece, a batch of one, and the memory with the kept part of it.
+        What the encoder makes of the piece, ``(1, frames, width)``, and the memory with the kept part of it.
     """
     waves = encoder.waves(samples[None])
     steps = kept // encoder.stride
@@ -71,13 +71,10 @@ def go_on(encoder: Encoder, samples: Tensor, kept: int, memory: MoonshineMemory)
     scale = (max(0.0, level.squares / level.count - mean**2) + norm.eps) ** -0.5
     x = encoder.shaped((waves - mean) * scale * norm.weight[:, None] + norm.bias[:, None])
     layers: list[Past] = []
-    pairs = None
     keep, reach, rate = steps, memory.reach, 1
     for number, layer in enumerate(encoder.layers):
         if number == encoder.joined_after:
-            assert encoder.join is not None
-            pairs, keep, reach, rate = paired(x), keep // 2, reach // 2, 2
-            x = encoder.join(pairs)
+            x, keep, reach, rate = encoder.joined(x), keep // 2, reach // 2, 2
         if number in (0, encoder.joined_after):
             rotation = rotation_of(x, encoder.sizes, rate, memory.steps)
         past = memory.layers[number] if memory.layers else None
@@ -85,4 +82,4 @@ def go_on(encoder: Encoder, samples: Tensor, kept: int, memory: MoonshineMemory)
         x, seen = layer(x, rotation, None, past)
         layers.append(seen.between(max(0, before + keep - reach), before + keep))
     heard = MoonshineMemory(memory.reach, memory.steps + steps, kept_level, tuple(layers))
-    return Encoded(encoder.layer_norm(x), pairs), heard
+    return encoder.layer_norm(x), heard

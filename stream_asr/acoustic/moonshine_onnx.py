@@ -1,4 +1,4 @@
-"""Moonshine's encoder and its heads on a stream, as a graph: what `stream_asr.acoustic.moonshine_memory.go_on` does."""
+"""Moonshine's encoder and its head on a stream, as a graph: what `stream_asr.acoustic.moonshine_memory.go_on` does."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def stream_graph(network: Any, *, int8: bool, signed: bool = True) -> bytes:
 
     its outputs
 
-    - ``logits``, float32, shape (frames, outputs);
+    - ``logits``, float32, shape (frames, vocabulary);
     - ``kept_total`` and ``kept_squares``, float64, shape (), sums over what is kept of this piece;
     - ``kept_keys_0``, ``kept_values_0`` and so on.
 
@@ -78,17 +78,19 @@ class _Writer:
         graph, encoder = self._graph, self._encoder
         x = self._features(graph.input("samples", np.float32, [None]))
         first = graph("Cast", graph.input("first", np.int64, []), to=_FLOAT)
-        kept, stride, pairs = self._ends("lower"), 1, None
+        kept, stride = self._ends("lower"), 1
         for number, layer in enumerate(encoder.layers):
             if number == encoder.joined_after:
                 assert encoder.join is not None
-                pairs, kept, stride = self._paired(x), self._ends("upper"), 2
-                x = self._linear(pairs, encoder.join)
+                kept, stride = self._ends("upper"), 2
+                x = self._linear(self._paired(x), encoder.join)
             if number in (0, encoder.joined_after):
                 rotation = self._rotation(x, first, stride)
             assert isinstance(layer, Layer)
             x = self._layer(x, layer, number, rotation, kept)
-        self._logits(self._norm(x, encoder.layer_norm), pairs)
+        head = self._network.ctc_head
+        logits = self._linear(self._norm(x, encoder.layer_norm), head)
+        graph.output("logits", logits, np.float32, [None, head.out_features])
         return graph.model()
 
     def _ends(self, name: str) -> list[str]:
@@ -212,18 +214,6 @@ class _Writer:
         weights_of = graph("Softmax", graph("MatMul", query, graph("Transpose", keys, perm=[0, 2, 1])), axis=-1)
         attended = graph("Transpose", graph("MatMul", weights_of, values), perm=[1, 0, 2])
         return self._linear(graph("Reshape", attended, graph.whole(-1, heads * width)), attention.o_proj)
-
-    def _logits(self, frames: str, pairs: str | None) -> None:
-        graph, phones = self._graph, self._network.phone_head
-        logits = self._linear(frames, self._network.ctc_head)
-        outputs = self._network.ctc_head.out_features
-        if phones is not None and pairs is not None:
-            halves = graph("Reshape", pairs, graph.whole(-1, self._encoder.sizes.width))
-            inner = graph("Gelu", self._linear(self._norm(halves, phones.layer_norm), phones.fc1))
-            heard = graph("Reshape", self._linear(inner, phones.fc2), graph.whole(-1, 2 * phones.fc2.out_features))
-            logits = graph("Concat", logits, heard, axis=1)
-            outputs += 2 * phones.fc2.out_features
-        graph.output("logits", logits, np.float32, [None, outputs])
 
     def _norm(self, x: str, norm: nn.Module) -> str:
         assert isinstance(norm, nn.LayerNorm)

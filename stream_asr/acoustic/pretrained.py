@@ -6,7 +6,7 @@ import logging
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from transformers.utils import logging as transformers_logging
 from stream_asr.acoustic import moonshine_ctc
 from stream_asr.acoustic.catalog import EMBEDDED, RECOMMENDED
 from stream_asr.acoustic.locating import WAYS_ON, locate
-from stream_asr.acoustic.moonshine_heads import PHONE_FRAMES
 from stream_asr.acoustic.spelling import labels_of
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.ctc import Labels
@@ -48,18 +47,6 @@ class Pretrained:
     feature_extractor: Any
     tokenizer: Any
     labels: Labels
-
-    def keeps_phones(self, frozen_layers: int) -> bool:
-        """Whether they stay right in a training that leaves so many of the lowest layers, and what is below them, as
-        they are: the layers that they are told from must be among these."""
-        joined_after = getattr(self.model.config, "joined_after", None) or 0
-        return 0 < joined_after <= frozen_layers
-
-    def without_phones(self) -> Pretrained:
-        """To be trained on texts alone, which do not say how they sound."""
-        if self.labels.phones:
-            self.model.forget_phones()
-        return replace(self, labels=replace(self.labels, phones=()))
 
 
 def load_pretrained(
@@ -165,8 +152,6 @@ def quiet() -> Iterator[None]:
 def _labels(config: Any, tokenizer: Any, name: str) -> Labels:
     blank = config.pad_token_id if config.pad_token_id is not None else tokenizer.pad_token_id
     delimiter = getattr(tokenizer, "word_delimiter_token", None)
-    labels = labels_of(
+    return labels_of(
         name, config.vocab_size, tokenizer.get_vocab(), set(tokenizer.all_special_tokens), blank, delimiter
     )
-    phones = getattr(config, "phones", None)
-    return replace(labels, phones=tuple(phones), phone_frames=PHONE_FRAMES) if phones else labels

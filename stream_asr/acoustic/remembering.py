@@ -35,8 +35,8 @@ class TorchHearer:
     ) -> tuple[FloatArray, MoonshineMemory]:
         model = self._runner.model
         waveform = torch.from_numpy(samples).to(self._runner.device, model.dtype)
-        encoded, memory = go_on(model.encoder, waveform, kept_samples, memory)
-        return model.logits(encoded)[0].float().cpu().numpy(), memory
+        frames, memory = go_on(model.encoder, waveform, kept_samples, memory)
+        return model.ctc_head(frames[0]).float().cpu().numpy(), memory
 
 
 class RememberingMoonshine(SideBySide):

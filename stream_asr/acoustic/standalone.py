@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,14 +18,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from stream_asr.acoustic.moonshine import Encoded, Encoder, clip_lengths, encoder_sizes
-from stream_asr.acoustic.moonshine_heads import PHONE_FRAMES, logits, phone_head
+from stream_asr.acoustic.moonshine import Encoder, clip_lengths, encoder_sizes
 from stream_asr.acoustic.spelling import labels_of
 from stream_asr.arrays import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.ctc import Labels
 
 MODEL_TYPE = "moonshine_ctc"
+
+_FORMER = "phone_head."
+"""Weights that are ignored: of a second head that the embedded model, and what was fine-tuned from it, once had."""
 
 
 class WaveformExtractor:
@@ -46,7 +48,7 @@ class WaveformExtractor:
 
 
 class Network(nn.Module):
-    """The encoder and the heads of `MoonshineForCTC`, with the same parameters under the same names."""
+    """The encoder and the head of `MoonshineForCTC`, with the same parameters under the same names."""
 
     main_input_name = "input_values"
 
@@ -55,7 +57,6 @@ class Network(nn.Module):
         self.config = config
         self.encoder = Encoder(encoder_sizes(config))
         self.ctc_head = nn.Linear(config.hidden_size, config.vocab_size)
-        self.phone_head = phone_head(config)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -63,11 +64,8 @@ class Network(nn.Module):
 
     def forward(self, input_values: Tensor, attention_mask: Tensor) -> SimpleNamespace:
         lengths = clip_lengths(attention_mask)
-        return SimpleNamespace(logits=self.logits(self.encoder(self.encoder.features(input_values, lengths), lengths)))
-
-    def logits(self, encoded: Encoded) -> Tensor:
-        """See `MoonshineForCTC.logits`."""
-        return logits(encoded, self.ctc_head, self.phone_head)
+        frames = self.encoder(self.encoder.features(input_values, lengths), lengths)
+        return SimpleNamespace(logits=self.ctc_head(frames))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +92,9 @@ def load(folder: Path, name: str, dtype: torch.dtype) -> Standalone | None:
         )
         if config["model_type"] != MODEL_TYPE or audio["do_normalize"] or audio["sampling_rate"] != SAMPLE_RATE:
             return None
-        config = {"phones": None, **config}
         model = Network(SimpleNamespace(**config))
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        weights = load_file(folder / "model.safetensors")
+        model.load_state_dict({name: weight for name, weight in weights.items() if not name.startswith(_FORMER)})
         added = tokenizer["added_tokens"]
         vocabulary = {**tokenizer["model"]["vocab"], **{token["content"]: token["id"] for token in added}}
         special = {token["content"] for token in added if token["special"]}
@@ -104,6 +102,4 @@ def load(folder: Path, name: str, dtype: torch.dtype) -> Standalone | None:
     except Exception:  # a broken checkpoint can raise anything
         return None
     labels = labels_of(name, config["vocab_size"], vocabulary, special, blank, delimiter=None)
-    if config["phones"]:
-        labels = replace(labels, phones=tuple(config["phones"]), phone_frames=PHONE_FRAMES)
     return Standalone(name, model.to(dtype), WaveformExtractor(), labels)

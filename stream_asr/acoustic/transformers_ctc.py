@@ -145,13 +145,8 @@ class TransformersCTC:
         return logits
 
     def log_softmax(self, logits: Tensor) -> FloatArray:
-        """Log-probabilities of what the model writes and, each by themselves, of the phones that it hears.
-
-        Args:
-            logits: shape (..., outputs), as is what is returned.
-        """
-        kinds = logits.float().split(self.labels.sizes, dim=-1)
-        return self._copies.to_host(torch.cat([kind.log_softmax(dim=-1) for kind in kinds], dim=-1))
+        """Natural log-probabilities of logits, both of shape (..., vocabulary)."""
+        return self._copies.to_host(logits.float().log_softmax(dim=-1))
 
     def _probe(self) -> tuple[int, int]:
         """(stride in samples, frames that a window's output is short of its length in strides)."""

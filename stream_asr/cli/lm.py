@@ -9,7 +9,6 @@ from typing import Annotated, Optional
 import typer
 
 _FEW_WORDS = 5_000
-_FEW_SPOKEN = 0.75
 
 app = typer.Typer(no_args_is_help=True, help="Make a language model of your own text.")
 
@@ -38,15 +37,6 @@ def build(
         Optional[list[Path]],
         typer.Option("--words", help="More words that may occur, one a line: a list of names, say. Repeatable."),
     ] = None,
-    pronunciations: Annotated[
-        Optional[Path],
-        typer.Option(
-            "--pronunciations",
-            help="How words sound, in the format of CMUdict: a word and its sounds a line, such as `tomato  T AH0 M "
-            "EY1 T OW2`, and `tomato(2)` for another way to say it. What it has of the words is kept in the file.",
-            show_default=False,
-        ),
-    ] = None,
     english: Annotated[
         bool,
         typer.Option("--english/--other", help="Spell out numbers and take off accents, or leave both to the text."),
@@ -74,21 +64,13 @@ def build(
         words=words or [],
         english=english,
         about=about,
-        pronunciations=pronunciations,
     )
     grams = ", ".join(f"{len(level.words):,} of {length}" for length, level in enumerate(model.levels[1:], 2))
-    spoken = f", {model.lexicon.spoken:,} with a pronunciation" if model.lexicon else ""
     size_mb = output.stat().st_size / 1e6
     print(
-        f"{output}: {len(model.vocabulary):,} words{spoken}; n-grams: {grams or 'none'}; {size_mb:.1f} MB",
+        f"{output}: {len(model.vocabulary):,} words; n-grams: {grams or 'none'}; {size_mb:.1f} MB",
         file=sys.stderr,
     )
-    if model.lexicon and model.lexicon.spoken < _FEW_SPOKEN * len(model.vocabulary):
-        print(
-            "stream-asr: --search sounds spells words without a pronunciation by ear, whatever the text says of them; "
-            "a dictionary that has nearly all of them does better",
-            file=sys.stderr,
-        )
     if len(model.vocabulary) < _FEW_WORDS:
         print(
             "stream-asr: these are few words, and with --lm they take the place of the bundled model's 65,000: other "

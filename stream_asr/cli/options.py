@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from stream_asr.config import BeamConfig, PhoneticConfig, SegmenterConfig
+from stream_asr.config import BeamConfig, SegmenterConfig
 
 
 class Device(str, Enum):
@@ -26,10 +26,6 @@ class Backend(str, Enum):
 
 class Vad(str, Enum):
     webrtc, silero = "webrtc", "silero"
-
-
-class Search(str, Enum):
-    letters, sounds = "letters", "sounds"
 
 
 class TranscriptFormat(str, Enum):
@@ -125,20 +121,10 @@ class WordOptions:
         typer.Option(
             "--lm-weight",
             min=0,
-            help=f"How much the language model has to say. [dim]default: {BeamConfig().lm_weight:g}, "
-            f"or {PhoneticConfig().lm_weight:g} with --search sounds[/dim]",
+            help=f"How much the language model has to say. [dim]default: {BeamConfig().lm_weight:g}[/dim]",
             rich_help_panel=_WORDS,
         ),
     ] = None
-    search: Annotated[
-        Search,
-        typer.Option(
-            "--search",
-            help="What words are found by. Sounds make fewer mistakes and need more time; they are for models that "
-            "hear phones, as embedded-en does, with a language model that knows pronunciations, and without hotwords.",
-            rich_help_panel=_WORDS,
-        ),
-    ] = Search.letters
     hotwords: Annotated[
         Optional[Path],
         typer.Option(

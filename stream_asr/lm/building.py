@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from stream_asr.errors import InputError
 from stream_asr.lm.estimate import estimate
 from stream_asr.lm.files import save
-from stream_asr.lm.lexicon import lexicon_of, read_dictionary
 from stream_asr.lm.ngram import NgramModel
 from stream_asr.lm.text import paragraphs, words_of
 from stream_asr.replacing import is_one_of, replacing, writing
@@ -24,7 +22,6 @@ def build(
     words: Sequence[Path],
     english: bool,
     about: str = "",
-    pronunciations: Path | None = None,
 ) -> NgramModel:
     """Make a model of some texts and write it.
 
@@ -33,11 +30,9 @@ def build(
         cutoffs: see `estimate`, with commas.
         words: files of more words.
         english: see `stream_asr.lm.text.paragraphs`.
-        pronunciations: a pronouncing dictionary, see `stream_asr.lm.lexicon.read_dictionary`.
 
     Raises:
-        InputError: a file cannot be read or written, or the settings are out of range; the dictionary is none, or
-            knows none of the words.
+        InputError: a file cannot be read or written, or the settings are out of range.
         StreamASRError: there is no room for the model.
     """
     try:
@@ -45,17 +40,11 @@ def build(
     except ValueError:
         raise InputError(f"cut-offs are {cutoffs!r}; they are whole numbers with commas between them: 1,1,2") from None
     texts, words = [*_files(texts)], [*words]
-    sources = [*texts, *words, *([pronunciations] if pronunciations else [])]
-    if is_one_of(output, sources):
+    if is_one_of(output, [*texts, *words]):
         raise InputError(f"--output {output} is one of the files to read, which would be overwritten")
     more = [word for path in words for word in words_of(_read(path))]
-    # Read before the texts, which take a while: a mistake in it is told at once.
-    dictionary = read_dictionary(_read(pronunciations).splitlines(), str(pronunciations)) if pronunciations else None
     said = (words for path in texts for words in paragraphs(_read(path), english=english))
     model = estimate(said, order=order, cutoffs=least, extra_words=more, about=about)
-    if dictionary is not None:
-        ids = {word: model.id(word) for word in model.vocabulary}
-        model = replace(model, lexicon=lexicon_of(dictionary, ids, english=english))
     with replacing(output) as file, writing(output):
         save(model, file)
     return model

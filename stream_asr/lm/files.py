@@ -5,33 +5,24 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
-from operator import le
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from stream_asr.errors import InputError
-from stream_asr.lm.lexicon import Lexicon
 from stream_asr.lm.ngram import SPECIAL, Level, NgramModel
 
 _FORMAT = "stream_asr n-gram model 1"
 _PARTS = ("words", "costs", "backoffs", "children")
-_BETWEEN = b"\xff"
-"""Stands between pronunciations; no sound has this place."""
 
 
 def save(model: NgramModel, file: IO[bytes]) -> None:
     """Write a model; the same model gives the same bytes."""
-    header: dict[str, Any] = {"format": _FORMAT, "order": model.order, "about": model.about}
+    header = {"format": _FORMAT, "order": model.order, "about": model.about}
     arrays = {
         f"{part}{length}": getattr(level, part) for length, level in enumerate(model.levels, 1) for part in _PARTS
     }
-    if (lexicon := model.lexicon) is not None:
-        header["phones"] = lexicon.phones
-        arrays["pronunciations"] = np.frombuffer(_BETWEEN.join(lexicon.pronunciations), dtype=np.uint8)
-        arrays["pronounced"] = lexicon.words
     np.savez_compressed(
         file,
         header=_bytes(json.dumps(header, ensure_ascii=False)),
@@ -41,7 +32,7 @@ def save(model: NgramModel, file: IO[bytes]) -> None:
 
 
 def load(path: str | Path) -> NgramModel:
-    """Read what `save` wrote.
+    """Read what `save` wrote. Arrays that are not needed, such as older files have, are ignored.
 
     Raises:
         InputError: the file is not there, or is no language model of ours; the message says what would be.
@@ -56,7 +47,6 @@ def load(path: str | Path) -> NgramModel:
                 Level(*(archive[f"{part}{length}"] for part in _PARTS)) for length in range(1, header["order"] + 1)
             )
             about = header["about"]
-            lexicon = _lexicon(header["phones"], archive, len(vocabulary)) if "phones" in header else None
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise InputError(f"there is no language model {str(path)!r}") from error
@@ -67,7 +57,7 @@ def load(path: str | Path) -> NgramModel:
         ) from error
     if len(levels[0].words) != SPECIAL + len(vocabulary):
         raise InputError(f"{path} is damaged: its words and its numbers do not match")
-    return NgramModel(vocabulary, levels, about, lexicon)
+    return NgramModel(vocabulary, levels, about)
 
 
 def read_hotwords(path: str | Path) -> dict[str, float]:
@@ -94,21 +84,6 @@ def read_hotwords(path: str | Path) -> dict[str, float]:
         except ValueError:
             raise InputError(f"{path}, line {number}: {weight.strip()!r} is no weight, such as 1.5") from None
     return weights
-
-
-def _lexicon(phones: list[str], archive: Mapping[str, Any], words: int) -> Lexicon:
-    """The lexicon in an archive, for a vocabulary of so many words; a ValueError if its parts do not go together."""
-    sounds, ids = archive["pronunciations"], archive["pronounced"]
-    pronunciations = tuple(sounds.tobytes().split(_BETWEEN)) if len(sounds) else ()
-    if (
-        (sounds.dtype, ids.dtype, ids.shape) != (np.uint8, np.uint16, (len(pronunciations),))
-        or not ((sounds < len(phones)) | (sounds == _BETWEEN[0])).all()
-        or not ((ids >= SPECIAL) & (ids < SPECIAL + words)).all()
-        or b"" in pronunciations[:1]
-        or not all(map(le, pronunciations, pronunciations[1:]))
-    ):
-        raise ValueError("its words and their sounds do not match")
-    return Lexicon(tuple(map(str, phones)), pronunciations, ids)
 
 
 def _bytes(text: str) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:

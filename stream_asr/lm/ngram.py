@@ -17,8 +17,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from stream_asr.lm.lexicon import Lexicon
-
 UNKNOWN, START, END = 0, 1, 2
 SPECIAL = 3
 """Ids below this one are no words; those of the words follow in alphabetical order."""
@@ -59,13 +57,11 @@ class NgramModel:
         vocabulary: the words in alphabetical order; the id of the first is `SPECIAL`.
         levels: unigrams first; their place is their id.
         about: where it comes from, for people.
-        lexicon: how its words sound, if that is known.
     """
 
     vocabulary: tuple[str, ...]
     levels: tuple[Level, ...]
     about: str = ""
-    lexicon: Lexicon | None = None
     _ids: dict[str, int] = field(init=False, repr=False)
     _scores: dict[tuple[Context, int], float] = field(init=False, repr=False, default_factory=dict)
     _contexts: dict[Context, Context] = field(init=False, repr=False, default_factory=dict)

@@ -127,10 +127,10 @@ class TrainableCTC:
         return texts
 
     def _log_probs(self, part: Part) -> Tensor:
-        """Of what the model writes, float32, shape (clips, frames, vocabulary); not of the phones that it hears."""
+        """Of what the model writes, float32, shape (clips, frames, vocabulary)."""
         inputs = {name: tensor.to(self._runner.device) for name, tensor in part.inputs.items()}
         logits: Tensor = self.model(**inputs).logits
-        return F.log_softmax(logits[..., : len(self._runner.labels.pieces)].float(), dim=-1)
+        return F.log_softmax(logits.float(), dim=-1)
 
     def _part(self, clips: Sequence[tuple[FloatArray, Spelling]], rng: np.random.Generator | None) -> Part:
         name = self._runner.model.main_input_name

@@ -162,10 +162,9 @@ _Manifest = tuple[list[Row], list[BadRow]]
 
 def _load(settings: FineTuneSettings, manifests: Sequence[_Manifest]) -> Pretrained:
     if settings.alphabet is None:
-        pretrained = load_pretrained(settings.model)
-        return pretrained if pretrained.keeps_phones(settings.freeze_layers) else pretrained.without_phones()
+        return load_pretrained(settings.model)
     texts = [row.text for rows, _ in manifests for row in rows]
-    return load_pretrained(settings.model, tokenizer=new_tokenizer(settings.alphabet, texts)).without_phones()
+    return load_pretrained(settings.model, tokenizer=new_tokenizer(settings.alphabet, texts))
 
 
 def _usable(

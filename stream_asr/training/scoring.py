@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
-def edit_distance(reference: Sequence[object], hypothesis: Sequence[object]) -> int:
+def edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
     """The fewest substitutions, insertions and deletions that make one of the other."""
     row = list(range(len(hypothesis) + 1))
     for i, wanted in enumerate(reference, 1):

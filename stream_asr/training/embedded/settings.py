@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stream_asr.acoustic.moonshine_ctc import MoonshineCTCConfig
@@ -13,14 +12,11 @@ from stream_asr.training.embedded.disturbance import Disturbance
 PIECES = 480
 
 
-def embedded_model(phones: Sequence[str] = ()) -> MoonshineCTCConfig:
+def embedded_model() -> MoonshineCTCConfig:
     """All of Moonshine's encoder, and two layers of our own on top.
 
     Its layers stay as they are: they have heard more voices than any training here has to offer. Pieces of words need
     fewer frames than sounds, so the layers on top have half as many.
-
-    Args:
-        phones: names of those that it tells besides; () for none.
     """
     return MoonshineCTCConfig(
         vocab_size=PIECES + 1,
@@ -28,7 +24,6 @@ def embedded_model(phones: Sequence[str] = ()) -> MoonshineCTCConfig:
         joined_after=6,
         inputs_to_logits_ratio=768,
         language_model="lm-en",
-        phones=list(phones) or None,
     )
 
 
@@ -71,32 +66,6 @@ class TrainingSettings:
 
 TRAINING = TrainingSettings(steps=6_720, learning_rate=3e-3, warmup_steps=150)
 
-
-@dataclass(frozen=True, slots=True)
-class PhoneSettings:
-    """
-    Attributes:
-        steps, learning_rate, warmup_steps, averaging: see `TrainingSettings`; from its highest the rate falls to
-            nothing.
-        recordings: whole ones in each process's part of a step.
-        sorted_recordings: among so many, those of about equal length go together.
-        longest_s: longer recordings are left out.
-        dropped: part of the numbers of a recording's states that are hidden in all of it.
-    """
-
-    steps: int
-    learning_rate: float
-    warmup_steps: int
-    recordings: int = 24
-    sorted_recordings: int = 192
-    longest_s: float = 16.8
-    dropped: float = 0.08
-    weight_decay: float = 0.02
-    averaging: float = 0.995
-    seed: int = 0
-
-
-PHONE_TRAINING = PhoneSettings(steps=4_000, learning_rate=4e-3, warmup_steps=100)
 
 SEED = 20261122
 

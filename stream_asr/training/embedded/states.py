@@ -83,11 +83,11 @@ def _streamed(encoder: Encoder, samples: Tensor, how: Streamed, rng: np.random.G
     memory, made = MoonshineMemory(how.left_steps), []
     for start in range(0, len(samples), kept * STRIDE_SAMPLES):
         piece = samples[start:][: (kept + right) * STRIDE_SAMPLES]
-        heard, memory = go_on(encoder, piece, kept * STRIDE_SAMPLES, memory)
+        states, memory = go_on(encoder, piece, kept * STRIDE_SAMPLES, memory)
         if start + (kept + right) * STRIDE_SAMPLES >= len(samples):
-            made.append(heard.frames[0])
+            made.append(states[0])
             break
-        made.append(heard.frames[0, :kept])
+        made.append(states[0, :kept])
     return torch.cat(made)
 
 

@@ -1,4 +1,4 @@
-"""The training itself, on pieces of words: the loop of `stream_asr.training`, on several processes."""
+"""The training itself: the loop of `stream_asr.training`, on several processes."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def measure(model: MoonshineForCTC, labels: Labels, corpus: Corpus) -> Score:
 
     def heard(recording: Recording) -> str:
         samples = torch.from_numpy(corpus.clip(recording))
-        log_probs: Tensor = model(samples[None]).logits[0, :, : len(labels.pieces)].log_softmax(-1)
+        log_probs: Tensor = model(samples[None]).logits[0].log_softmax(-1)
         return decode(FramePath.best(log_probs.numpy(), 0), labels, model.config.inputs_to_logits_ratio).text
 
     return Score.of([recording.text for recording in corpus.recordings], list(map(heard, corpus.recordings)))
