@@ -34,9 +34,9 @@ from scoring import Score, score
 from sound import pink_noise
 
 from stream_asr import Final, Recognizer
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
-from stream_asr.lm.files import read_hotwords
+from stream_asr.decoding.hotwords import read_hotwords
 
 PATHS = ("whole recording", "whole utterances", "transcribe", "live")
 """The first is one pass over a recording as it is, the second `transcribe` with one over each utterance found in it."""

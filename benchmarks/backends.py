@@ -23,11 +23,11 @@ import options
 from corpus import assembled, read_corpus
 from report import Table, plot, show, write_json
 
-from stream_asr.acoustic.arrange import arranged
+from stream_asr.acoustic.loading import arranged
 from stream_asr.acoustic.base import Memory, Piece, RememberingModel
 from stream_asr.acoustic.loading import load_model
-from stream_asr.acoustic.moonshine_runtime import missing_packages
-from stream_asr.arrays import FloatArray
+from stream_asr.acoustic.moonshine.onnx_runtime import missing_packages
+from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE, ms_to_samples
 
 _LIKELY = np.log(1e-3)

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
 
 BUNDLED = Path(__file__).parent / "demo"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from scenes import Scene
 
-from stream_asr.acoustic.remembering import RememberingMoonshine
+from stream_asr.acoustic.moonshine.model import RememberingMoonshine
 from stream_asr.config import SAMPLE_RATE, SegmenterConfig, samples_to_ms
-from stream_asr.segmenter import Segmenter, UtteranceEnd, UtteranceStart
-from stream_asr.vad.base import VoiceDetector
+from stream_asr.vad.endpointer import Segmenter, UtteranceEnd, UtteranceStart
+from stream_asr.vad.detector import VoiceDetector
 
 _TOLERANCE_MS = 200
 

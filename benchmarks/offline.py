@@ -43,7 +43,7 @@ from transformers.utils import logging
 from stream_asr import Recognizer
 from stream_asr.acoustic.loading import pick_device
 from stream_asr.acoustic.pretrained import Pretrained, load_pretrained
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 
 _CHUNKS = ((10.0, (4.0, 2.0)), (30.0, (5.0, 5.0)))
 """Length and strides, in seconds."""

@@ -18,12 +18,12 @@ import numpy as np
 import soxr
 
 from stream_asr import Recognizer
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.audio.sources import paced
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.events import Event, Final
 from stream_asr.latency import Arrival
-from stream_asr.ledger import Counts
+from stream_asr.streaming.accounting import Counts
 
 SPREAD_S = 5.0
 """Over which streams begin, so that their pauses do not fall together."""

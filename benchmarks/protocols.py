@@ -25,7 +25,7 @@ from sound import pcm16
 from websockets.exceptions import ConnectionClosedOK
 from websockets.sync.client import connect
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.events import Event, Final, Partial, Word
 
 _PATIENCE_S = 30.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from sound import of_unit_power, pink_noise
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
 
 NOISES = ("white", "pink", "babble")

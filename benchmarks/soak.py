@@ -24,9 +24,9 @@ from report import Table, memory_mib, panels, peak_memory_mib, show, write_json
 from rich.progress import Progress
 
 from stream_asr import Final, Recognizer
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
-from stream_asr.ledger import Counts
+from stream_asr.streaming.accounting import Counts
 
 _BLOCK_S = 0.5
 _WARM_UP = 0.25

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 
 
 def of_unit_power(samples: FloatArray) -> FloatArray:

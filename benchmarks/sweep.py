@@ -16,9 +16,9 @@ from rich.progress import track
 from scenes import Scene
 from sound import pcm16
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.config import SegmenterConfig
-from stream_asr.vad.base import VoiceDetector
+from stream_asr.vad.detector import VoiceDetector
 from stream_asr.vad.silero import SileroDetector, SileroModel, SileroProbability
 from stream_asr.vad.webrtc import WebrtcDetector
 

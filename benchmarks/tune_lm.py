@@ -22,10 +22,10 @@ from report import Table, show, write_json
 from rich.progress import track
 from scoring import score
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE, BeamConfig, WindowConfig, ms_to_samples
-from stream_asr.decoders import make_decoder
-from stream_asr.decoding import Decoder, Decoding
+from stream_asr.decoding.factory import make_decoder
+from stream_asr.decoding.base import Decoder, Decoding
 from stream_asr.lm.ngram import NgramModel
 
 _OPTIONS = {

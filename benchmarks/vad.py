@@ -28,9 +28,9 @@ from rich.progress import track
 from scenes import NOISES, Scene, scenes, stretches
 from sweep import Trial, trials
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE, SegmenterConfig
-from stream_asr.vad.choice import NAMES, detectors
+from stream_asr.vad.detectors import NAMES, detectors
 
 _EVERY = 8
 """One recording in this many babbles."""

@@ -17,17 +17,16 @@ if TYPE_CHECKING:
     from stream_asr.events import AudioDropped, Event, Final, Marked, Overload, Partial, SpeechStarted, Word
     from stream_asr.recognizer import Recognizer
     from stream_asr.stream import Stream
-    from stream_asr.transcript import Transcript
+    from stream_asr.events import Transcript
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "config": ("EngineConfig", "RecognizerConfig", "SegmenterConfig", "WindowConfig"),
     "errors": ("DeviceError", "InputError", "ModelError", "StreamASRError"),
-    "events": ("AudioDropped", "Event", "Final", "Marked", "Overload", "Partial", "SpeechStarted", "Word"),
+    "events": ("AudioDropped", "Event", "Final", "Marked", "Overload", "Partial", "SpeechStarted", "Transcript", "Word"),
     "recognizer": ("Recognizer",),
     "stream": ("Stream",),
-    "transcript": ("Transcript",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -16,25 +16,25 @@ from stream_asr.acoustic.base import AcousticModel, RememberingModel
 from stream_asr.acoustic.catalog import BUNDLED_LMS
 from stream_asr.audio.files import BLOCK_S, AudioFile
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
-from stream_asr.casing import CasedDecoder, Casing, casing_of
+from stream_asr.decoding.casing import CasedDecoder, Casing, casing_of
 from stream_asr.config import SAMPLE_RATE, RecognizerConfig, WindowConfig
-from stream_asr.decoders import make_decoder
-from stream_asr.decoding import Decoder
-from stream_asr.engine import Engine, EngineStats
+from stream_asr.decoding.factory import make_decoder
+from stream_asr.decoding.base import Decoder
+from stream_asr.streaming.engine import Engine, EngineStats
 from stream_asr.errors import InputError
 from stream_asr.events import Event, Final
-from stream_asr.lm.files import load as load_lm
-from stream_asr.lm.files import read_hotwords
-from stream_asr.lm.hotwords import HotwordList
+from stream_asr.lm.storage import load as load_lm
+from stream_asr.decoding.hotwords import read_hotwords
+from stream_asr.decoding.hotwords import HotwordList
 from stream_asr.lm.ngram import NgramModel
-from stream_asr.pipeline import Pipeline
-from stream_asr.session import Session
+from stream_asr.streaming.pipeline import Pipeline
+from stream_asr.streaming.mailbox import Session
 from stream_asr.stream import Stream
-from stream_asr.transcript import Transcript
-from stream_asr.vad.base import VoiceDetector
-from stream_asr.vad.choice import detectors
-from stream_asr.whole_utterances import for_whole_utterances
-from stream_asr.windows import WindowGeometry
+from stream_asr.events import Transcript
+from stream_asr.vad.detector import VoiceDetector
+from stream_asr.vad.detectors import detectors
+from stream_asr.streaming.windows import for_whole_utterances
+from stream_asr.streaming.windows import WindowGeometry
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -128,7 +128,7 @@ class Recognizer:
         listed = read_hotwords(hotwords) if isinstance(hotwords, str | Path) else hotwords
         language_model = _language_model(lm) if lm != "auto" else None
         detector = detectors(vad, config.segmenter)
-        from stream_asr.acoustic.arrange import arranged
+        from stream_asr.acoustic.loading import arranged
         from stream_asr.acoustic.loading import load_model
 
         loaded = load_model(

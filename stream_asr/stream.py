@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
 from stream_asr.config import samples_to_ms, samples_to_s
 from stream_asr.errors import StreamASRError
 from stream_asr.events import Event
-from stream_asr.ledger import Counts
-from stream_asr.session import Session
+from stream_asr.streaming.accounting import Counts
+from stream_asr.streaming.mailbox import Session
 
 if TYPE_CHECKING:
     from types import TracebackType

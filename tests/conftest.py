@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,13 +8,11 @@ import pytest
 import soundfile
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fakes import FakeModel, loud
+from tests.support.fakes import FakeModel, loud
 
 import stream_asr
 from stream_asr import Recognizer
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 
 # CI machines are slow and shared: an example that takes long is no failure.
 settings.register_profile("default", deadline=None, print_blob=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from fakes import FakeModel, conversation, loud, silence, sound
+from tests.support.fakes import FakeModel, conversation, loud, silence, sound
 
 from stream_asr import (
     EngineConfig,

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from recognizers.roster import Way
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
 
 BENCHMARKS = Path(__file__).parent.parent

@@ -16,10 +16,10 @@ from scoring import normalized
 from words import parse_ctm
 
 from stream_asr.acoustic.base import AcousticModel
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.training.alphabet import Alphabet
-from stream_asr.training.embedded.alignment import align
+from recipes.embedded_en.alignment import align
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.config import WindowConfig
-from stream_asr.ctc import Labels
+from stream_asr.acoustic.labels import Labels
 
 
 class AcousticModel(Protocol):

@@ -14,8 +14,8 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from stream_asr.acoustic.moonshine import Encoder, encoder_of
-from stream_asr.acoustic.moonshine_layers import MLP, SelfAttention
+from stream_asr.acoustic.moonshine.encoder import Encoder, encoder_of
+from stream_asr.acoustic.moonshine.layers import MLP, SelfAttention
 
 _MOST = 127
 

@@ -8,20 +8,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stream_asr.acoustic import moonshine_runtime, standalone
+from stream_asr.acoustic.moonshine import onnx_runtime as moonshine_runtime, checkpoint as standalone
 from stream_asr.acoustic.catalog import EMBEDDED
 from stream_asr.acoustic.cuda_graphs import CudaRecorder
 from stream_asr.acoustic.int8 import has_instructions, is_fast, quantise
-from stream_asr.acoustic.locating import locate
-from stream_asr.acoustic.moonshine import encoder_of
-from stream_asr.acoustic.moonshine_runtime import MoonshineRuntime
-from stream_asr.acoustic.replays import RECORDABLE
-from stream_asr.acoustic.standalone import Standalone
+from stream_asr.acoustic.catalog import locate
+from stream_asr.acoustic.moonshine.encoder import encoder_of
+from stream_asr.acoustic.moonshine.onnx_runtime import MoonshineRuntime
+from stream_asr.acoustic.cuda_graphs import RECORDABLE
+from stream_asr.acoustic.moonshine.checkpoint import Standalone
 from stream_asr.acoustic.transformers_ctc import TransformersCTC, count_parameters
 from stream_asr.errors import DeviceError, InputError, ModelError
 
 if TYPE_CHECKING:
     from stream_asr.acoustic.pretrained import Pretrained
+import torch
+from stream_asr.acoustic.base import AcousticModel
+from stream_asr.acoustic.moonshine.encoder import encoder_of
+from stream_asr.acoustic.moonshine.model import RememberingMoonshine
+from stream_asr.acoustic.one_per_core import SideBySide
+from stream_asr.acoustic.transformers_ctc import TransformersCTC
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "float16", "int8")
@@ -171,3 +177,20 @@ def _load(name: str | Path | None, dtype: torch.dtype) -> Standalone | Pretraine
     from stream_asr.acoustic.pretrained import load_pretrained
 
     return load_pretrained(name, dtype=dtype)
+
+
+_SMALL = 30_000_000
+"""Parameters up to which a core does a window of some seconds in less than the time between two previews."""
+
+
+def arranged(model: TransformersCTC) -> AcousticModel:
+    """The model as it serves streams best.
+
+    On a processor, one with Moonshine's encoder remembers what it made of the audio before, and another small one runs
+    windows side by side. All others run them in batches.
+    """
+    if model.device.type != "cpu":
+        return model
+    if encoder_of(model.model) is not None:
+        return RememberingMoonshine(model, torch.get_num_threads(), model.hearer)
+    return SideBySide(model, torch.get_num_threads()) if model.parameters <= _SMALL else model

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from stream_asr.acoustic.base import Hearer
-from stream_asr.acoustic.copies import copies_for
-from stream_asr.acoustic.replays import GRAIN_SAMPLES, Inputs, Recorder, Replays, bucket
-from stream_asr.arrays import FloatArray
+from stream_asr.acoustic.device_copies import copies_for
+from stream_asr.acoustic.cuda_graphs import GRAIN_SAMPLES, Inputs, Recorder, Replays, bucket
+from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
-from stream_asr.ctc import Labels
+from stream_asr.acoustic.labels import Labels
 from stream_asr.errors import ModelError
 
 _PROBE_SAMPLES = 15_360

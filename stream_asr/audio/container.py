@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.errors import InputError
 
 BY_LIBSNDFILE = "wav, flac, ogg, opus, mp3, aiff, au, caf and w64"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 import numpy as np
 import soundfile
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.audio.container import BY_FFMPEG, BY_LIBSNDFILE, ContainerReader
 from stream_asr.errors import InputError
 

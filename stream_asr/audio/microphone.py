@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.audio.ring_buffer import RingBuffer
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.errors import DeviceError, InputError

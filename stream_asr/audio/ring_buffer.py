@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.audio.pcm import AudioConverter
 from stream_asr.errors import InputError
 

@@ -24,8 +24,8 @@ from stream_asr.cli.interrupt import Interrupt, interruptible
 from stream_asr.errors import InputError
 from stream_asr.events import Final
 from stream_asr.recognizer import Recognizer
-from stream_asr.replacing import replacing, writing
-from stream_asr.transcript import Transcript
+from stream_asr.atomic_files import replacing, writing
+from stream_asr.events import Transcript
 
 
 def transcribe(

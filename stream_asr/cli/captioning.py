@@ -9,7 +9,7 @@ from operator import methodcaller
 
 import numpy as np
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.cli.interrupt import Interrupt
 from stream_asr.cli.recording import Recording
 from stream_asr.cli.views import View

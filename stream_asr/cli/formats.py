@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stream_asr.subtitles import srt, vtt
 
 if TYPE_CHECKING:
-    from stream_asr.transcript import Transcript
+    from stream_asr.events import Transcript
 
 SUFFIXES = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
 

@@ -10,7 +10,7 @@ from typing import TextIO
 
 import soundfile
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.errors import InputError, StreamASRError
 from stream_asr.events import Event, Final
 from stream_asr.subtitles import SubtitleWriter

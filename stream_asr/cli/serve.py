@@ -111,7 +111,7 @@ def serve(
     if keyfile is not None and certfile is None:
         raise InputError("--keyfile belongs to a --certfile")
     try:
-        from stream_asr.server.serve import Tls, listen, run
+        from stream_asr.server.run import Tls, listen, run
     except ModuleNotFoundError as error:
         raise InputError(
             f'the server needs a package that is not installed ({error.name}): pip install "stream-asr[server]"'

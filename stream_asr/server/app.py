@@ -8,9 +8,11 @@ from starlette.middleware.cors import CORSMiddleware
 from stream_asr.recognizer import Recognizer
 from stream_asr.server.auth import Gate
 from stream_asr.server.metrics import Metrics
-from stream_asr.server.routes import REFUSALS, ROUTERS, deepgram, health, page
+from stream_asr.server.protocols.registry import REFUSALS, ROUTERS
+from stream_asr.server.protocols.deepgram import route as deepgram
+from stream_asr.server.web import health, pages as page
 from stream_asr.server.service import Service
-from stream_asr.server.sessions import Sessions
+from stream_asr.server.sessions.registry import Sessions
 from stream_asr.server.settings import ServerSettings
 
 

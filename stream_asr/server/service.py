@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection
 
 from stream_asr.recognizer import Recognizer
 from stream_asr.server.metrics import Metrics
-from stream_asr.server.sessions import Sessions
+from stream_asr.server.sessions.registry import Sessions
 from stream_asr.server.settings import ServerSettings
 
 

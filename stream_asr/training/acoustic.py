@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from stream_asr.acoustic.pretrained import HEADS
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
-from stream_asr.ctc import Path as FramePath
-from stream_asr.ctc import decode
+from stream_asr.decoding.ctc import Path as FramePath
+from stream_asr.decoding.ctc import decode
 from stream_asr.errors import InputError
 from stream_asr.training.alphabet import Spelling
 from stream_asr.training.augment import Holes

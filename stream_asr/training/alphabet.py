@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from stream_asr.ctc import Labels
+from stream_asr.acoustic.labels import Labels
 
 _APOSTROPHES = "'’ʼ‘`´"
 _SPOKEN_MARKS = "%&@#§‰"

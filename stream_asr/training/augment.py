@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.errors import InputError
 from stream_asr.training.clips import read_clip
 

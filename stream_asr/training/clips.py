@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.audio.files import AudioFile
 from stream_asr.audio.pcm import AudioConverter
 from stream_asr.config import SAMPLE_RATE

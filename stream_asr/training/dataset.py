@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.training.alphabet import Spelling
 from stream_asr.training.augment import Augmentation
 from stream_asr.training.batches import plan

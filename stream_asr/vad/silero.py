@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_asr.arrays import FloatArray
+from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.errors import InputError
 

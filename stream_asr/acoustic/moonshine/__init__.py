@@ -1,0 +1,1 @@
+"""Moonshine: the architecture of the embedded model."""

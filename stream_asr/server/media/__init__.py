@@ -1,0 +1,1 @@
+"""Encoded audio of server sessions: uploads and container streams."""

@@ -1,0 +1,1 @@
+"""Deepgram's live protocol, ``/v1/listen``."""

@@ -1,0 +1,1 @@
+"""The native protocol, ``/v1/stream``."""

@@ -1,0 +1,1 @@
+"""OpenAI's transcription endpoint and realtime protocol."""

@@ -1,0 +1,21 @@
+"""One thin route a protocol, between its codec and a `Session`. `ROUTERS` lists them all."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from stream_asr.server.responses import Refusal
+from stream_asr.server.protocols.deepgram import route as deepgram
+from stream_asr.server.web import health, pages as page, not_found as unknown
+from stream_asr.server.protocols.native import route as native
+from stream_asr.server.protocols.openai import audio_route as openai_audio, realtime_route as openai_realtime
+from stream_asr.server.protocols.vosk import route as vosk
+
+_ALL = (health, native, openai_audio, openai_realtime, vosk, deepgram, page, unknown)
+ROUTERS: tuple[APIRouter, ...] = tuple(route.router for route in _ALL)
+
+REFUSALS: dict[str, Refusal] = {
+    **dict.fromkeys(("/v1/audio/", "/v1/models", "/v1/realtime"), openai_audio.refusal),
+    "/v1/listen": deepgram.refusal,
+}
+"""How the routes whose paths begin like this say no to those without a token."""

@@ -1,0 +1,1 @@
+"""The Vosk server protocol."""

@@ -1,0 +1,1 @@
+"""Sessions: state that outlives a connection."""

@@ -1,0 +1,1 @@
+"""One stream, and the loop over all streams."""

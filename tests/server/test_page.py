@@ -1,0 +1,78 @@
+"""The page's files as the server gives them out. What they do in a browser is in test_browser.py."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.serving import Client, Served, serving
+
+import stream_asr.server
+
+STATIC = Path(stream_asr.server.web.__file__).parent / "static"
+TOKEN = "s3cret"
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Served]:
+    with serving(tokens=(TOKEN,), max_sessions=1) as server:
+        yield server
+
+
+@pytest.mark.parametrize("path", ["/", "/captions", "/captions?size=40&token=wrong", "/static/page.js"])
+def test_pages_need_no_token_and_load_nothing_from_elsewhere(guarded: Served, path: str) -> None:
+    response = guarded.get(path)
+    assert response.status_code == 200
+    policy = dict(part.split(" ", 1) for part in response.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert {policy[name] for name in ("script-src", "style-src", "connect-src", "img-src")} == {"'self'"}
+    assert response.headers["referrer-policy"] == "no-referrer"
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [("/", "text/html"), ("/static/page.css", "text/css"), ("/static/icon.svg", "image/svg+xml")]
+    + [(f"/static/{file.name}", "text/javascript") for file in sorted(STATIC.glob("*.js"))],
+)
+def test_media_types_do_not_depend_on_the_machine(guarded: Served, path: str, media_type: str) -> None:
+    assert guarded.get(path).headers["content-type"].partition(";")[0] == media_type
+
+
+@pytest.mark.parametrize("name", ["../app.py", "%2e%2e/app.py", "..%2fapp.py", "/etc/passwd", "%2fetc%2fpasswd", ""])
+def test_no_other_file_can_be_had(guarded: Served, name: str) -> None:
+    connection = http.client.HTTPConnection(guarded.address)  # sends a path as it is
+    connection.request("GET", f"/static/{name}", headers={"Authorization": f"Bearer {TOKEN}"})
+    response = connection.getresponse()
+    assert (response.status, json.loads(response.read())) == (404, {"detail": "Not Found"})
+    connection.close()
+
+
+def test_what_the_files_refer_to_is_there() -> None:
+    names = {file.name for file in STATIC.iterdir()}
+    for file in STATIC.glob("*.js"):
+        assert set(re.findall(r'"\./(\w+\.js)"', file.read_text(encoding="utf-8"))) <= names
+    for file in STATIC.glob("*.html"):
+        referred = re.findall(r'(?:href|src)="([^"]+)"', file.read_text(encoding="utf-8"))
+        # Relative, so that a proxy may put the server into any folder of its own.
+        assert {name.removeprefix("static/") for name in referred} <= names
+
+
+@pytest.mark.parametrize("name", ["index.html", "captions.html"])
+def test_nothing_is_inline(name: str) -> None:
+    page = (STATIC / name).read_text(encoding="utf-8")
+    assert not re.search(r"\son\w+=|\sstyle=|<style|javascript:", page)
+    assert not re.search(r"<script[^>]*>[^<]", page)
+
+
+def test_a_page_can_ask_whether_it_is_let_in(guarded: Served) -> None:
+    allowed = {"Authorization": f"Bearer {TOKEN}"}
+    assert guarded.get("/v1/stream").json()["code"] == "unauthorized"
+    assert guarded.get("/v1/stream", headers=allowed).status_code == 204
+    Client(guarded.open(additional_headers=allowed)).start()
+    response = guarded.get(f"/v1/stream?token={TOKEN}")
+    assert (response.status_code, response.json()["code"]) == (503, "too_many_sessions")

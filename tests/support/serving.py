@@ -1,0 +1,171 @@
+"""A server on a real socket of this machine, in a thread, and clients for it that do exactly what a test says."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import httpx
+import numpy as np
+from tests.support.fakes import FakeModel, loud
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from stream_asr import Recognizer, RecognizerConfig
+from stream_asr.array_types import FloatArray
+from stream_asr.server.run import Tls, listen, make_server
+from stream_asr.server.settings import ServerSettings
+
+CONTROL = {"ready", "ack", "done", "error"}
+TIMEOUT_S = 60.0
+"""Nothing takes so long; a test that waits for it has failed."""
+
+
+class Served:
+    """A running server."""
+
+    def __init__(
+        self, port: int, service: Any, thread: threading.Thread, stop: Callable[[], None], connections: ExitStack
+    ) -> None:
+        self.port, self.service, self._thread, self._stop = port, service, thread, stop
+        self._connections = connections
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def connect(self, path: str = "/v1/stream", **settings: Any) -> ClientConnection:
+        # The client's own tests of the connection would only add noise, and its limit hides the server's.
+        settings = {"compression": None, "ping_interval": None, "max_size": None, "proxy": None, **settings}
+        return connect(f"ws://{self.address}{path}", **settings)
+
+    def open(self, path: str = "/v1/stream", **settings: Any) -> ClientConnection:
+        """A connection that is closed with the server at the latest."""
+        return self._connections.enter_context(self.connect(path, **settings))
+
+    def get(self, path: str, **settings: Any) -> httpx.Response:
+        with httpx.Client(trust_env=False) as client:
+            return client.get(f"http://{self.address}{path}", **settings)
+
+    def post(self, path: str, **settings: Any) -> httpx.Response:
+        with httpx.Client(trust_env=False, timeout=TIMEOUT_S) as client:
+            return client.post(f"http://{self.address}{path}", **settings)
+
+    def metric(self, line: str) -> float:
+        """The value of a sample, named as in the text format; 0 when it is not there yet."""
+        found = re.search(rf"^{re.escape(line)} (\S+)$", self.service.metrics.render().decode(), re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def stop(self) -> None:
+        """As SIGTERM does."""
+        self._stop()
+
+    def join(self) -> None:
+        self._thread.join(TIMEOUT_S)
+        assert not self._thread.is_alive()
+
+
+@contextmanager
+def serving(
+    recognizer: Recognizer | None = None,
+    *,
+    tls: Tls | None = None,
+    config: RecognizerConfig | None = None,
+    **limits: Any,
+) -> Iterator[Served]:
+    """Serve ``recognizer``, or one with a fake model."""
+    settings = ServerSettings(**{"close_timeout_s": 1.0, "grace_s": 20.0, **limits})
+    made = recognizer or Recognizer(FakeModel(), config, detector=lambda: loud)
+    listener = listen("127.0.0.1", 0)
+    ready = threading.Event()
+    server = make_server(made, settings, tls=tls, on_ready=ready.set)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    assert ready.wait(TIMEOUT_S)
+    connections = ExitStack()
+    try:
+        with connections:
+            yield Served(listener.getsockname()[1], server.config.app.state.service, thread, stop, connections)
+    finally:
+        stop()
+        thread.join(TIMEOUT_S)
+        assert not thread.is_alive()
+        if recognizer is None:
+            made.close()
+
+
+def pcm(audio: FloatArray) -> bytes:
+    """As ``pcm_f32le``: the fake model's amplitudes survive any encoding, but let us not think about it."""
+    return np.asarray(audio, dtype="<f4").tobytes()
+
+
+def waiting_for(event: threading.Event) -> FakeModel:
+    """A model that does not answer before ``event``."""
+
+    def wait(windows: object) -> None:
+        assert event.wait(TIMEOUT_S)
+
+    return FakeModel(wait)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+class Client:
+    """Speaks the native protocol over one connection."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.seen: list[dict[str, Any]] = []
+
+    def say(self, kind: str, **keys: Any) -> None:
+        self.connection.send(json.dumps({"type": kind, **keys}))
+
+    def start(self, **keys: Any) -> dict[str, Any]:
+        self.say("start", **{"sample_rate": 16_000, "encoding": "pcm_f32le", **keys})
+        return self.until("ready")
+
+    def hear(self) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(self.connection.recv(TIMEOUT_S))
+        self.seen.append(message)
+        return message
+
+    def until(self, kind: str) -> dict[str, Any]:
+        while True:
+            message = self.hear()
+            if message["type"] == kind:
+                return message
+            assert message["type"] not in ("done", "error"), message
+
+    def send(self, audio: FloatArray, block: int = 16_000) -> None:
+        for at in range(0, len(audio), block):
+            self.connection.send(pcm(audio[at : at + block]))
+
+    def ending(self) -> tuple[dict[str, Any], int, str]:
+        """Hear all that is left: the last message, and the code and reason of the close that follows."""
+        with suppress(ConnectionClosed):
+            while True:
+                self.hear()
+        assert self.connection.close_code is not None
+        return self.seen[-1] if self.seen else {}, self.connection.close_code, self.connection.close_reason or ""
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [message for message in self.seen if message["type"] not in CONTROL]
+
+    @property
+    def finals(self) -> list[str]:
+        return [message["text"] for message in self.seen if message["type"] == "final"]
