@@ -73,7 +73,7 @@ def whole(recognizer: Recognizer, samples: FloatArray) -> str:
     padded = np.pad(samples, (0, -len(samples) % model.frame_samples))
     longest = (model.longest_samples or len(padded)) // model.frame_samples * model.frame_samples
     outputs = (model.log_probs([padded[at : at + longest]])[0] for at in range(0, len(padded), longest))
-    return " ".join(recognizer.decoder.start(0).keep(frames, len(frames)).finish().text for frames in outputs)
+    return " ".join(recognizer.decoder.start(0).commit(frames, len(frames)).finish().text for frames in outputs)
 
 
 def live(recognizer: Recognizer, samples: FloatArray, rng: np.random.Generator) -> str:

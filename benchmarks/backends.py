@@ -23,9 +23,8 @@ import options
 from corpus import assembled, read_corpus
 from report import Table, plot, show, write_json
 
-from stream_asr.acoustic.loading import arranged
-from stream_asr.acoustic.base import Memory, Piece, RememberingModel
-from stream_asr.acoustic.loading import load_model
+from stream_asr.acoustic.base import Chunk, State, StatefulModel
+from stream_asr.acoustic.loading import arranged, load_model
 from stream_asr.acoustic.moonshine.onnx_runtime import missing_packages
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE, ms_to_samples
@@ -45,8 +44,8 @@ class Way:
 
     backend: str
     precision: str
-    model: RememberingModel
-    memory: Memory = None
+    model: StatefulModel
+    state: State = None
     windows_s: list[float] = field(default_factory=list)
     off: list[float] = field(default_factory=list)
 
@@ -66,13 +65,13 @@ def loaded(model: str | None) -> list[Way]:
     for backend in ("torch",) if missing else ("torch", "onnxruntime"):
         for precision in ("float32", "int8"):
             made = arranged(load_model(model, device="cpu", precision=precision, backend=backend, threads=1))
-            if not isinstance(made, RememberingModel):
+            if not isinstance(made, StatefulModel):
                 raise SystemExit(f"{made.name} is not built on the embedded model's encoder")
             ways.append(Way(backend, precision, made))
     return ways
 
 
-def hear(ways: list[Way], samples: FloatArray) -> None:
+def run_all(ways: list[Way], samples: FloatArray) -> None:
     """All of a recording, by each way."""
     config = ways[0].model.window_config
     grid = ways[0].model.frame_samples
@@ -81,16 +80,16 @@ def hear(ways: list[Way], samples: FloatArray) -> None:
         for ms in (config.commit_ms, config.right_context_ms, config.preview_interval_ms)
     )
     for way in ways:
-        way.memory = way.model.fresh(ms_to_samples(config.left_context_ms))
+        way.state = way.model.initial_state(ms_to_samples(config.left_context_ms))
     for start in range(0, len(samples) - kept - right, kept):
         expected: FloatArray | None = None
         for way in ways:
             began = time.process_time()
             for stop in range(kept, kept + right, preview):
-                way.model.go_on([Piece(samples[start : start + stop], 0, way.memory)])
-            [heard] = way.model.go_on([Piece(samples[start : start + kept + right], kept, way.memory)])
+                way.model.forward_chunks([Chunk(samples[start : start + stop], 0, way.state)])
+            [heard] = way.model.forward_chunks([Chunk(samples[start : start + kept + right], kept, way.state)])
             way.windows_s.append(time.process_time() - began)
-            way.memory = heard.memory
+            way.state = heard.state
             if expected is None:
                 expected = heard.log_probs
             likely = expected > _LIKELY
@@ -125,11 +124,11 @@ def main() -> None:
 
     programme = assembled(read_corpus(arguments.data, arguments.limit), arguments.seconds, arguments.seed)
     ways = loaded(arguments.model)
-    hear(ways, programme.samples[: 3 * SAMPLE_RATE])
+    run_all(ways, programme.samples[: 3 * SAMPLE_RATE])
     for way in ways:  # that was to warm up
         way.windows_s.clear()
         way.off.clear()
-    hear(ways, programme.samples)
+    run_all(ways, programme.samples)
     shown = table(ways, ways[0].model.window_config.commit_ms)
     show(shown)
     if arguments.plot:

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from scenes import Scene
 
-from stream_asr.acoustic.moonshine.model import RememberingMoonshine
+from stream_asr.acoustic.moonshine.model import StatefulMoonshine
 from stream_asr.config import SAMPLE_RATE, SegmenterConfig, samples_to_ms
-from stream_asr.vad.endpointer import Segmenter, UtteranceEnd, UtteranceStart
 from stream_asr.vad.detector import VoiceDetector
+from stream_asr.vad.endpointer import Endpointer, UtteranceEnd, UtteranceStart
 
 _TOLERANCE_MS = 200
 
 FRAME_SAMPLES = 768
 """Of the embedded model: utterances begin and end on its frames."""
 
-_CUT_SEARCH_MS = RememberingMoonshine.window_config.right_context_ms
+_CUT_SEARCH_MS = StatefulMoonshine.window_config.right_context_ms
 """A forced cut may look back as far as streams of the embedded model do."""
 
 
@@ -53,7 +53,7 @@ class Quality:
 
 
 def judge(scene: Scene, config: SegmenterConfig, detector: VoiceDetector) -> Quality:
-    segmenter = Segmenter(config, FRAME_SAMPLES, _CUT_SEARCH_MS, detector)
+    segmenter = Endpointer(config, FRAME_SAMPLES, _CUT_SEARCH_MS, detector)
     boundaries = [*segmenter.push(scene.audio), *segmenter.finish()]
     starts = [boundary for boundary in boundaries if isinstance(boundary, UtteranceStart)]
     ends = [boundary for boundary in boundaries if isinstance(boundary, UtteranceEnd)]

@@ -24,8 +24,8 @@ from scoring import score
 
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE, BeamConfig, WindowConfig, ms_to_samples
+from stream_asr.decoding.base import Decoder, DecoderState
 from stream_asr.decoding.factory import make_decoder
-from stream_asr.decoding.base import Decoder, Decoding
 from stream_asr.lm.ngram import NgramModel
 
 _OPTIONS = {
@@ -40,12 +40,12 @@ def numbers(text: str) -> list[float]:
     return [float(number) for number in text.split(",")]
 
 
-def decoded(decoder: Decoder, log_probs: FloatArray, step: int) -> Decoding:
+def decoded(decoder: Decoder, log_probs: FloatArray, step: int) -> DecoderState:
     """Kept in pieces of ``step`` frames."""
     decoding = decoder.start(0)
     for at in range(0, len(log_probs), step):
         piece = log_probs[at : at + step]
-        decoding = decoding.keep(piece, at + len(piece))
+        decoding = decoding.commit(piece, at + len(piece))
     return decoding
 
 

@@ -14,17 +14,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
     from stream_asr.errors import DeviceError, InputError, ModelError, StreamASRError
-    from stream_asr.events import AudioDropped, Event, Final, Marked, Overload, Partial, SpeechStarted, Word
+    from stream_asr.events import AudioDropped, Event, Final, Marked, Overload, Partial, SpeechStarted, Transcript, Word
     from stream_asr.recognizer import Recognizer
     from stream_asr.stream import Stream
-    from stream_asr.events import Transcript
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "config": ("EngineConfig", "RecognizerConfig", "SegmenterConfig", "WindowConfig"),
     "errors": ("DeviceError", "InputError", "ModelError", "StreamASRError"),
-    "events": ("AudioDropped", "Event", "Final", "Marked", "Overload", "Partial", "SpeechStarted", "Transcript", "Word"),
+    "events": (
+        "AudioDropped",
+        "Event",
+        "Final",
+        "Marked",
+        "Overload",
+        "Partial",
+        "SpeechStarted",
+        "Transcript",
+        "Word",
+    ),
     "recognizer": ("Recognizer",),
     "stream": ("Stream",),
 }

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 from stream_asr.config import samples_to_s
-from dataclasses import dataclass
-from typing import Any
 
 
 def _ms_digits(seconds: float) -> float:

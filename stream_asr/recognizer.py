@@ -12,29 +12,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from stream_asr.acoustic.base import AcousticModel, RememberingModel
+from stream_asr.acoustic.base import AcousticModel, StatefulModel
 from stream_asr.acoustic.catalog import BUNDLED_LMS
 from stream_asr.audio.files import BLOCK_S, AudioFile
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
-from stream_asr.decoding.casing import CasedDecoder, Casing, casing_of
 from stream_asr.config import SAMPLE_RATE, RecognizerConfig, WindowConfig
-from stream_asr.decoding.factory import make_decoder
 from stream_asr.decoding.base import Decoder
-from stream_asr.streaming.engine import Engine, EngineStats
+from stream_asr.decoding.casing import CasedDecoder, Casing, casing_of
+from stream_asr.decoding.factory import make_decoder
+from stream_asr.decoding.hotwords import HotwordList, read_hotwords
 from stream_asr.errors import InputError
-from stream_asr.events import Event, Final
-from stream_asr.lm.storage import load as load_lm
-from stream_asr.decoding.hotwords import read_hotwords
-from stream_asr.decoding.hotwords import HotwordList
+from stream_asr.events import Event, Final, Transcript
 from stream_asr.lm.ngram import NgramModel
-from stream_asr.streaming.pipeline import Pipeline
-from stream_asr.streaming.mailbox import Session
+from stream_asr.lm.storage import load as load_lm
 from stream_asr.stream import Stream
-from stream_asr.events import Transcript
+from stream_asr.streaming.engine import Engine, EngineStats
+from stream_asr.streaming.mailbox import Mailbox
+from stream_asr.streaming.pipeline import Pipeline
+from stream_asr.streaming.windows import WindowGeometry, for_whole_utterances
 from stream_asr.vad.detector import VoiceDetector
 from stream_asr.vad.detectors import detectors
-from stream_asr.streaming.windows import for_whole_utterances
-from stream_asr.streaming.windows import WindowGeometry
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -69,7 +66,7 @@ class Recognizer:
         casing: Casing | None = None,
     ) -> None:
         self.model = model
-        windows = model.window_config if isinstance(model, RememberingModel) else WindowConfig()
+        windows = model.window_config if isinstance(model, StatefulModel) else WindowConfig()
         self.config = (config or RecognizerConfig()).suited(windows)
         self._detector = detector or detectors("webrtc", self.config.segmenter)
         self.lm = lm
@@ -128,8 +125,7 @@ class Recognizer:
         listed = read_hotwords(hotwords) if isinstance(hotwords, str | Path) else hotwords
         language_model = _language_model(lm) if lm != "auto" else None
         detector = detectors(vad, config.segmenter)
-        from stream_asr.acoustic.loading import arranged
-        from stream_asr.acoustic.loading import load_model
+        from stream_asr.acoustic.loading import arranged, load_model
 
         loaded = load_model(
             model, device=device, precision=precision, backend=backend, threads=threads, cuda_graphs=cuda_graphs
@@ -182,10 +178,10 @@ class Recognizer:
             self.model.frame_samples,
             detector=self._detector(),
             longest_samples=self.model.longest_samples,
-            fresh=self.model.fresh if isinstance(self.model, RememberingModel) else None,
+            initial_state=self.model.initial_state if isinstance(self.model, StatefulModel) else None,
             live=live,
         )
-        session = Session(pipeline, config.engine.max_unread_events)
+        session = Mailbox(pipeline, config.engine.max_unread_events)
         self._engine.add(session)
         return Stream(session, converter, self._engine.wake, lambda: self._engine.remove(session))
 

@@ -13,7 +13,7 @@ from stream_asr.config import samples_to_ms, samples_to_s
 from stream_asr.errors import StreamASRError
 from stream_asr.events import Event
 from stream_asr.streaming.accounting import Counts
-from stream_asr.streaming.mailbox import Session
+from stream_asr.streaming.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,7 +26,7 @@ class Stream:
     """
 
     def __init__(
-        self, session: Session, converter: AudioConverter, wake: Callable[[], None], close: Callable[[], None]
+        self, session: Mailbox, converter: AudioConverter, wake: Callable[[], None], close: Callable[[], None]
     ) -> None:
         self._session = session
         self._converter = converter

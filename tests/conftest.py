@@ -8,11 +8,10 @@ import pytest
 import soundfile
 from hypothesis import settings
 
-from tests.support.fakes import FakeModel, loud
-
 import stream_asr
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
+from tests.support.fakes import FakeModel, loud
 
 # CI machines are slow and shared: an example that takes long is no failure.
 settings.register_profile("default", deadline=None, print_blob=True)

@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.disk import files_end_at
 
-from stream_asr.errors import InputError, StreamASRError
 from stream_asr.atomic_files import replacing, writing
+from stream_asr.errors import InputError, StreamASRError
+from tests.support.disk import files_end_at
 
 
 @pytest.fixture

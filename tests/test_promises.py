@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.streaming import streamed
 
 from stream_asr import Final, Partial, Recognizer
 from stream_asr.array_types import FloatArray
-from stream_asr.events import Event
-from stream_asr.events import Transcript
+from stream_asr.events import Event, Transcript
+from tests.support.streaming import streamed
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tests.support.fakes import FakeModel, conversation, loud, silence, sound
 
 from stream_asr import (
     EngineConfig,
@@ -25,6 +24,7 @@ from stream_asr import (
     WindowConfig,
 )
 from stream_asr.events import Event
+from tests.support.fakes import FakeModel, conversation, loud, silence, sound
 
 SAID = ["hello world", "how are you", "fine thanks"]
 

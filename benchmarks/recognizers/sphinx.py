@@ -9,7 +9,7 @@ from __future__ import annotations
 from io import BytesIO
 
 import numpy as np
-from pocketsphinx import Decoder, Endpointer, Segmenter
+from pocketsphinx import Decoder, Endpointer
 
 from recognizers.child import Microphone, Samples, Say, pcm16
 
@@ -25,7 +25,7 @@ class Sphinx:
 
     def transcribe(self, samples: Samples) -> str:
         texts = []
-        segmenter = Segmenter()
+        segmenter = Endpointer()
         whole_frames = len(samples) % (segmenter.frame_bytes // 2) == 0
         for part in segmenter.segment(BytesIO(pcm16(samples) + whole_frames * _LAST)):
             self._decoder.start_utt()

@@ -15,11 +15,11 @@ from corpus import Programme, Utterance
 from scoring import normalized
 from words import parse_ctm
 
+from recipes.embedded_en.alignment import align
 from stream_asr.acoustic.base import AcousticModel
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.training.alphabet import Alphabet
-from recipes.embedded_en.alignment import align
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def aligned(model: AcousticModel, alphabet: Alphabet, samples: FloatArray, text:
     spans: list[tuple[int, int]] = []
     starts_word = True
     for index, frame in zip(ids, begins.tolist(), strict=True):
-        piece = model.labels.pieces[index]
+        piece = model.labels.tokens[index]
         starts_word = starts_word or piece.startswith(" ")
         if not piece.strip():
             continue  # the space of a model that writes letters

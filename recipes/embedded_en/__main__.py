@@ -10,11 +10,6 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from stream_asr.acoustic.loading import load_model
-from stream_asr.acoustic.moonshine.transformers import MoonshineForCTC
-from stream_asr.errors import StreamASRError
-from stream_asr.lm.text import paragraphs
-from stream_asr.training.checkpoint import save_checkpoint
 from recipes.embedded_en.base import encoder_file, read_encoder
 from recipes.embedded_en.copies import Copy
 from recipes.embedded_en.corpus import INDEX, Corpus, packed, with_pauses
@@ -25,6 +20,11 @@ from recipes.embedded_en.states import save_states
 from recipes.embedded_en.synthesis import sentences, synthesised, with_rare_words
 from recipes.embedded_en.train import Training, start_from, train
 from recipes.embedded_en.units import learn_pieces, pieces
+from stream_asr.acoustic.loading import load_model
+from stream_asr.acoustic.moonshine.transformers import MoonshineForCTC
+from stream_asr.errors import StreamASRError
+from stream_asr.lm.text import paragraphs
+from stream_asr.training.checkpoint import save_checkpoint
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from recipes.embedded_en.alignment import align
+from recipes.embedded_en.segments import Pause
 from stream_asr.acoustic.base import AcousticModel
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.errors import InputError
 from stream_asr.training.alphabet import Alphabet
 from stream_asr.training.clips import read_clip
-from recipes.embedded_en.alignment import align
-from recipes.embedded_en.segments import Pause
 from stream_asr.training.manifest import Row, read_manifest
 
 ARRAY, INDEX = "array.npy", "index.jsonl"

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stream_asr.training.alphabet import Alphabet
-from stream_asr.training.batches import plan
-from stream_asr.training.dataset import ahead
 from recipes.embedded_en.corpus import Corpus, Recording
 from recipes.embedded_en.segments import Segment, cut
 from recipes.embedded_en.settings import TrainingSettings
+from stream_asr.training.alphabet import Alphabet
+from stream_asr.training.batches import plan
+from stream_asr.training.dataset import ahead
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from transformers import Wav2Vec2FeatureExtractor
 
+from recipes.embedded_en.units import Units
 from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.config import SAMPLE_RATE
-from recipes.embedded_en.units import Units
 
 
 def export(weights: Path, config: MoonshineCTCConfig, units: Units, folder: Path) -> None:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stream_asr.acoustic.moonshine.transformers import MoonshineForCTC
 from recipes.embedded_en.data import Batch
 from recipes.embedded_en.settings import TrainingSettings
+from stream_asr.acoustic.moonshine.transformers import MoonshineForCTC
 
 
 class Network(nn.Module):

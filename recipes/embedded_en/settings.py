@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig
 from recipes.embedded_en.chunks import ChunkLimits
 from recipes.embedded_en.copies import Copy, Streamed
 from recipes.embedded_en.disturbance import Disturbance
+from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig
 
 PIECES = 480
 

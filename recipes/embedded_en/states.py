@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stream_asr.acoustic.moonshine.encoder import Encoder
-from stream_asr.acoustic.moonshine.transformers import MoonshineForCTC
-from stream_asr.acoustic.moonshine.streaming import MoonshineMemory, go_on
-from stream_asr.config import SAMPLE_RATE
 from recipes.embedded_en.copies import Copy, Streamed
 from recipes.embedded_en.corpus import ARRAY, Corpus, Recording, save_index
 from recipes.embedded_en.disturbance import disturbed
 from recipes.embedded_en.segments import Pause
+from stream_asr.acoustic.moonshine.encoder import Encoder
+from stream_asr.acoustic.moonshine.streaming import EncoderState, forward_chunk
+from stream_asr.acoustic.moonshine.transformers import MoonshineForCTC
+from stream_asr.config import SAMPLE_RATE
 
 STRIDE_SAMPLES = 384
 RATE = SAMPLE_RATE / STRIDE_SAMPLES
@@ -80,10 +80,10 @@ def _lower(encoder: Encoder) -> Encoder:
 
 def _streamed(encoder: Encoder, samples: Tensor, how: Streamed, rng: np.random.Generator) -> Tensor:
     kept, right = (int(rng.integers(low, high + 1)) for low, high in (how.kept_steps, how.right_steps))
-    memory, made = MoonshineMemory(how.left_steps), []
+    state, made = EncoderState(how.left_steps), []
     for start in range(0, len(samples), kept * STRIDE_SAMPLES):
         piece = samples[start:][: (kept + right) * STRIDE_SAMPLES]
-        states, memory = go_on(encoder, piece, kept * STRIDE_SAMPLES, memory)
+        states, state = forward_chunk(encoder, piece, kept * STRIDE_SAMPLES, state)
         if start + (kept + right) * STRIDE_SAMPLES >= len(samples):
             made.append(states[0])
             break

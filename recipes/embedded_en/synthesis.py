@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from recipes.embedded_en.corpus import Corpus, Recording, Samples
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.errors import InputError
-from recipes.embedded_en.corpus import Corpus, Recording, Samples
 
 SPEAKER = "hibari"
 _VOICE_RATE = 24_000

@@ -11,11 +11,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
-from stream_asr.acoustic.labels import Labels
-from stream_asr.decoding.ctc import decode
-from stream_asr.decoding.ctc import Path as FramePath
-from stream_asr.training.checkpoint import seed_all
 from recipes.embedded_en.corpus import Corpus, Recording
 from recipes.embedded_en.data import Batch, SegmentData, Source, held_out
 from recipes.embedded_en.muon import Muon
@@ -24,6 +19,10 @@ from recipes.embedded_en.running import Average, in_processes, learn
 from recipes.embedded_en.settings import DEVELOPMENT_SPEAKERS, TEST_SPEAKERS, TrainingSettings
 from recipes.embedded_en.states import RATE
 from recipes.embedded_en.units import pieces
+from stream_asr.acoustic.labels import Labels
+from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
+from stream_asr.decoding.ctc import BestPath, decode
+from stream_asr.training.checkpoint import seed_all
 from stream_asr.training.schedule import Budget, trapezoid
 from stream_asr.training.scoring import Score
 
@@ -120,6 +119,6 @@ def measure(model: MoonshineForCTC, labels: Labels, corpus: Corpus) -> Score:
     def heard(recording: Recording) -> str:
         samples = torch.from_numpy(corpus.clip(recording))
         log_probs: Tensor = model(samples[None]).logits[0].log_softmax(-1)
-        return decode(FramePath.best(log_probs.numpy(), 0), labels, model.config.inputs_to_logits_ratio).text
+        return decode(BestPath.best(log_probs.numpy(), 0), labels, model.config.inputs_to_logits_ratio).text
 
     return Score.of([recording.text for recording in corpus.recordings], list(map(heard, corpus.recordings)))

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from stream_asr.acoustic.labels import Labels
 from stream_asr.array_types import FloatArray
 from stream_asr.config import WindowConfig
-from stream_asr.acoustic.labels import Labels
 
 
 class AcousticModel(Protocol):
@@ -59,12 +59,12 @@ class AcousticModel(Protocol):
         """
 
 
-Memory: TypeAlias = Any
+State: TypeAlias = Any
 """What a model keeps of the audio it has heard; only the model itself looks into it, and never changes it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Chunk:
     """Audio that goes on where a memory ends.
 
     Attributes:
@@ -75,12 +75,12 @@ class Piece:
 
     samples: FloatArray
     kept_samples: int
-    memory: Memory
+    state: State
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What a model makes of a `Piece`.
+class ChunkOutput:
+    """What a model makes of a `Chunk`.
 
     Attributes:
         log_probs: natural, float32, shape (frames, outputs), of all of its samples.
@@ -88,20 +88,20 @@ class Heard:
     """
 
     log_probs: FloatArray
-    memory: Memory
+    state: State
 
 
-class Hearer(Protocol):
+class StreamingEncoder(Protocol):
     """An encoder and what is above it, as they hear one piece of audio after another."""
 
     @property
     def backend(self) -> str:
         """The name of what runs it."""
 
-    def fresh(self, reach: int) -> Memory:
+    def initial_state(self, reach: int) -> State:
         """A memory of nothing, which never reaches back any further than so many frames of the encoder."""
 
-    def hear(self, samples: FloatArray, kept_samples: int, memory: Memory) -> tuple[FloatArray, Memory]:
+    def forward(self, samples: FloatArray, kept_samples: int, state: State) -> tuple[FloatArray, State]:
         """Hear a piece.
 
         Args:
@@ -115,7 +115,7 @@ class Hearer(Protocol):
 
 
 @runtime_checkable
-class RememberingModel(AcousticModel, Protocol):
+class StatefulModel(AcousticModel, Protocol):
     """A model that needs no left context: it keeps what it made of the audio before.
 
     What it makes of a piece depends on the pieces before it and on no others.
@@ -125,8 +125,8 @@ class RememberingModel(AcousticModel, Protocol):
     def window_config(self) -> WindowConfig:
         """The windows that suit it; their left context is how far back it looks."""
 
-    def fresh(self, left_samples: int) -> Memory:
+    def initial_state(self, left_samples: int) -> State:
         """A memory of nothing, which never reaches back any further than that."""
 
-    def go_on(self, pieces: Sequence[Piece]) -> list[Heard]:
+    def forward_chunks(self, pieces: Sequence[Chunk]) -> list[ChunkOutput]:
         """Hear pieces of different utterances."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
+
 from stream_asr.errors import ModelError
 
 EMBEDDED = "embedded-en"

@@ -5,20 +5,20 @@ Source: NVIDIA, "CUDA C++ Programming Guide", section "CUDA Graphs"; PyTorch's n
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
 import logging
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
+
 import torch
 from torch import Tensor
+
 from stream_asr.config import SAMPLE_RATE
 
 _WARM_UPS = 3
 
 
 class CudaRecorder:
-    """See `stream_asr.acoustic.cuda_graphs.Recorder`. The recordings share their memory: one is played back at a time."""
+    """See `Recorder`. The recordings share their memory: one is played back at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

@@ -62,7 +62,7 @@ class Int8Linear(nn.Module):
         return out
 
 
-def quantise(model: nn.Module) -> None:
+def quantize(model: nn.Module) -> None:
     """Turn a model's linear layers into int8, in place; with Moonshine's encoder, those that it pays for.
 
     Raises:

@@ -15,13 +15,13 @@ class Labels:
     """What the outputs of a model spell.
 
     Attributes:
-        pieces: text of each output id. A space begins a new word ("|" of wav2vec 2.0 is " ", "▁the" of a
+        tokens: text of each output id. A space begins a new word ("|" of wav2vec 2.0 is " ", "▁the" of a
             SentencePiece is " the"); special tokens are empty.
         blank: the id of the CTC blank.
         capitals: the model itself has no small letters; the pieces have them in place of its capitals.
     """
 
-    pieces: tuple[str, ...]
+    tokens: tuple[str, ...]
     blank: int
     capitals: bool = False
 
@@ -29,6 +29,6 @@ class Labels:
         """With frames of nothing after them, up to that many; float32, shape (frames, pieces)."""
         if len(log_probs) >= frames:
             return log_probs
-        nothing = np.full((frames - len(log_probs), len(self.pieces)), -inf, dtype=np.float32)
+        nothing = np.full((frames - len(log_probs), len(self.tokens)), -inf, dtype=np.float32)
         nothing[:, self.blank] = 0
         return np.concatenate([log_probs, nothing]) if len(log_probs) else nothing

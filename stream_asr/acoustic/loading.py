@@ -8,26 +8,22 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stream_asr.acoustic.moonshine import onnx_runtime as moonshine_runtime, checkpoint as standalone
-from stream_asr.acoustic.catalog import EMBEDDED
-from stream_asr.acoustic.cuda_graphs import CudaRecorder
-from stream_asr.acoustic.int8 import has_instructions, is_fast, quantise
-from stream_asr.acoustic.catalog import locate
-from stream_asr.acoustic.moonshine.encoder import encoder_of
-from stream_asr.acoustic.moonshine.onnx_runtime import MoonshineRuntime
-from stream_asr.acoustic.cuda_graphs import RECORDABLE
+from stream_asr.acoustic.catalog import EMBEDDED, locate
+from stream_asr.acoustic.cuda_graphs import RECORDABLE, CudaRecorder
+from stream_asr.acoustic.int8 import has_instructions, is_fast, quantize
+from stream_asr.acoustic.moonshine import checkpoint as standalone
+from stream_asr.acoustic.moonshine import onnx_runtime as moonshine_runtime
 from stream_asr.acoustic.moonshine.checkpoint import Standalone
+from stream_asr.acoustic.moonshine.encoder import encoder_of
+from stream_asr.acoustic.moonshine.onnx_runtime import OnnxEncoder
 from stream_asr.acoustic.transformers_ctc import TransformersCTC, count_parameters
 from stream_asr.errors import DeviceError, InputError, ModelError
 
 if TYPE_CHECKING:
     from stream_asr.acoustic.pretrained import Pretrained
-import torch
 from stream_asr.acoustic.base import AcousticModel
-from stream_asr.acoustic.moonshine.encoder import encoder_of
-from stream_asr.acoustic.moonshine.model import RememberingMoonshine
-from stream_asr.acoustic.one_per_core import SideBySide
-from stream_asr.acoustic.transformers_ctc import TransformersCTC
+from stream_asr.acoustic.moonshine.model import StatefulMoonshine
+from stream_asr.acoustic.one_per_core import OnePerCore
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "float16", "int8")
@@ -79,7 +75,7 @@ def load_model(
     int8 = hearer is None and (precision == "int8" or (precision == "auto" and gains))
     try:
         if int8:
-            quantise(loaded.model)
+            quantize(loaded.model)
         return TransformersCTC(
             loaded.name,
             loaded.model.to(target).eval(),
@@ -148,9 +144,7 @@ def _check_backend(wanted: str, device: torch.device) -> None:
         )
 
 
-def _runtime(
-    loaded: Standalone | Pretrained, backend: str, device: torch.device, precision: str
-) -> MoonshineRuntime | None:
+def _runtime(loaded: Standalone | Pretrained, backend: str, device: torch.device, precision: str) -> OnnxEncoder | None:
     """What runs the model in ONNX Runtime; None where PyTorch does."""
     if encoder_of(loaded.model) is None:
         if backend == "onnxruntime":
@@ -160,7 +154,7 @@ def _runtime(
         return None
     int8 = precision == "int8" or (precision == "auto" and has_instructions())
     try:
-        return MoonshineRuntime(loaded.model, int8=int8)
+        return OnnxEncoder(loaded.model, int8=int8)
     except Exception as error:  # an old version, a library of the system that is missing, and so on
         if backend == "onnxruntime":
             raise ModelError(f"onnxruntime does not run {loaded.name!r}: {error}; use torch") from error
@@ -192,5 +186,5 @@ def arranged(model: TransformersCTC) -> AcousticModel:
     if model.device.type != "cpu":
         return model
     if encoder_of(model.model) is not None:
-        return RememberingMoonshine(model, torch.get_num_threads(), model.hearer)
-    return SideBySide(model, torch.get_num_threads()) if model.parameters <= _SMALL else model
+        return StatefulMoonshine(model, torch.get_num_threads(), model.hearer)
+    return OnePerCore(model, torch.get_num_threads()) if model.parameters <= _SMALL else model

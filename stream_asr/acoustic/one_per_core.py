@@ -14,14 +14,14 @@ from typing import TypeVar
 import torch
 
 from stream_asr.acoustic.base import AcousticModel
-from stream_asr.array_types import FloatArray
 from stream_asr.acoustic.labels import Labels
+from stream_asr.array_types import FloatArray
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-class SideBySide:
+class OnePerCore:
     """See `AcousticModel`.
 
     Args:

@@ -17,12 +17,11 @@ from huggingface_hub.utils import logging as hub_logging
 from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from stream_asr.acoustic.catalog import EMBEDDED, RECOMMENDED, WAYS_ON, locate
+from stream_asr.acoustic.labels import Labels
 from stream_asr.acoustic.moonshine import transformers as moonshine_ctc
-from stream_asr.acoustic.catalog import EMBEDDED, RECOMMENDED
-from stream_asr.acoustic.catalog import WAYS_ON, locate
 from stream_asr.acoustic.tokenizer_labels import labels_of
 from stream_asr.config import SAMPLE_RATE
-from stream_asr.acoustic.labels import Labels
 from stream_asr.errors import ModelError
 
 HEADS = ("lm_head", "ctc_head")

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stream_asr.acoustic.base import Hearer
-from stream_asr.acoustic.device_copies import copies_for
+from stream_asr.acoustic.base import StreamingEncoder
 from stream_asr.acoustic.cuda_graphs import GRAIN_SAMPLES, Inputs, Recorder, Replays, bucket
+from stream_asr.acoustic.device_copies import copies_for
+from stream_asr.acoustic.labels import Labels
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
-from stream_asr.acoustic.labels import Labels
 from stream_asr.errors import ModelError
 
 _PROBE_SAMPLES = 15_360
@@ -67,7 +67,7 @@ class TransformersCTC:
         *,
         device: torch.device,
         parameters: int | None = None,
-        hearer: Hearer | None = None,
+        hearer: StreamingEncoder | None = None,
         record: Recorder | None = None,
     ) -> None:
         self.name = name

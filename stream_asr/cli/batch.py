@@ -19,13 +19,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from stream_asr.atomic_files import replacing, writing
 from stream_asr.cli.formats import render
 from stream_asr.cli.interrupt import Interrupt, interruptible
 from stream_asr.errors import InputError
-from stream_asr.events import Final
+from stream_asr.events import Final, Transcript
 from stream_asr.recognizer import Recognizer
-from stream_asr.atomic_files import replacing, writing
-from stream_asr.events import Transcript
 
 
 def transcribe(

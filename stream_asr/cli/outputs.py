@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from stream_asr.atomic_files import is_one_of
 from stream_asr.cli.formats import SUFFIXES
 from stream_asr.errors import InputError
-from stream_asr.atomic_files import is_one_of
 
 
 def output_paths(inputs: Sequence[Path], named: str | None, form: str) -> list[Path | None]:

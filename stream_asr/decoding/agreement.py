@@ -9,7 +9,7 @@ from stream_asr.events import Word
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Said:
+class WordHistory:
     """A whole word and, by way of ``before``, all words before it.
 
     Attributes:
@@ -19,7 +19,7 @@ class Said:
         text: a hash of them; equal texts have equal ones.
     """
 
-    before: Said | None
+    before: WordHistory | None
     word: str
     first_frame: int
     stop_frame: int
@@ -28,7 +28,7 @@ class Said:
     text: int
 
 
-def text_after(said: Said | None, words: Iterable[str] = ()) -> int:
+def text_after(said: WordHistory | None, words: Iterable[str] = ()) -> int:
     """The hash of the words said and some more."""
     text = said.text if said is not None else 0
     for word in words:
@@ -36,13 +36,13 @@ def text_after(said: Said | None, words: Iterable[str] = ()) -> int:
     return text
 
 
-def extended(said: Said | None, word: str, first_frame: int, stop_frame: int, confidence: float) -> Said:
+def extended(said: WordHistory | None, word: str, first_frame: int, stop_frame: int, confidence: float) -> WordHistory:
     """One word more."""
     count = said.count if said is not None else 0
-    return Said(said, word, first_frame, stop_frame, confidence, count + 1, text_after(said, (word,)))
+    return WordHistory(said, word, first_frame, stop_frame, confidence, count + 1, text_after(said, (word,)))
 
 
-def in_order(said: Said | None) -> list[Said]:
+def in_order(said: WordHistory | None) -> list[WordHistory]:
     """The words, first to last."""
     words = []
     while said is not None:
@@ -51,21 +51,21 @@ def in_order(said: Said | None) -> list[Said]:
     return words[::-1]
 
 
-def first_words(said: Said | None, count: int) -> Said | None:
+def first_words(said: WordHistory | None, count: int) -> WordHistory | None:
     """The first ``count`` words."""
     while said is not None and said.count > count:
         said = said.before
     return said
 
 
-def ended_by(said: Said | None, frame: int) -> Said | None:
+def ended_by(said: WordHistory | None, frame: int) -> WordHistory | None:
     """The words that ended by ``frame``."""
     while said is not None and said.stop_frame > frame:
         said = said.before
     return said
 
 
-def common(texts: Iterable[Said | None]) -> Said | None:
+def common(texts: Iterable[WordHistory | None]) -> WordHistory | None:
     """The words that all of them begin with."""
     said = list(texts)
     fewest = min(words.count if words is not None else 0 for words in said)
@@ -75,12 +75,12 @@ def common(texts: Iterable[Said | None]) -> Said | None:
     return said[0]
 
 
-def stable_text(texts: Iterable[Said | None]) -> str:
+def stable_text(texts: Iterable[WordHistory | None]) -> str:
     """The words that all of them begin with, as they are shown."""
     return " ".join(said.word for said in in_order(common(texts)))
 
 
-def settled(texts: Sequence[Said | None], frame: int) -> list[int]:
+def settled(texts: Sequence[WordHistory | None], frame: int) -> list[int]:
     """Places of the texts that begin as the first of them does with the words that ended by ``frame``.
 
     A question that was left open for that long is decided, so that stable text does not wait for its answer.
@@ -92,7 +92,7 @@ def settled(texts: Sequence[Said | None], frame: int) -> list[int]:
     return [place for place, text in enumerate(beginnings) if text == decided.text]
 
 
-def timed(said: Said | None, frame_samples: int) -> tuple[Word, ...]:
+def timed(said: WordHistory | None, frame_samples: int) -> tuple[Word, ...]:
     """The words with their times, for frames of that length at 16 kHz."""
     return tuple(
         Word.in_frames(word.word, word.first_frame, word.stop_frame, word.confidence, frame_samples)

@@ -38,7 +38,7 @@ class Hypothesis:
         return sum(word.confidence for word in self.words) / len(self.words) if self.words else 0.0
 
 
-class Decoding(Protocol):
+class DecoderState(Protocol):
     """What was made of the frames so far. It never changes: each step gives a new one.
 
     Log-probabilities are natural, float32, of shape (frames, outputs), and continue where the last ended.
@@ -52,14 +52,14 @@ class Decoding(Protocol):
     def stable(self) -> str:
         """The words that every continuation begins with."""
 
-    def keep(self, log_probs: FloatArray, stop_frame: int) -> Decoding:
+    def commit(self, log_probs: FloatArray, stop_frame: int) -> DecoderState:
         """With the frames of a commit window, for good; the text may depend on where commit windows end.
 
         A model whose receptive field exceeds its stride gives a frame less than the window is long. What is
         missing up to ``stop_frame`` is blank, lest the grid slips by it.
         """
 
-    def glimpse(self, log_probs: FloatArray) -> Hypothesis:
+    def preview(self, log_probs: FloatArray) -> Hypothesis:
         """What the text would be after some more frames, which may be thrown away; it begins with `stable`."""
 
     def finish(self) -> Hypothesis:
@@ -69,5 +69,5 @@ class Decoding(Protocol):
 class Decoder(Protocol):
     """Makes decodings of one model's frames; shared by all streams."""
 
-    def start(self, frame: int) -> Decoding:
+    def start(self, frame: int) -> DecoderState:
         """Nothing heard yet; the first frame to come is ``frame`` of the absolute grid."""

@@ -21,12 +21,12 @@ from typing import TypeAlias
 
 import numpy as np
 
+from stream_asr.acoustic.labels import Labels
 from stream_asr.array_types import FloatArray
 from stream_asr.config import BeamConfig, ms_to_frames
+from stream_asr.decoding.agreement import WordHistory, extended, settled, stable_text, text_after, timed
 from stream_asr.decoding.base import Hypothesis
-from stream_asr.acoustic.labels import Labels
-from stream_asr.decoding.token_graph import Edge, Node, Spelling
-from stream_asr.decoding.agreement import Said, extended, settled, stable_text, text_after, timed
+from stream_asr.decoding.token_graph import Edge, Node, TokenGraph
 
 _LEAST_LOG_PROB = -5.0
 """Outputs less likely than this in a frame are not followed."""
@@ -61,7 +61,7 @@ class _Beam:
     blank: float
     sounding: float
     worth: float
-    said: Said | None
+    said: WordHistory | None
     first_frame: int
     stop_frame: int
     peaks: float
@@ -87,23 +87,23 @@ class BeamDecoder:
         config: widths and times.
     """
 
-    def __init__(self, labels: Labels, frame_samples: int, spelling: Spelling, config: BeamConfig) -> None:
+    def __init__(self, labels: Labels, frame_samples: int, spelling: TokenGraph, config: BeamConfig) -> None:
         self.labels = labels
         self._spelling = spelling
         self.frame_samples = frame_samples
         self.width, self.preview_width = config.width, config.preview_width
         self.settle_frames = ms_to_frames(config.settle_ms, frame_samples)
 
-    def start(self, frame: int) -> BeamDecoding:
+    def start(self, frame: int) -> BeamState:
         """Nothing heard yet; the first frame to come is ``frame`` of the absolute grid."""
         # Between utterances, never within one: what is one node to a search must remain one.
         if len(self._spelling) > _REMEMBERED:
             self._spelling = self._spelling.fresh()
         nothing = _Beam(self._spelling.root, -1, 0.0, -inf, 0.0, None, frame, frame, 0.0, 0.0, 0, 0.0)
-        return BeamDecoding(self, self._spelling, (nothing,), frame)
+        return BeamState(self, self._spelling, (nothing,), frame)
 
     def search(
-        self, spelling: Spelling, beams: tuple[_Beam, ...], log_probs: FloatArray, start_frame: int, width: int
+        self, spelling: TokenGraph, beams: tuple[_Beam, ...], log_probs: FloatArray, start_frame: int, width: int
     ) -> tuple[_Beam, ...]:
         """The best texts, best first, that go on from ``beams``.
 
@@ -131,13 +131,18 @@ class BeamDecoder:
 
 
 def _frame(
-    spelling: Spelling, beams: tuple[_Beam, ...], blank: float, options: list[tuple[int, float]], frame: int, width: int
+    graph: TokenGraph,
+    beams: tuple[_Beam, ...],
+    blank: float,
+    options: list[tuple[int, float]],
+    frame: int,
+    width: int,
 ) -> tuple[_Beam, ...]:
     """One frame further: the blank's log-probability, and those of the other outputs worth a look."""
     offers: dict[tuple[Node, int], _Offer] = {}
     likeliest = max(blank, *(log_prob for _, log_prob in options))
     floor = beams[0].score + likeliest - _WORST
-    edge_of = spelling.edge
+    edge_of = graph.edge
     for beam in beams:
         total, text, sounding = _added(beam.blank, beam.sounding), text_after(beam.said), -inf
         for output, log_prob in options:
@@ -210,26 +215,26 @@ def _added(first: float, second: float) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BeamDecoding:
-    """See `stream_asr.decoding.base.Decoding`. ``beams`` are never empty, the best comes first."""
+class BeamState:
+    """See `stream_asr.decoding.base.DecoderState`. ``beams`` are never empty, the best comes first."""
 
     decoder: BeamDecoder
-    spelling: Spelling
+    spelling: TokenGraph
     beams: tuple[_Beam, ...]
     stop_frame: int
 
-    def keep(self, log_probs: FloatArray, stop_frame: int) -> BeamDecoding:
+    def commit(self, log_probs: FloatArray, stop_frame: int) -> BeamState:
         decoder = self.decoder
         log_probs = decoder.labels.padded(log_probs, stop_frame - self.stop_frame)
         beams = decoder.search(self.spelling, self.beams, log_probs, self.stop_frame, decoder.width)
         places = settled([beam.said for beam in beams], stop_frame - decoder.settle_frames)
-        return BeamDecoding(decoder, self.spelling, tuple(beams[place] for place in places), stop_frame)
+        return BeamState(decoder, self.spelling, tuple(beams[place] for place in places), stop_frame)
 
     @property
     def stable(self) -> str:
         return stable_text(beam.said for beam in self.beams)
 
-    def glimpse(self, log_probs: FloatArray) -> Hypothesis:
+    def preview(self, log_probs: FloatArray) -> Hypothesis:
         width = self.decoder.preview_width
         beams = self.decoder.search(self.spelling, self.beams[:width], log_probs, self.stop_frame, width)
         return self._hypothesis(beams[0])

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from stream_asr.array_types import FloatArray
-from stream_asr.decoding.base import Hypothesis
 from stream_asr.acoustic.labels import Labels
-from stream_asr.decoding.base import Decoder, Decoding
+from stream_asr.array_types import FloatArray
+from stream_asr.decoding.base import Decoder, DecoderState, Hypothesis
 
 Casing = Callable[[str, bool], str]
 """How a word is written, given whether it begins the utterance. Never by what follows: stable text must stay."""
@@ -40,7 +39,7 @@ def casing_of(labels: Labels, *, raw: bool) -> Casing | None:
     """
     if raw:
         return capitals if labels.capitals else None
-    letters = "".join(labels.pieces)
+    letters = "".join(labels.tokens)
     if letters != letters.lower():
         return None  # it knows better
     # Of the languages that need no letters beyond these, English is by far the most likely.
@@ -54,15 +53,15 @@ class CasedDecoder:
     decoder: Decoder
     casing: Casing
 
-    def start(self, frame: int) -> CasedDecoding:
-        return CasedDecoding(self.decoder.start(frame), self.casing)
+    def start(self, frame: int) -> CasedState:
+        return CasedState(self.decoder.start(frame), self.casing)
 
 
 @dataclass(frozen=True, slots=True)
-class CasedDecoding:
-    """See `Decoding`."""
+class CasedState:
+    """See `DecoderState`."""
 
-    decoding: Decoding
+    decoding: DecoderState
     casing: Casing
 
     @property
@@ -74,11 +73,11 @@ class CasedDecoding:
         words = self.decoding.stable.split()
         return " ".join(self.casing(word, not place) for place, word in enumerate(words))
 
-    def keep(self, log_probs: FloatArray, stop_frame: int) -> CasedDecoding:
-        return CasedDecoding(self.decoding.keep(log_probs, stop_frame), self.casing)
+    def commit(self, log_probs: FloatArray, stop_frame: int) -> CasedState:
+        return CasedState(self.decoding.commit(log_probs, stop_frame), self.casing)
 
-    def glimpse(self, log_probs: FloatArray) -> Hypothesis:
-        return self._cased(self.decoding.glimpse(log_probs))
+    def preview(self, log_probs: FloatArray) -> Hypothesis:
+        return self._cased(self.decoding.preview(log_probs))
 
     def finish(self) -> Hypothesis:
         return self._cased(self.decoding.finish())

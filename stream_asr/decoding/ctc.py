@@ -6,16 +6,14 @@ Sequence Data with Recurrent Neural Networks", 2006, section 3.2.
 
 from __future__ import annotations
 
-from stream_asr.acoustic.labels import Labels
-from stream_asr.decoding.base import Hypothesis
-
 from dataclasses import dataclass
-from math import inf
 
 import numpy as np
 import numpy.typing as npt
 
+from stream_asr.acoustic.labels import Labels
 from stream_asr.array_types import FloatArray
+from stream_asr.decoding.base import Hypothesis
 from stream_asr.events import Word
 
 
@@ -47,7 +45,7 @@ class Frames:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class BestPath:
     """The most probable output of each of a run of frames: all that greedy decoding needs of log-probabilities.
 
     Attributes:
@@ -65,7 +63,7 @@ class Path:
         return self.start_frame + len(self.ids)
 
     @classmethod
-    def best(cls, log_probs: FloatArray, start_frame: int) -> Path:
+    def best(cls, log_probs: FloatArray, start_frame: int) -> BestPath:
         """The best path through ``log_probs``, natural logarithms, float32, shape (frames, pieces)."""
         if not len(log_probs):
             return cls.empty(start_frame)
@@ -73,25 +71,25 @@ class Path:
         return cls(start_frame, ids, np.exp(log_probs.max(axis=1)))
 
     @classmethod
-    def empty(cls, start_frame: int) -> Path:
+    def empty(cls, start_frame: int) -> BestPath:
         return cls(start_frame, np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
 
-    def padded(self, stop_frame: int, blank: int) -> Path:
+    def padded(self, stop_frame: int, blank: int) -> BestPath:
         """The same path with blanks up to ``stop_frame``, if it does not reach that far."""
         missing = max(0, stop_frame - self.stop_frame)
-        blanks = Path(self.stop_frame, np.full(missing, blank, dtype=np.int32), np.ones(missing, dtype=np.float32))
+        blanks = BestPath(self.stop_frame, np.full(missing, blank, dtype=np.int32), np.ones(missing, dtype=np.float32))
         return self.joined(blanks) if missing else self
 
-    def joined(self, other: Path) -> Path:
+    def joined(self, other: BestPath) -> BestPath:
         """This path and, after it on the grid, ``other``."""
-        return Path(
+        return BestPath(
             self.start_frame,
             np.concatenate([self.ids, other.ids]),
             np.concatenate([self.probabilities, other.probabilities]),
         )
 
 
-def decode(path: Path, labels: Labels, frame_samples: int) -> Hypothesis:
+def decode(path: BestPath, labels: Labels, frame_samples: int) -> Hypothesis:
     """The words of a path, with their times: collapse repeats, drop blanks, join pieces into words.
 
     A token's confidence is the highest posterior among its frames (CTC is sure of a token in one frame and
@@ -126,7 +124,7 @@ def decode(path: Path, labels: Labels, frame_samples: int) -> Hypothesis:
         if token == labels.blank:
             continue
         # A piece may hold a space anywhere, though only at its front in the vocabularies we know of.
-        head, *further = labels.pieces[token].split(" ")
+        head, *further = labels.tokens[token].split(" ")
         for starts_word, part in ((False, head), *((True, part) for part in further)):
             if starts_word:
                 close_word()
@@ -141,7 +139,7 @@ def decode(path: Path, labels: Labels, frame_samples: int) -> Hypothesis:
     return Hypothesis(tuple(words), complete)
 
 
-def _runs(path: Path) -> list[tuple[int, int, int, float]]:
+def _runs(path: BestPath) -> list[tuple[int, int, int, float]]:
     """Runs of one id: (id, first frame, frame after the last, peak posterior); frames count from the path's start."""
     if not len(path.ids):
         return []

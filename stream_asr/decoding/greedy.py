@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stream_asr.acoustic.labels import Labels
 from stream_asr.array_types import FloatArray
 from stream_asr.decoding.base import Hypothesis
-from stream_asr.acoustic.labels import Labels
-from stream_asr.decoding.ctc import Path, decode
+from stream_asr.decoding.ctc import BestPath, decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +21,19 @@ class GreedyDecoder:
     labels: Labels
     frame_samples: int
 
-    def start(self, frame: int) -> GreedyDecoding:
-        return GreedyDecoding(self, Path.empty(frame))
+    def start(self, frame: int) -> GreedyState:
+        return GreedyState(self, BestPath.empty(frame))
 
 
 @dataclass(frozen=True, slots=True)
-class GreedyDecoding:
-    """See `stream_asr.decoding.base.Decoding`.
+class GreedyState:
+    """See `stream_asr.decoding.base.DecoderState`.
 
     The frames are collapsed once, joined, so that no letter at a join is lost or doubled.
     """
 
     decoder: GreedyDecoder
-    path: Path
+    path: BestPath
 
     @property
     def stop_frame(self) -> int:
@@ -43,13 +43,13 @@ class GreedyDecoding:
     def stable(self) -> str:
         return self.finish().complete_text
 
-    def keep(self, log_probs: FloatArray, stop_frame: int) -> GreedyDecoding:
+    def commit(self, log_probs: FloatArray, stop_frame: int) -> GreedyState:
         labels = self.decoder.labels
-        path = self.path.joined(Path.best(log_probs, self.stop_frame))
-        return GreedyDecoding(self.decoder, path.padded(stop_frame, labels.blank))
+        path = self.path.joined(BestPath.best(log_probs, self.stop_frame))
+        return GreedyState(self.decoder, path.padded(stop_frame, labels.blank))
 
-    def glimpse(self, log_probs: FloatArray) -> Hypothesis:
-        return self.keep(log_probs, self.stop_frame + len(log_probs)).finish()
+    def preview(self, log_probs: FloatArray) -> Hypothesis:
+        return self.commit(log_probs, self.stop_frame + len(log_probs)).finish()
 
     def finish(self) -> Hypothesis:
         return decode(self.path, self.decoder.labels, self.decoder.frame_samples)

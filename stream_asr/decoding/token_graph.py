@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stream_asr.config import BeamConfig
 from stream_asr.acoustic.labels import Labels
+from stream_asr.config import BeamConfig
 from stream_asr.decoding.hotwords import NO_HOTWORDS, Hotwords
 from stream_asr.lm.ngram import START, UNKNOWN, Context, NgramModel
 from stream_asr.lm.text import plain
@@ -48,7 +48,7 @@ class Edge:
     words: tuple[str, ...]
 
 
-class Spelling:
+class TokenGraph:
     """The graph for one model's outputs.
 
     Args:
@@ -77,14 +77,14 @@ class Spelling:
         """The nodes made so far."""
         return len(self._nodes)
 
-    def fresh(self) -> Spelling:
+    def fresh(self) -> TokenGraph:
         """The same graph with nothing made of it yet."""
-        return Spelling(self._labels, self._config, self._model, self._hotwords)
+        return TokenGraph(self._labels, self._config, self._model, self._hotwords)
 
     def edge(self, node: Node, output: int) -> Edge:
         """What comes of writing ``output``, which is not the blank, after the texts of ``node``."""
         if (known := node.edges.get(output)) is None:
-            known = node.edges[output] = self._write(node, self._labels.pieces[output])
+            known = node.edges[output] = self._write(node, self._labels.tokens[output])
         return known
 
     def ending(self, node: Node) -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from stream_asr.atomic_files import is_one_of, replacing, writing
 from stream_asr.errors import InputError
 from stream_asr.lm.kneser_ney import estimate
-from stream_asr.lm.storage import save
 from stream_asr.lm.ngram import NgramModel
+from stream_asr.lm.storage import save
 from stream_asr.lm.text import paragraphs, words_of
-from stream_asr.atomic_files import is_one_of, replacing, writing
 
 
 def build(

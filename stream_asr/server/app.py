@@ -6,14 +6,15 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from stream_asr.recognizer import Recognizer
-from stream_asr.server.auth import Gate
+from stream_asr.server.auth import AuthMiddleware
 from stream_asr.server.metrics import Metrics
-from stream_asr.server.protocols.registry import REFUSALS, ROUTERS
 from stream_asr.server.protocols.deepgram import route as deepgram
-from stream_asr.server.web import health, pages as page
+from stream_asr.server.protocols.registry import REFUSALS, ROUTERS
 from stream_asr.server.service import Service
 from stream_asr.server.sessions.registry import Sessions
 from stream_asr.server.settings import ServerSettings
+from stream_asr.server.web import health
+from stream_asr.server.web import pages as page
 
 
 def create_app(recognizer: Recognizer, settings: ServerSettings | None = None) -> FastAPI:
@@ -33,7 +34,7 @@ def create_app(recognizer: Recognizer, settings: ServerSettings | None = None) -
         app.include_router(router)
     origins = [origin.rstrip("/").lower() for origin in settings.allow_origins]
     app.add_middleware(
-        Gate,
+        AuthMiddleware,
         tokens=settings.tokens,
         origins=origins,
         open_paths=(*health.OPEN_PATHS, *page.OPEN_PATHS),

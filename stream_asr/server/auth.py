@@ -22,7 +22,7 @@ _PROTOCOL_WITH_TOKEN = "openai-insecure-api-key."
 _SECRET_HEADERS = (b"authorization", b"sec-websocket-protocol")
 
 
-class Gate:
+class AuthMiddleware:
     """ASGI middleware in front of everything.
 
     A token comes as ``Authorization: Bearer TOKEN``, ``Authorization: Token TOKEN`` or ``?token=TOKEN``, or from a

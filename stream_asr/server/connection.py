@@ -13,8 +13,8 @@ import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from stream_asr.server.errors import CloseCode, IdleError, SessionError, internal
-from stream_asr.server.sessions.pacing import Pace
 from stream_asr.server.metrics import Metrics
+from stream_asr.server.sessions.pacing import Pace
 from stream_asr.server.sessions.session import Session
 from stream_asr.server.settings import ServerSettings
 

@@ -6,11 +6,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from stream_asr.audio.ring_buffer import Gap
-from collections import deque
-from dataclasses import dataclass
-from stream_asr.events import Marked
 from stream_asr.config import ms_to_samples, samples_to_ms
-from stream_asr.events import Overload
+from stream_asr.events import Marked, Overload
 
 _REMEMBERED = 64
 """Utterances remembered to tell how much of a gap fell into speech. Two would do: a gap sounds like silence."""
@@ -35,7 +32,7 @@ class Counts:
     previews_skipped: int
 
 
-class Ledger:
+class SampleAccounting:
     """Adds up utterances and gaps. A gap inside an utterance counts as dropped, not as recognised."""
 
     def __init__(self) -> None:

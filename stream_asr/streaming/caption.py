@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from stream_asr.array_types import FloatArray
 from stream_asr.config import samples_to_s
-from stream_asr.decoding.ctc import Frames
 from stream_asr.decoding.base import Decoder
+from stream_asr.decoding.ctc import Frames
 from stream_asr.events import Final, Partial
 from stream_asr.streaming.windows import Window
 
@@ -58,7 +58,7 @@ class Caption:
         frames = Frames(window.start // self._frame_samples, log_probs)
         # Rounded up: the last frame of a stream may not be full.
         stop_frame = -(-window.keep_stop // self._frame_samples)
-        self._kept = self._kept.keep(frames.between(self._kept.stop_frame, stop_frame).log_probs, stop_frame)
+        self._kept = self._kept.commit(frames.between(self._kept.stop_frame, stop_frame).log_probs, stop_frame)
         self._stable = self._kept.stable
         self._look(frames, window.stop)
 
@@ -68,7 +68,7 @@ class Caption:
 
     def partial(self) -> Partial | None:
         """The caption now, or None when it reads as it did last time."""
-        heard = self._kept.glimpse(self._newest.since(self._kept.stop_frame).log_probs)
+        heard = self._kept.preview(self._newest.since(self._kept.stop_frame).log_probs)
         shown = heard.words
         if heard.complete < len(shown):
             wait = self._hold_back * (FRAGMENT_PATIENCE if heard.fragment else 1)

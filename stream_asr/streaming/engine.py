@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stream_asr.acoustic.base import AcousticModel, Heard, RememberingModel
+from stream_asr.acoustic.base import AcousticModel, ChunkOutput, StatefulModel
 from stream_asr.errors import StreamASRError
 from stream_asr.streaming.jobs import Job
-from stream_asr.streaming.mailbox import Session
+from stream_asr.streaming.mailbox import Mailbox
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _PADDING_RATIO = 0.75
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    session: Session
+    session: Mailbox
     job: Job
 
 
@@ -55,17 +55,17 @@ class Engine:
 
     def __init__(self, model: AcousticModel, max_batch_size: int) -> None:
         self._model = model
-        self._remembering = model if isinstance(model, RememberingModel) else None
+        self._remembering = model if isinstance(model, StatefulModel) else None
         self._max_batch = min(max_batch_size, model.most_windows or max_batch_size)
         # Replaced as a whole, never changed in place, so that the loop can walk it without a lock.
-        self._sessions: tuple[Session, ...] = ()
+        self._sessions: tuple[Mailbox, ...] = ()
         self._lock = threading.Lock()
         self._work = threading.Event()
         self._closing = False
         self._batches = [0] * (self._max_batch + 1)
         self._thread: threading.Thread | None = None
 
-    def add(self, session: Session) -> None:
+    def add(self, session: Mailbox) -> None:
         """Serve a session from now on.
 
         Raises:
@@ -76,7 +76,7 @@ class Engine:
                 raise StreamASRError("this recognizer was closed")
             self._sessions += (session,)
 
-    def remove(self, session: Session) -> None:
+    def remove(self, session: Mailbox) -> None:
         """Forget a session; a window of it that is being run is thrown away."""
         with self._lock:
             self._sessions = tuple(other for other in self._sessions if other is not session)
@@ -146,7 +146,7 @@ class Engine:
                 self.remove(session)
         return bool(batch)
 
-    def _kept_batch(self, sessions: tuple[Session, ...]) -> list[_Task]:
+    def _kept_batch(self, sessions: tuple[Mailbox, ...]) -> list[_Task]:
         """The most urgent windows that may share a batch; each session's own in their order."""
         limit = self._max_batch if self._model.batches_kept_windows else 1
         batch: list[_Task] = []
@@ -168,7 +168,7 @@ class Engine:
             batch.append(_Task(task.session, task.session.pipeline.take()))
         return batch
 
-    def _preview_batch(self, sessions: tuple[Session, ...]) -> list[_Task]:
+    def _preview_batch(self, sessions: tuple[Mailbox, ...]) -> list[_Task]:
         """The first session's preview, and those of others that may share its batch.
 
         Never more than one batch, however many are due: a final that comes up must not wait for them all.
@@ -207,16 +207,16 @@ class Engine:
         for task, heard in zip(batch, outputs, strict=True):
             self._deliver(task, heard)
 
-    def _outputs(self, jobs: list[Job]) -> list[Heard]:
+    def _outputs(self, jobs: list[Job]) -> list[ChunkOutput]:
         if self._remembering is not None:
-            return self._remembering.go_on([job.piece for job in jobs])
-        return [Heard(log_probs, None) for log_probs in self._model.log_probs([job.samples for job in jobs])]
+            return self._remembering.forward_chunks([job.piece for job in jobs])
+        return [ChunkOutput(log_probs, None) for log_probs in self._model.log_probs([job.samples for job in jobs])]
 
-    def _deliver(self, task: _Task, heard: Heard) -> None:
+    def _deliver(self, task: _Task, heard: ChunkOutput) -> None:
         if not task.session.ended:
-            self._guarded(task.session, lambda: task.session.pipeline.deliver(task.job, heard.log_probs, heard.memory))
+            self._guarded(task.session, lambda: task.session.pipeline.deliver(task.job, heard.log_probs, heard.state))
 
-    def _guarded(self, session: Session, action: Callable[[], None]) -> None:
+    def _guarded(self, session: Mailbox, action: Callable[[], None]) -> None:
         """Let a session act and publish what came of it; its failure ends that session and no other."""
         try:
             action()

@@ -6,10 +6,10 @@ from collections import deque
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from stream_asr.acoustic.base import Memory, Piece
+from stream_asr.acoustic.base import Chunk, State
 from stream_asr.array_types import FloatArray
-from stream_asr.streaming.caption import Caption
 from stream_asr.config import EngineConfig, ms_to_samples
+from stream_asr.streaming.caption import Caption
 from stream_asr.streaming.windows import Window, WindowPlan
 
 
@@ -34,13 +34,13 @@ class Utterance:
     """Windows to be kept that wait for the model or are in it."""
 
     end: int | None = None
-    memory: Memory = None
+    state: State = None
     """What a model that remembers keeps of the windows so far."""
 
     live: bool = True
     """Somebody waits for its final; a recording's are wanted all at once."""
 
-    held_up: bool = False
+    in_flight: bool = False
     """The model remembers, and a window of it is with the model: the next one has to wait for what comes of that."""
 
 
@@ -52,12 +52,12 @@ class Job:
     samples: FloatArray
     utterance: Utterance
     is_preview: bool
-    memory: Memory = None
+    state: State = None
 
     @property
-    def piece(self) -> Piece:
+    def piece(self) -> Chunk:
         """For a model that remembers; it need not remember a preview."""
-        return Piece(self.samples, self.kept_samples, self.memory)
+        return Chunk(self.samples, self.kept_samples, self.state)
 
     @property
     def kept_samples(self) -> int:
@@ -99,7 +99,7 @@ class JobQueue:
     @property
     def ready(self) -> Job | None:
         """The oldest that need not wait for another; `take` removes it."""
-        return next((job for job in self._jobs if not job.utterance.held_up), None)
+        return next((job for job in self._jobs if not job.utterance.in_flight), None)
 
     def take(self) -> Job:
         """Hand it out, with the memory of its utterance."""
@@ -107,8 +107,8 @@ class JobQueue:
         assert job is not None
         self._jobs.remove(job)
         self._kept_samples -= job.kept_samples
-        job.utterance.held_up = self._one_by_one
-        return replace(job, memory=job.utterance.memory)
+        job.utterance.in_flight = self._one_by_one
+        return replace(job, state=job.utterance.state)
 
 
 def enough_waits(jobs: JobQueue, config: EngineConfig, *, live: bool) -> bool:

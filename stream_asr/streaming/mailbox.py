@@ -11,7 +11,7 @@ from stream_asr.events import Event, Partial
 from stream_asr.streaming.pipeline import Pipeline
 
 
-class Session:
+class Mailbox:
     """Holds the events that were not read yet.
 
     At most ``max_unread`` of them wait. From half of that on, a partial replaces an unread partial before it.

@@ -11,20 +11,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stream_asr.acoustic.base import Memory
+from stream_asr.acoustic.base import State
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.ring_buffer import RingBuffer
-from stream_asr.streaming.caption import FRAGMENT_PATIENCE, Caption
 from stream_asr.config import RecognizerConfig, WindowConfig, ms_to_samples, samples_to_ms, samples_to_s
 from stream_asr.decoding.base import Decoder
 from stream_asr.events import AudioDropped, Event, SpeechStarted
+from stream_asr.streaming.accounting import Counts, Marks, OverloadAlarm, SampleAccounting
+from stream_asr.streaming.caption import FRAGMENT_PATIENCE, Caption
 from stream_asr.streaming.jobs import Job, JobQueue, Utterance, enough_waits
-from stream_asr.streaming.accounting import Counts, Ledger
-from stream_asr.streaming.accounting import Marks
-from stream_asr.streaming.accounting import OverloadAlarm
-from stream_asr.vad.endpointer import Boundary, Segmenter, UtteranceEnd, UtteranceStart
-from stream_asr.vad.detector import VoiceDetector
 from stream_asr.streaming.windows import Window, WindowGeometry, WindowPlan
+from stream_asr.vad.detector import VoiceDetector
+from stream_asr.vad.endpointer import Boundary, Endpointer, UtteranceEnd, UtteranceStart
 
 _STEP_MS = 100
 """Audio taken from the buffer at a time: small, so that a full queue of windows is noticed soon."""
@@ -42,7 +40,7 @@ class Pipeline:
         frame_samples: of the model.
         detector: for the segmenter.
         longest_samples: the longest window that the model takes, or None.
-        fresh: for a model that remembers: `stream_asr.acoustic.base.RememberingModel.fresh`.
+        fresh: for a model that remembers: `stream_asr.acoustic.base.StatefulModel.initial_state`.
         live: make previews and partials, and report `Overload`; the transcription of a file needs none of them.
     """
 
@@ -54,7 +52,7 @@ class Pipeline:
         *,
         detector: VoiceDetector,
         longest_samples: int | None = None,
-        fresh: Callable[[int], Memory] | None = None,
+        initial_state: Callable[[int], State] | None = None,
         live: bool = True,
     ) -> None:
         self.buffer = RingBuffer(ms_to_samples(config.engine.buffer_ms))
@@ -65,17 +63,17 @@ class Pipeline:
         self._hold_back = ms_to_samples(windows.hold_back_ms)
         self._hush = FRAGMENT_PATIENCE * self._hold_back + ms_to_samples(_HUSH_MS)
         self._geometry = WindowGeometry.of(windows, frame_samples, longest_samples)
-        self._nothing_heard: Memory = None
-        if fresh is not None:
-            self._nothing_heard = fresh(self._geometry.left)
+        self._nothing_heard: State = None
+        if initial_state is not None:
+            self._nothing_heard = initial_state(self._geometry.left)
             self._geometry = self._geometry.without_left()
         # A forced cut may not fall before frames that are kept already.
         cut_search_ms = samples_to_ms(self._geometry.right)
-        self._segmenter = Segmenter(config.segmenter, frame_samples, cut_search_ms, detector)
+        self._segmenter = Endpointer(config.segmenter, frame_samples, cut_search_ms, detector)
         self._live = live
         self._read = 0
         self._events: list[Event] = []
-        self._jobs = JobQueue(one_by_one=fresh is not None)
+        self._jobs = JobQueue(one_by_one=initial_state is not None)
         self._open: deque[Utterance] = deque()  # started, final not made yet; only the first one is announced
         self._started = 0
         self._previewed = 0
@@ -89,7 +87,7 @@ class Pipeline:
         self._ended = self._closed = False
         self.source_waits = False
         """The source is as fast as we are, so that lag says nothing about this machine: no `Overload`."""
-        self._ledger = Ledger()
+        self._ledger = SampleAccounting()
 
     # --- for the thread that writes to the buffer -----------------------------------------------------------
 
@@ -141,9 +139,9 @@ class Pipeline:
         self._previews_skipped += max(0, new // self._geometry.preview_interval - 1)
         self._previewed = window.stop
         self._preview_out = True
-        return Job(window, self._samples(window), self._open[0], is_preview=True, memory=self._open[0].memory)
+        return Job(window, self._samples(window), self._open[0], is_preview=True, state=self._open[0].state)
 
-    def deliver(self, job: Job, log_probs: FloatArray, memory: Memory = None) -> None:
+    def deliver(self, job: Job, log_probs: FloatArray, state: State = None) -> None:
         """Take the model's output for ``job``: log-probabilities, float32, shape (frames, outputs)."""
         utterance = job.utterance
         if job.is_preview:
@@ -151,7 +149,7 @@ class Pipeline:
             utterance.caption.preview(job.window, log_probs)
         else:
             utterance.pending -= 1
-            utterance.memory, utterance.held_up = memory, False
+            utterance.state, utterance.in_flight = state, False
             self._marks.delivered()
             utterance.caption.commit(job.window, log_probs)
             # The right context of a commit window is as good as a preview up to there.
@@ -231,7 +229,7 @@ class Pipeline:
         start = boundary.position
         caption = Caption(self._started, start, self._decoder, self._frame_samples, self._hold_back)
         plan = WindowPlan(self._geometry, start)
-        self._open.append(Utterance(start, plan, caption, memory=self._nothing_heard, live=self._live))
+        self._open.append(Utterance(start, plan, caption, state=self._nothing_heard, live=self._live))
         self._started += 1
         self._previewed = max(start, boundary.decided_at - self._geometry.preview_interval)
         if len(self._open) == 1:

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stream_asr.config import WindowConfig, ms_to_frames
-from dataclasses import replace
-from stream_asr.config import SAMPLES_PER_MS, RecognizerConfig, least_buffer_ms
+from stream_asr.config import SAMPLES_PER_MS, RecognizerConfig, WindowConfig, least_buffer_ms, ms_to_frames
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from stream_asr.acoustic.pretrained import HEADS
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
-from stream_asr.decoding.ctc import Path as FramePath
+from stream_asr.decoding.ctc import BestPath as FramePath
 from stream_asr.decoding.ctc import decode
 from stream_asr.errors import InputError
-from stream_asr.training.alphabet import Spelling
+from stream_asr.training.alphabet import TokenGraph
 from stream_asr.training.augment import Holes
 
 
@@ -34,7 +34,7 @@ class Part:
 
     inputs: dict[str, Tensor]
     frames: tuple[int, ...]
-    spellings: tuple[Spelling, ...]
+    spellings: tuple[TokenGraph, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +86,11 @@ class TrainableCTC:
         """Output frames of a clip of so many samples."""
         return self._runner.frames(self._filled(samples))
 
-    def fits(self, samples: int, spelling: Spelling) -> bool:
+    def fits(self, samples: int, spelling: TokenGraph) -> bool:
         """See `stream_asr.training.dataset.Collator`."""
         return self.frames(samples) >= spelling.fewest_frames
 
-    def batch(self, clips: Sequence[tuple[FloatArray, Spelling]], rng: np.random.Generator | None) -> Batch:
+    def batch(self, clips: Sequence[tuple[FloatArray, TokenGraph]], rng: np.random.Generator | None) -> Batch:
         """See `stream_asr.training.dataset.Collator`. May be called from several threads."""
         groups = [clips] if self._runner.pads else [[clip] for clip in clips]
         seconds = sum(len(samples) for samples, _ in clips) / SAMPLE_RATE
@@ -132,7 +132,7 @@ class TrainableCTC:
         logits: Tensor = self.model(**inputs).logits
         return F.log_softmax(logits.float(), dim=-1)
 
-    def _part(self, clips: Sequence[tuple[FloatArray, Spelling]], rng: np.random.Generator | None) -> Part:
+    def _part(self, clips: Sequence[tuple[FloatArray, TokenGraph]], rng: np.random.Generator | None) -> Part:
         name = self._runner.model.main_input_name
         features = [self._features(samples, rng) for samples, _ in clips]
         longest = max(map(len, features))

@@ -19,7 +19,7 @@ class UnwritableError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Spelling:
+class TokenGraph:
     """A text in the outputs of a model.
 
     Attributes:
@@ -52,9 +52,9 @@ class Alphabet:
     """
 
     def __init__(self, labels: Labels, pieces: Callable[[str], list[int]] | None = None) -> None:
-        self._ids = {piece: index for index, piece in enumerate(labels.pieces) if len(piece) == 1}
+        self._ids = {piece: index for index, piece in enumerate(labels.tokens) if len(piece) == 1}
         self._pieces = pieces
-        self._writable = frozenset("".join(labels.pieces) if pieces else self._ids) - {" "}
+        self._writable = frozenset("".join(labels.tokens) if pieces else self._ids) - {" "}
         self._folds = all(character == character.lower() for character in self._writable)
         self._labels = labels
 
@@ -63,7 +63,7 @@ class Alphabet:
         """All that it writes but the space, sorted."""
         return "".join(sorted(self._writable))
 
-    def spell(self, text: str) -> Spelling:
+    def spell(self, text: str) -> TokenGraph:
         """The text as the model should write it.
 
         Raises:
@@ -94,7 +94,7 @@ class Alphabet:
         clean = " ".join("".join(written).split())
         if not clean:
             raise UnwritableError("nothing that can be written")
-        return Spelling(clean, self._encode(clean), "".join(dropped))
+        return TokenGraph(clean, self._encode(clean), "".join(dropped))
 
     def _encode(self, text: str) -> tuple[int, ...]:
         if self._pieces is None:
@@ -102,7 +102,7 @@ class Alphabet:
                 raise UnwritableError("the space between words")
             return tuple(self._ids[character] for character in text)
         ids = tuple(self._pieces(text))
-        if not all(self._labels.pieces[index] for index in ids):  # the unknown piece, for one, spells nothing
+        if not all(self._labels.tokens[index] for index in ids):  # the unknown piece, for one, spells nothing
             raise UnwritableError(text)
         return ids
 

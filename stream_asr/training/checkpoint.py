@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stream_asr.errors import InputError
 from stream_asr.atomic_files import replacing, writing
+from stream_asr.errors import InputError
 
 State = dict[str, Any]
 """Tensors, numbers, strings, and lists and dictionaries of them: what PyTorch loads without running code."""

@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from stream_asr.array_types import FloatArray
-from stream_asr.training.alphabet import Spelling
+from stream_asr.training.alphabet import TokenGraph
 from stream_asr.training.augment import Augmentation
 from stream_asr.training.batches import plan
 from stream_asr.training.clips import read_clip
@@ -42,16 +42,16 @@ class Utterance:
     end_s: float | None
     seconds: float
     speaker: str
-    spelling: Spelling
+    spelling: TokenGraph
 
 
 class Collator(Protocol[B_co]):
     """Makes batches for a model."""
 
-    def fits(self, samples: int, spelling: Spelling) -> bool:
+    def fits(self, samples: int, spelling: TokenGraph) -> bool:
         """Whether a clip of so many samples is long enough for its text."""
 
-    def batch(self, clips: Sequence[tuple[FloatArray, Spelling]], rng: np.random.Generator | None) -> B_co:
+    def batch(self, clips: Sequence[tuple[FloatArray, TokenGraph]], rng: np.random.Generator | None) -> B_co:
         """A batch of clips (float32, 16 kHz) and their texts; without ``rng``, nothing is left to chance."""
 
 
@@ -106,7 +106,7 @@ class Dataset(Generic[B]):
         rng = np.random.default_rng((self._seed, epoch, place)) if self._augmentation is not None else None
         return self._collator.batch([self._clip(utterance, rng) for utterance in self.members(epoch, place)], rng)
 
-    def _clip(self, utterance: Utterance, rng: np.random.Generator | None) -> tuple[FloatArray, Spelling]:
+    def _clip(self, utterance: Utterance, rng: np.random.Generator | None) -> tuple[FloatArray, TokenGraph]:
         samples = read_clip(utterance.path, utterance.start_s, utterance.end_s)
         if self._augmentation is not None and rng is not None:
             samples = self._augmentation(samples, rng, lambda count: self._collator.fits(count, utterance.spelling))

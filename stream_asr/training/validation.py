@@ -11,7 +11,7 @@ from typing import Protocol
 
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.errors import InputError
-from stream_asr.training.alphabet import Alphabet, Spelling, UnwritableError
+from stream_asr.training.alphabet import Alphabet, TokenGraph, UnwritableError
 from stream_asr.training.clips import measure
 from stream_asr.training.dataset import Utterance
 from stream_asr.training.manifest import BadRow, Row
@@ -115,7 +115,7 @@ def _utterance(
     return Utterance(row.path, row.start_s, row.end_s, seconds, row.speaker, spelling)
 
 
-def _spelling(text: str, alphabet: Alphabet) -> Spelling:
+def _spelling(text: str, alphabet: Alphabet) -> TokenGraph:
     try:
         return alphabet.spell(text)
     except UnwritableError as error:

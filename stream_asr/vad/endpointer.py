@@ -59,7 +59,7 @@ class UtteranceEnd:
 Boundary: TypeAlias = UtteranceStart | UtteranceEnd
 
 
-class Segmenter:
+class Endpointer:
     """Feed samples, get boundaries: starts and ends in turn, each at a multiple of ``grid_samples``.
 
     Args:

@@ -11,18 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.support.checkpoints import made_once, save_moonshine_ctc, save_parakeet, save_wav2vec2_group, save_wav2vec2_layer
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from stream_asr import InputError
+from stream_asr.acoustic.cuda_graphs import CudaRecorder, Inputs, Replays, Run, bucket
 from stream_asr.acoustic.device_copies import PinnedCopies, copies_for
-from stream_asr.acoustic.cuda_graphs import CudaRecorder
 from stream_asr.acoustic.loading import load_model
-from stream_asr.acoustic.cuda_graphs import Inputs, Replays, Run, bucket
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.array_types import FloatArray
+from tests.support.checkpoints import (
+    made_once,
+    save_moonshine_ctc,
+    save_parakeet,
+    save_wav2vec2_group,
+    save_wav2vec2_layer,
+)
 
 CPU = torch.device("cpu")
 

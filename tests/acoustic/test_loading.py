@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from tests.support.checkpoints import made_once, save_data2vec, save_hubert, save_letters, save_moonshine_ctc, save_parakeet, save_wav2vec2_bert, save_wav2vec2_group, save_wav2vec2_layer, save_wav2vec2_raw, save_wavlm
 from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file, save_file
@@ -33,15 +32,29 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from stream_asr.decoding import ctc
-from stream_asr.acoustic.moonshine import transformers as moonshine_ctc, checkpoint as standalone
 from stream_asr.acoustic import pretrained
 from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
 from stream_asr.acoustic.loading import load_model
+from stream_asr.acoustic.moonshine import checkpoint as standalone
+from stream_asr.acoustic.moonshine import transformers as moonshine_ctc
 from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.array_types import FloatArray
+from stream_asr.decoding import ctc
 from stream_asr.errors import DeviceError, InputError, ModelError
+from tests.support.checkpoints import (
+    made_once,
+    save_data2vec,
+    save_hubert,
+    save_letters,
+    save_moonshine_ctc,
+    save_parakeet,
+    save_wav2vec2_bert,
+    save_wav2vec2_group,
+    save_wav2vec2_layer,
+    save_wav2vec2_raw,
+    save_wavlm,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -161,7 +174,7 @@ def test_frames_have_the_length_of_the_strides(loaded: Loaded) -> None:
 def test_a_window_of_any_length_gives_its_frames(loaded: Loaded, speech: FloatArray, frames: int) -> None:
     (window,) = loaded.windows(speech, frames)
     (log_probs,) = loaded.model.log_probs([window])
-    assert log_probs.shape == (max(0, frames - loaded.family.short), len(loaded.model.labels.pieces))
+    assert log_probs.shape == (max(0, frames - loaded.family.short), len(loaded.model.labels.tokens))
     assert_normalised(log_probs)
 
 
@@ -185,7 +198,7 @@ def test_text_is_that_of_the_tokenizer(loaded: Loaded, speech: FloatArray) -> No
     (log_probs,) = loaded.model.log_probs(loaded.windows(speech, 75))
     argmax = log_probs.argmax(axis=1).tolist()
     assert len(set(argmax)) > 2, "a model that says one thing tests nothing"
-    spoken = [index for index, piece in enumerate(loaded.model.labels.pieces) if piece] + [loaded.model.labels.blank]
+    spoken = [index for index, piece in enumerate(loaded.model.labels.tokens) if piece] + [loaded.model.labels.blank]
     random = np.random.default_rng(0).choice(spoken, size=300).repeat(2).tolist()
     for ids in (argmax, random, random[1:]):
         # Capitals only say nothing, so captions have them in lower case.
@@ -194,7 +207,7 @@ def test_text_is_that_of_the_tokenizer(loaded: Loaded, speech: FloatArray) -> No
 
 def test_special_tokens_spell_nothing(loaded: Loaded) -> None:
     tokenizer = AutoTokenizer.from_pretrained(loaded.folder)
-    pieces = loaded.model.labels.pieces
+    pieces = loaded.model.labels.tokens
     assert loaded.model.labels.blank == tokenizer.pad_token_id
     for token in (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id):
         assert token is None or pieces[token] == ""
@@ -276,7 +289,7 @@ def test_the_blank_may_be_known_to_the_tokenizer_only(broken: Path) -> None:
 
 def test_letters_in_both_cases_keep_them(broken: Path) -> None:
     change(broken / "vocab.json", X=32, x=28)
-    assert load_model(broken, device="cpu").labels.pieces[5:7] == ("E", "T")
+    assert load_model(broken, device="cpu").labels.tokens[5:7] == ("E", "T")
 
 
 def test_a_checkpoint_saved_with_its_processor_loads(broken: Path) -> None:
@@ -315,7 +328,7 @@ def test_the_embedded_model_writes_pieces_of_words_in_lower_case(embedded: Trans
     assert embedded.name == "embedded-en"
     assert embedded.labels.blank == 0
     assert not embedded.labels.capitals
-    pieces = embedded.labels.pieces
+    pieces = embedded.labels.tokens
     assert pieces[0] == ""
     assert len(set(pieces)) == len(pieces) == 481
     assert {" ", "'", *string.ascii_lowercase} <= set(pieces), "it can write every word"

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.support.checkpoints import save_moonshine_ctc
-from tests.support.fakes import FRAME, FakeModel, sound
 
 from stream_asr.acoustic.loading import load_model
-from stream_asr.acoustic.one_per_core import SideBySide
+from stream_asr.acoustic.one_per_core import OnePerCore
 from stream_asr.array_types import FloatArray
+from tests.support.checkpoints import save_moonshine_ctc
+from tests.support.fakes import FRAME, FakeModel, sound
 
 
 def test_windows_of_any_length_come_out_as_they_do_alone() -> None:
     windows = [sound("hello world"), sound("a"), sound("good morning"), sound("hello")]
     model = FakeModel()
-    outputs = SideBySide(model, cores=3).log_probs(windows)
+    outputs = OnePerCore(model, cores=3).log_probs(windows)
     assert sorted(map(len, model.batches)) == [1, 1, 1, 1]
     for window, output in zip(windows, outputs, strict=True):
         np.testing.assert_array_equal(output, FakeModel().log_probs([window])[0])
@@ -26,7 +26,7 @@ def test_windows_of_any_length_come_out_as_they_do_alone() -> None:
 
 def test_windows_run_at_the_same_time() -> None:
     together = threading.Barrier(2, timeout=30)
-    model = SideBySide(FakeModel(lambda _: together.wait() and None), cores=2)  # one after the other would break it
+    model = OnePerCore(FakeModel(lambda _: together.wait() and None), cores=2)  # one after the other would break it
     assert len(model.log_probs([sound("one"), sound("two")])) == 2
 
 
@@ -35,7 +35,7 @@ def test_a_window_that_breaks_the_model_says_so() -> None:
         if len(windows[0]) == FRAME:
             raise ValueError("too short")
 
-    model = SideBySide(FakeModel(refuse), cores=2)
+    model = OnePerCore(FakeModel(refuse), cores=2)
     with pytest.raises(ValueError, match="too short"):
         model.log_probs([sound("one"), np.zeros(FRAME, dtype=np.float32)])
     assert len(model.log_probs([sound("one")])) == 1, "the others may try again"
@@ -49,7 +49,7 @@ def test_what_comes_out_is_the_same_on_any_number_of_cores(speech: FloatArray) -
     outputs = []
     for threads, cores in ((1, 1), (2, 1), (2, 3)):
         torch.set_num_threads(threads)
-        outputs.append(np.stack(SideBySide(runner, cores).log_probs(windows)))
+        outputs.append(np.stack(OnePerCore(runner, cores).log_probs(windows)))
     np.testing.assert_array_equal(outputs[1], outputs[0])
     np.testing.assert_array_equal(outputs[2], outputs[0])
 
@@ -57,7 +57,7 @@ def test_what_comes_out_is_the_same_on_any_number_of_cores(speech: FloatArray) -
 @pytest.mark.usefixtures("one_thread")
 def test_only_its_own_threads_are_restricted() -> None:
     torch.set_num_threads(2)
-    model = SideBySide(FakeModel(), cores=2)
+    model = OnePerCore(FakeModel(), cores=2)
     seen: list[int] = []
     later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
     later.start()

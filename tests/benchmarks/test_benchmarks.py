@@ -19,13 +19,11 @@ import pytest
 import report
 import tables
 from corpus import BUNDLED, Placed, Programme, Utterance, assembled, read_corpus
-from tests.support.fakes import conversation, silence
 from grid import Windows, draw_grid, grid, grid_tables, listed
 from latency import latency_table
 from pacing import Run, follow, run_connections, run_streams, slope
 from protocols import PROTOCOLS
 from scoring import score
-from tests.support.serving import Served, serving
 from soak import faults, figures, settled, soak
 from sound import pcm16, pink_noise
 from tables import markdown
@@ -37,6 +35,8 @@ from words import parse_ctm, placed_words
 from stream_asr import Recognizer
 from stream_asr.events import Final, Partial, Word
 from stream_asr.latency import Arrival, measure
+from tests.support.fakes import conversation, silence
+from tests.support.serving import Served, serving
 
 
 def test_the_bundled_recording_has_a_manifest() -> None:

@@ -19,8 +19,8 @@ from recognizers.roster import PEERS, WAYS, Way, interpreter
 from recognizers.spoken import Spoken, aligned, by_ctm, by_model, recordings, stream
 from recognizers.timing import captions, match, measure
 
-from stream_asr.array_types import FloatArray
 from stream_asr.acoustic.labels import Labels
+from stream_asr.array_types import FloatArray
 from stream_asr.training.alphabet import Alphabet
 
 FAKE = '''

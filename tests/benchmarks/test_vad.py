@@ -11,13 +11,13 @@ import pytest
 import vad
 from corpus import BUNDLED, read_corpus
 from detection import FRAME_SAMPLES, judge
-from tests.support.fakes import Loud, silence
 from scenes import NOISES, Scene, scenes, stretches
 from sweep import trials
 
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SegmenterConfig
+from tests.support.fakes import Loud, silence
 
 SECOND = 16_000
 CONFIG = SegmenterConfig()

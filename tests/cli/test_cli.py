@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from tests.support.command_line import Result, run_main
-from tests.support.disk import files_end_at
 
 from stream_asr import Recognizer, RecognizerConfig
 from stream_asr.array_types import FloatArray
-from stream_asr.decoding.casing import casing_of, sentence_case
 from stream_asr.cli.app import app
 from stream_asr.cli.recording import open_recording
+from stream_asr.decoding.casing import casing_of, sentence_case
 from stream_asr.errors import StreamASRError
 from stream_asr.events import Final, Word
 from stream_asr.lm.storage import load
 from stream_asr.vad.detectors import detectors
+from tests.support.command_line import Result, run_main
+from tests.support.disk import files_end_at
 
 Run = Callable[..., Result]
 

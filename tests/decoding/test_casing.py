@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.checkpoints import save_wav2vec2_raw
-from tests.support.fakes import FakeModel, conversation, loud
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_asr import Final, Recognizer
-from stream_asr.acoustic.loading import load_model
-from stream_asr.decoding.casing import CasedDecoder, Casing, capitals, casing_of, first_capital, sentence_case
-from stream_asr.config import BeamConfig
 from stream_asr.acoustic.labels import Labels
-from stream_asr.decoding.factory import make_decoder
+from stream_asr.acoustic.loading import load_model
+from stream_asr.config import BeamConfig
 from stream_asr.decoding.base import Decoder
+from stream_asr.decoding.casing import CasedDecoder, Casing, capitals, casing_of, first_capital, sentence_case
+from stream_asr.decoding.factory import make_decoder
 from stream_asr.decoding.greedy import GreedyDecoder
+from tests.support.checkpoints import save_wav2vec2_raw
+from tests.support.fakes import FakeModel, conversation, loud
 
 FRAME = 320
 
@@ -131,11 +131,11 @@ def test_stable_text_only_grows_and_finals_begin_with_it(seed: int, cuts: list[i
     plain = DECODERS[name].start(0)
     decoding, stable = CasedDecoder(DECODERS[name], casing).start(0), ""
     for frames in cuts:
-        log_probs = np.log(rng.dirichlet(np.full(len(SPOKEN.pieces), 0.2), frames) + 1e-6).astype(np.float32)
-        glimpse = decoding.glimpse(log_probs).text
-        assert glimpse.startswith(decoding.stable)
+        log_probs = np.log(rng.dirichlet(np.full(len(SPOKEN.tokens), 0.2), frames) + 1e-6).astype(np.float32)
+        preview = decoding.preview(log_probs).text
+        assert preview.startswith(decoding.stable)
         stop = decoding.stop_frame + frames
-        decoding, plain = decoding.keep(log_probs, stop), plain.keep(log_probs, stop)
+        decoding, plain = decoding.commit(log_probs, stop), plain.commit(log_probs, stop)
         assert decoding.stable.startswith(stable)
         stable = decoding.stable
         assert stable == cased(plain.stable, casing)

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_asr.decoding.ctc import Frames, Path, decode
 from stream_asr.acoustic.labels import Labels
+from stream_asr.decoding.ctc import BestPath, Frames, decode
 
 LABELS = Labels(("", " ", "a", "b", " c", "d e"), blank=0)
 FRAME = 320
 
 
-def path(ids: list[int], start: int = 0) -> Path:
-    return Path(start, np.array(ids, dtype=np.int32), np.full(len(ids), 0.5, dtype=np.float32))
+def path(ids: list[int], start: int = 0) -> BestPath:
+    return BestPath(start, np.array(ids, dtype=np.int32), np.full(len(ids), 0.5, dtype=np.float32))
 
 
 ids = st.lists(st.integers(0, 5), max_size=60)
@@ -23,7 +23,7 @@ ids = st.lists(st.integers(0, 5), max_size=60)
 
 @given(ids)
 def test_text_is_that_of_the_textbook_collapse(frames: list[int]) -> None:
-    expected = "".join(LABELS.pieces[token] for token, _ in groupby(frames) if token != LABELS.blank)
+    expected = "".join(LABELS.tokens[token] for token, _ in groupby(frames) if token != LABELS.blank)
     assert decode(path(frames), LABELS, FRAME).text == " ".join(expected.split())
 
 
@@ -54,7 +54,7 @@ def test_times_lie_in_the_audio_and_do_not_go_back(frames: list[int], start: int
 
 def test_times_and_confidences_of_a_word() -> None:
     probabilities = np.array([0.9, 0.6, 0.8, 0.9, 0.4, 0.9], dtype=np.float32)
-    made = Path(10, np.array([0, 2, 2, 0, 3, 1], dtype=np.int32), probabilities)
+    made = BestPath(10, np.array([0, 2, 2, 0, 3, 1], dtype=np.int32), probabilities)
     (word,) = decode(made, LABELS, FRAME).words
     assert word.word == "ab"
     assert word.start == pytest.approx(11 * 0.02)
@@ -64,7 +64,7 @@ def test_times_and_confidences_of_a_word() -> None:
 
 def test_best_path_takes_the_likeliest_of_each_frame() -> None:
     probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], dtype=np.float32)
-    best = Path.best(np.log(probabilities), 3)
+    best = BestPath.best(np.log(probabilities), 3)
     assert best.start_frame == 3
     assert best.ids.tolist() == [0, 2]
     np.testing.assert_allclose(best.probabilities, [0.7, 0.8], rtol=1e-6)

@@ -14,13 +14,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stream_asr.acoustic.catalog import BUNDLED_LMS
+from stream_asr.decoding.hotwords import Hotwords, compiled, read_hotwords
 from stream_asr.errors import InputError
 from stream_asr.lm.building import build
 from stream_asr.lm.kneser_ney import estimate
-from stream_asr.lm.storage import load, save
-from stream_asr.decoding.hotwords import read_hotwords
-from stream_asr.decoding.hotwords import Hotwords, compiled
 from stream_asr.lm.ngram import END, SPECIAL, START, STEPS_PER_NAT, UNKNOWN, NgramModel
+from stream_asr.lm.storage import load, save
 from stream_asr.lm.text import paragraphs, spelt, words_of
 
 TEXT = [line.split() for line in ("the cat sat on the mat", "the dog sat on the cat", "a cat and a dog sat")]

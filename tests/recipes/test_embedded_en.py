@@ -20,13 +20,6 @@ from transformers import MoonshineConfig
 from transformers.models.moonshine.modeling_moonshine import MoonshineEncoder
 from typer.testing import CliRunner
 
-from stream_asr import Recognizer
-from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
-from stream_asr.acoustic.moonshine.layers import rotation_of
-from stream_asr.acoustic.pretrained import load_pretrained
-from stream_asr.acoustic.labels import Labels
-from stream_asr.training.alphabet import Alphabet
-from stream_asr.training.checkpoint import load_checkpoint
 from recipes.embedded_en import base
 from recipes.embedded_en import train as training
 from recipes.embedded_en.__main__ import app
@@ -45,6 +38,13 @@ from recipes.embedded_en.states import RATE, save_states
 from recipes.embedded_en.synthesis import sentences, with_rare_words, written
 from recipes.embedded_en.train import Training, start_from, train
 from recipes.embedded_en.units import learn_pieces, pieces
+from stream_asr import Recognizer
+from stream_asr.acoustic.labels import Labels
+from stream_asr.acoustic.moonshine.layers import rotation_of
+from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
+from stream_asr.acoustic.pretrained import load_pretrained
+from stream_asr.training.alphabet import Alphabet
+from stream_asr.training.checkpoint import load_checkpoint
 
 
 def test_the_encoder_is_moonshines() -> None:
@@ -259,7 +259,7 @@ def test_layers_on_top_learn_pieces_from_the_states_of_frozen_ones(
     recordings.save(tmp_path / "recordings")
     learn_pieces(["b again", "again a"], 40).save(str(tmp_path / "pieces.json"))
     units, config = pieces(tmp_path / "pieces.json"), embedded_model()
-    config.vocab_size = len(units.labels.pieces)
+    config.vocab_size = len(units.labels.tokens)
     config.encoder_num_hidden_layers, config.joined_after = 3, 1
     encoder = MoonshineForCTC(MoonshineCTCConfig(encoder_num_hidden_layers=1)).state_dict()
     frozen = {name: weight for name, weight in encoder.items() if "head" not in name and "join" not in name}
@@ -380,10 +380,10 @@ def test_pieces_write_what_they_were_learnt_from_and_everything_else(tmp_path: P
     learn_pieces(["the good morning", "good the don't"] * 3, 60).save(str(tmp_path / "pieces.json"))
     units = pieces(tmp_path / "pieces.json")
     assert units.labels.blank == 0
-    assert " good" in units.labels.pieces
+    assert " good" in units.labels.tokens
     for text in ("the good", "a quiz", "don't"):
         spelled = units.alphabet.spell(text).ids
-        assert "".join(units.labels.pieces[output] for output in spelled) == f" {text}"
+        assert "".join(units.labels.tokens[output] for output in spelled) == f" {text}"
     assert len(units.alphabet.spell("the good").ids) == 2
 
 

@@ -16,14 +16,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.support.fakes import conversation
-from tests.support.serving import Client, Served, serving
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from stream_asr import InputError
 from stream_asr.server.run import Tls
 from stream_asr.server.settings import ServerSettings
+from tests.support.fakes import conversation
+from tests.support.serving import Client, Served, serving
 
 TOKEN, OTHER = "s3cret-tok%n", "another-secret"
 

@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from tests.support.browser import Tab, chromium
-from tests.support.cutting import cutting_proxy
-from tests.support.serving import Served, eventually, serving
 
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
+from tests.support.browser import Tab, chromium
+from tests.support.cutting import cutting_proxy
+from tests.support.serving import Served, eventually, serving
 
 CLIENTS = Path(__file__).parents[2] / "clients"
 SPOKEN_S = 10.8

@@ -9,14 +9,14 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.support.fakes import FakeModel, loud
-from tests.support.serving import serving
 from websockets.exceptions import ConnectionClosed
 
 from stream_asr import Recognizer
+from stream_asr.server.connection import Socket
 from stream_asr.server.metrics import Metrics
 from stream_asr.server.settings import ServerSettings
-from stream_asr.server.connection import Socket
+from tests.support.fakes import FakeModel, loud
+from tests.support.serving import serving
 
 
 class Flood:

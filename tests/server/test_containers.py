@@ -18,12 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soxr
-from tests.support.containers import browser_recording, container
-from tests.support.fakes import conversation, loud, silence, sound
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.serving import TIMEOUT_S, Served, eventually, serving, waiting_for
-from tests.server.test_deepgram_sdk import client as sdk
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
@@ -32,6 +28,10 @@ from stream_asr.array_types import FloatArray
 from stream_asr.audio.container import ContainerReader
 from stream_asr.server.media import container_stream as unpacking
 from stream_asr.server.media.container_stream import Pipe
+from tests.server.test_deepgram_sdk import client as sdk
+from tests.support.containers import browser_recording, container
+from tests.support.fakes import conversation, loud, silence, sound
+from tests.support.serving import TIMEOUT_S, Served, eventually, serving, waiting_for
 
 pytest.importorskip("av", reason="PyAV is an extra")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

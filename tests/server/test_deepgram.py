@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from tests.support.fakes import conversation, silence, sound
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.serving import TIMEOUT_S, Served, serving
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 from websockets.typing import Subprotocol
@@ -22,11 +20,13 @@ from websockets.typing import Subprotocol
 from stream_asr.array_types import FloatArray
 from stream_asr.events import Final, Partial, SpeechStarted, Word
 from stream_asr.server.errors import SessionError
-from stream_asr.server.sessions.outbox import Reached, SessionEvent
 from stream_asr.server.protocols.deepgram import codec as deepgram
 from stream_asr.server.protocols.deepgram.codec import Control, Query
 from stream_asr.server.protocols.deepgram.results import Origin, Results, recording
+from stream_asr.server.sessions.outbox import Reached, SessionEvent
 from stream_asr.server.sessions.request import AudioFormat
+from tests.support.fakes import conversation, silence, sound
+from tests.support.serving import TIMEOUT_S, Served, serving
 
 SAID = ["hello world", "how are you", "fine thanks"]
 RAW = "encoding=linear16&sample_rate=16000"

@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from tests.support.fakes import conversation, silence, sound
-from tests.support.serving import TIMEOUT_S, serving
-from tests.server.test_run import process
 
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
+from tests.server.test_run import process
+from tests.support.fakes import conversation, silence, sound
+from tests.support.serving import TIMEOUT_S, serving
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it asks its libraries for names that are on their way out

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.fakes import FakeModel, conversation, loud, silence, sound
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.serving import TIMEOUT_S, Client, Served, eventually, pcm, serving, waiting_for
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from stream_asr import Recognizer
 from stream_asr.server import run as serve
 from stream_asr.server.sessions.session import Session
+from tests.support.fakes import FakeModel, conversation, loud, silence, sound
+from tests.support.serving import TIMEOUT_S, Client, Served, eventually, pcm, serving, waiting_for
 
 SAID = ["hello world", "how are you", "fine thanks"]
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from stream_asr.audio.pcm import ENCODINGS
 from stream_asr.events import AudioDropped, Final, Overload, Partial, SpeechStarted, Word
 from stream_asr.server.errors import CloseCode, SessionError
-from stream_asr.server.sessions.outbox import Reached
 from stream_asr.server.protocols.native import codec as native
+from stream_asr.server.sessions.outbox import Reached
 
 FINAL = Final(0, 0.42, 4.31, "ask", 0.93, (Word("ask", 0.5, 0.71, 0.97),))
 

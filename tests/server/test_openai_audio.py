@@ -20,17 +20,17 @@ import numpy as np
 import openai
 import pytest
 import soundfile
-from tests.support.fakes import FakeModel, conversation, loud
-from tests.support.serving import TIMEOUT_S, Client, Served, eventually, serving, waiting_for
-from tests.server.test_run import process
 from websockets.exceptions import InvalidStatus
 
 from stream_asr import InputError, Recognizer
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.files import AudioFile
 from stream_asr.server.errors import SessionError
-from stream_asr.server.responses import EventStream
 from stream_asr.server.protocols.openai import audio_route as openai_audio
+from stream_asr.server.responses import EventStream
+from tests.server.test_run import process
+from tests.support.fakes import FakeModel, conversation, loud
+from tests.support.serving import TIMEOUT_S, Client, Served, eventually, serving, waiting_for
 
 SAID = ["hello world", "and again", "ab abc"]
 TEXT = " ".join(SAID)

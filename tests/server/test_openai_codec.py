@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.support.fakes import FakeModel, loud, silence, sound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,10 +15,13 @@ from stream_asr import Recognizer
 from stream_asr.config import SegmenterConfig
 from stream_asr.events import AudioDropped, Event, Final, Marked, Overload, Partial, SpeechStarted, Word
 from stream_asr.server.errors import CloseCode, SessionError
-from stream_asr.server.sessions.outbox import Reached, SessionEvent
-from stream_asr.server.protocols.openai import objects as openai, audio as openai_audio, realtime as openai_realtime
+from stream_asr.server.protocols.openai import audio as openai_audio
+from stream_asr.server.protocols.openai import objects as openai
+from stream_asr.server.protocols.openai import realtime as openai_realtime
 from stream_asr.server.protocols.openai.conversation import Conversation
 from stream_asr.server.protocols.openai.realtime import Append, Clear, Commit, EventError, Setup, Update
+from stream_asr.server.sessions.outbox import Reached, SessionEvent
+from tests.support.fakes import FakeModel, loud, silence, sound
 
 FINALS = [
     Final(0, 0.5, 2.2, "hello world", 0.9, (Word("hello", 0.8, 1.18, 0.8), Word("world", 1.28, 1.66, 1.0))),

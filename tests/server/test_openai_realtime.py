@@ -14,14 +14,14 @@ import numpy as np
 import openai
 import pytest
 import soxr
-from tests.support.fakes import FakeModel, conversation, loud, silence, sound
-from tests.support.serving import TIMEOUT_S, Client, Served, eventually, serving
-from tests.server.test_run import process
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.pcm import ENCODINGS
+from tests.server.test_run import process
+from tests.support.fakes import FakeModel, conversation, loud, silence, sound
+from tests.support.serving import TIMEOUT_S, Client, Served, eventually, serving
 
 # The vendor's client opens its connections in a way that its own dependency has begun to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used:DeprecationWarning")

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.serving import Client, Served, serving
 
 import stream_asr.server
+from tests.support.serving import Client, Served, serving
 
 STATIC = Path(stream_asr.server.web.__file__).parent / "static"
 TOKEN = "s3cret"

@@ -19,8 +19,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from tests.support.fakes import FakeModel, conversation, loud
-from tests.support.serving import Client, Served, eventually, serving
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
@@ -28,9 +26,11 @@ from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
 from stream_asr.server.errors import SessionError
 from stream_asr.server.metrics import Metrics
-from stream_asr.server.sessions.request import AudioFormat, Request
 from stream_asr.server.sessions.registry import Sessions
+from stream_asr.server.sessions.request import AudioFormat, Request
 from stream_asr.server.settings import ServerSettings
+from tests.support.fakes import FakeModel, conversation, loud
+from tests.support.serving import Client, Served, eventually, serving
 
 SAID = ["hello world", "how are you", "fine thanks", "and you too"]
 AUDIO = conversation(*SAID)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from stream_asr.errors import InputError
 from stream_asr.events import Final, Partial, SpeechStarted
-from stream_asr.server.sessions.pacing import Pace, Timeline
 from stream_asr.server.sessions.outbox import Outbox, SessionEvent
+from stream_asr.server.sessions.pacing import Pace, Timeline
 from stream_asr.server.settings import ServerSettings
 
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.serving import Client
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
+from tests.support.serving import Client
 
 
 @contextmanager

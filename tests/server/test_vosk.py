@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.fakes import conversation, silence, sound
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.serving import TIMEOUT_S, serving
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
@@ -24,6 +22,8 @@ from stream_asr.events import Final, Partial, SpeechStarted, Word
 from stream_asr.server.errors import SessionError
 from stream_asr.server.protocols.vosk import codec as vosk
 from stream_asr.server.protocols.vosk.codec import Command, Options, Replies
+from tests.support.fakes import conversation, silence, sound
+from tests.support.serving import TIMEOUT_S, serving
 
 SAID = ["hello world", "how are you", "fine thanks"]
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stream_asr.array_types import FloatArray
 from stream_asr.errors import InputError
-from stream_asr.training.alphabet import Spelling
+from stream_asr.training.alphabet import TokenGraph
 from stream_asr.training.augment import (
     Augmentation,
     Holes,
@@ -110,12 +110,12 @@ def test_nonsense_in_a_recording_names_it(tmp_path: Path) -> None:
 class Lists:
     """Batches are what they are made of. Clips above 2.2 s do not fit."""
 
-    def fits(self, samples: int, spelling: Spelling) -> bool:
+    def fits(self, samples: int, spelling: TokenGraph) -> bool:
         return samples <= 35_200
 
     def batch(
-        self, clips: Sequence[tuple[FloatArray, Spelling]], rng: np.random.Generator | None
-    ) -> list[tuple[FloatArray, Spelling]]:
+        self, clips: Sequence[tuple[FloatArray, TokenGraph]], rng: np.random.Generator | None
+    ) -> list[tuple[FloatArray, TokenGraph]]:
         return list(clips)
 
 
@@ -129,13 +129,13 @@ def utterances(tmp_path: Path, speech: FloatArray) -> list[Utterance]:
             start + 2 + 0.01 * start,
             2 + 0.01 * start,
             "",
-            Spelling(str(start), (start,), ""),
+            TokenGraph(str(start), (start,), ""),
         )
         for start in range(8)
     ]
 
 
-def dataset(utterances: Sequence[Utterance], **options: object) -> Dataset[list[tuple[FloatArray, Spelling]]]:
+def dataset(utterances: Sequence[Utterance], **options: object) -> Dataset[list[tuple[FloatArray, TokenGraph]]]:
     return Dataset(utterances, Lists(), batch_s=5.0, **options)  # type: ignore[arg-type]
 
 

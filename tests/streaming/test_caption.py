@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
-from tests.support.fakes import FRAME, LABELS, FakeModel, sound
 
-from stream_asr.streaming.caption import Caption
 from stream_asr.decoding.greedy import GreedyDecoder
+from stream_asr.streaming.caption import Caption
 from stream_asr.streaming.windows import Window
+from tests.support.fakes import FRAME, LABELS, FakeModel, sound
 
 GREEDY = GreedyDecoder(LABELS, FRAME)
 

@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.support.fakes import FRAME, LABELS, FakeModel, conversation, loud, silence, sound
 
 from stream_asr.array_types import FloatArray
 from stream_asr.config import EngineConfig, RecognizerConfig, WindowConfig
-from stream_asr.streaming.engine import Engine
+from stream_asr.decoding.greedy import GreedyDecoder
 from stream_asr.errors import StreamASRError
 from stream_asr.events import Event, Final
-from stream_asr.decoding.greedy import GreedyDecoder
+from stream_asr.streaming.engine import Engine
+from stream_asr.streaming.mailbox import Mailbox
 from stream_asr.streaming.pipeline import Pipeline
-from stream_asr.streaming.mailbox import Session
+from tests.support.fakes import FRAME, LABELS, FakeModel, conversation, loud, silence, sound
 
 CONFIG = RecognizerConfig(
     windows=WindowConfig(left_context_ms=1000, commit_ms=800, right_context_ms=400),
@@ -22,8 +22,8 @@ CONFIG = RecognizerConfig(
 )
 
 
-def session(engine: Engine, audio: FloatArray | None = None, *, unread: int = 1000, ended: bool = False) -> Session:
-    made = Session(Pipeline(CONFIG, GreedyDecoder(LABELS, FRAME), FRAME, detector=loud), unread)
+def session(engine: Engine, audio: FloatArray | None = None, *, unread: int = 1000, ended: bool = False) -> Mailbox:
+    made = Mailbox(Pipeline(CONFIG, GreedyDecoder(LABELS, FRAME), FRAME, detector=loud), unread)
     if audio is not None:
         made.pipeline.buffer.write(audio)
     if ended:
@@ -93,7 +93,7 @@ def test_a_batch_is_no_larger_than_the_model_gains_by() -> None:
 def speaker(windows: Sequence[FloatArray], tags: str = "vyz") -> str:
     """Whose window it is: each stream says a letter that the others do not."""
     levels = np.unique(np.rint(windows[0] * 64))
-    (tag,) = (letter for letter in tags if LABELS.pieces.index(letter) in levels)
+    (tag,) = (letter for letter in tags if LABELS.tokens.index(letter) in levels)
     return tag
 
 
@@ -135,7 +135,7 @@ def test_a_recording_does_not_keep_live_streams_waiting() -> None:
     model = FakeModel()
     engine = Engine(model, max_batch_size=1)
     audio = conversation(*20 * ["a sentence of a recording"])
-    recording = Session(Pipeline(CONFIG, GreedyDecoder(LABELS, FRAME), FRAME, detector=loud, live=False), 1000)
+    recording = Mailbox(Pipeline(CONFIG, GreedyDecoder(LABELS, FRAME), FRAME, detector=loud, live=False), 1000)
     recording.pipeline.buffer.write(audio[: 18 * 16_000])
     engine.add(recording)
     talking = session(engine, conversation("somebody who has not ended yet", pause_s=0.1))

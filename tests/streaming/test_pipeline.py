@@ -9,21 +9,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.support.fakes import FRAME, LABELS, FakeModel, Loud, conversation, loud, silence, sound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.ring_buffer import RingBuffer
 from stream_asr.config import BeamConfig, EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
-from stream_asr.decoding.factory import make_decoder
 from stream_asr.decoding.base import Decoder
-from stream_asr.events import AudioDropped, Event, Final, Overload, Partial, SpeechStarted
+from stream_asr.decoding.factory import make_decoder
 from stream_asr.decoding.greedy import GreedyDecoder
-from stream_asr.streaming.jobs import Priority
+from stream_asr.events import AudioDropped, Event, Final, Overload, Partial, SpeechStarted
 from stream_asr.lm.kneser_ney import estimate
+from stream_asr.streaming.jobs import Priority
 from stream_asr.streaming.pipeline import Pipeline
 from stream_asr.streaming.windows import Window
+from tests.support.fakes import FRAME, LABELS, FakeModel, Loud, conversation, loud, silence, sound
 
 CONFIG = RecognizerConfig(
     segmenter=SegmenterConfig(max_utterance_ms=6000),

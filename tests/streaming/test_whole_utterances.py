@@ -6,16 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.support.fakes import FRAME, FakeModel, conversation, loud
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.streaming import streamed
 
 from stream_asr import Final, InputError, Recognizer
 from stream_asr.array_types import FloatArray
 from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
-from stream_asr.streaming.windows import for_whole_utterances
-from stream_asr.streaming.windows import WindowGeometry
+from stream_asr.streaming.windows import WindowGeometry, for_whole_utterances
+from tests.support.fakes import FRAME, FakeModel, conversation, loud
+from tests.support.streaming import streamed
 
 SENTENCES = ["hello world", "the quick brown fox jumps over the lazy dog and goes on", "so", "a b c " * 30 + "d"]
 """Of which the second takes several of the windows of live captions, and the last most of the longest utterance."""
@@ -131,4 +130,4 @@ def test_the_embedded_model_hears_each_utterance_from_its_start_to_its_end(
     for final in whole.utterances:
         clip = speech[round(final.start * 16_000) : round(final.end * 16_000)]
         [frames] = recognizer.model.log_probs([np.pad(clip, (0, -len(clip) % recognizer.model.frame_samples))])
-        assert recognizer.decoder.start(0).keep(frames, len(frames)).finish().text == final.text
+        assert recognizer.decoder.start(0).commit(frames, len(frames)).finish().text == final.text

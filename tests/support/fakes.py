@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from stream_asr.array_types import FloatArray
 from stream_asr.acoustic.labels import Labels
+from stream_asr.array_types import FloatArray
 
 FRAME = 320
 GARBLED = "#"

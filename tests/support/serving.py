@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-from tests.support.fakes import FakeModel, loud
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -20,6 +19,7 @@ from stream_asr import Recognizer, RecognizerConfig
 from stream_asr.array_types import FloatArray
 from stream_asr.server.run import Tls, listen, make_server
 from stream_asr.server.settings import ServerSettings
+from tests.support.fakes import FakeModel, loud
 
 CONTROL = {"ready", "ack", "done", "error"}
 TIMEOUT_S = 60.0

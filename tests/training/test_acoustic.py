@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.support.checkpoints import made_once, save_data2vec, save_hubert, save_moonshine_ctc, save_parakeet, save_wav2vec2_bert, save_wav2vec2_group, save_wav2vec2_layer, save_wavlm
 from torch import Tensor
 
 from stream_asr.acoustic.loading import load_model
@@ -17,9 +16,20 @@ from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.array_types import FloatArray
 from stream_asr.errors import InputError, ModelError
 from stream_asr.training.acoustic import Batch, TrainableCTC, checkpoint_activations, freeze
-from stream_asr.training.alphabet import Spelling, UnwritableError
+from stream_asr.training.alphabet import TokenGraph, UnwritableError
 from stream_asr.training.augment import Holes
 from stream_asr.training.vocabulary import alphabet_of, new_tokenizer
+from tests.support.checkpoints import (
+    made_once,
+    save_data2vec,
+    save_hubert,
+    save_moonshine_ctc,
+    save_parakeet,
+    save_wav2vec2_bert,
+    save_wav2vec2_group,
+    save_wav2vec2_layer,
+    save_wavlm,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -46,14 +56,14 @@ def family(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path]) ->
 
 
 @pytest.fixture
-def clips(speech: FloatArray) -> list[tuple[FloatArray, Spelling]]:
+def clips(speech: FloatArray) -> list[tuple[FloatArray, TokenGraph]]:
     """Of four lengths that are no whole strides."""
     lengths = (9_001, 40_123, 25_000, 16_007)
     return [(speech[4_000 * place :][:length], said("good", place)) for place, length in enumerate(lengths, 1)]
 
 
-def said(text: str, extra: int = 0) -> Spelling:
-    return Spelling(text, (*range(5, 5 + extra), 7, 7), "")
+def said(text: str, extra: int = 0) -> TokenGraph:
+    return TokenGraph(text, (*range(5, 5 + extra), 7, 7), "")
 
 
 def taught(runner: TransformersCTC, holes: Holes | None = None) -> TrainableCTC:
@@ -71,7 +81,7 @@ def log_probs(ctc: TrainableCTC, batch: Batch) -> list[FloatArray]:
 
 
 def test_a_clip_in_a_batch_gives_what_it_gives_the_recognizer(
-    family: TransformersCTC, clips: list[tuple[FloatArray, Spelling]]
+    family: TransformersCTC, clips: list[tuple[FloatArray, TokenGraph]]
 ) -> None:
     ctc = taught(family)
     batch = ctc.batch(clips, None)
@@ -79,12 +89,12 @@ def test_a_clip_in_a_batch_gives_what_it_gives_the_recognizer(
     for (samples, _), together in zip(clips, log_probs(ctc, batch), strict=True):
         filled = np.pad(samples, (0, -len(samples) % family.frame_samples))
         (alone,) = family.log_probs([filled])
-        assert together.shape == alone.shape == (ctc.frames(len(samples)), len(family.labels.pieces))
+        assert together.shape == alone.shape == (ctc.frames(len(samples)), len(family.labels.tokens))
         np.testing.assert_allclose(together, alone, atol=1e-3)
 
 
 def test_the_loss_of_a_batch_is_that_of_its_clips(
-    family: TransformersCTC, clips: list[tuple[FloatArray, Spelling]]
+    family: TransformersCTC, clips: list[tuple[FloatArray, TokenGraph]]
 ) -> None:
     ctc = taught(family)
     alone = [float(ctc.loss(ctc.batch([clip], None)).detach()) for clip in clips]
@@ -97,14 +107,14 @@ def test_the_loss_is_that_of_transformers(checkpoint: Callable[[str], Path], spe
     runner = load_model(checkpoint("wav2vec2 layer norm"), device="cpu")
     ctc = taught(runner)
     runner.model.config.ctc_loss_reduction = "mean"
-    clip = (speech[:32_000], Spelling("", (5, 9, 9, 12), ""))
+    clip = (speech[:32_000], TokenGraph("", (5, 9, 9, 12), ""))
     (part,) = ctc.batch([clip], None).parts
     expected = runner.model(**part.inputs, labels=torch.tensor([[5, 9, 9, 12]])).loss
     torch.testing.assert_close(ctc.loss(ctc.batch([clip], None)), expected)
 
 
 def test_every_weight_that_is_not_frozen_learns(
-    family: TransformersCTC, clips: list[tuple[FloatArray, Spelling]]
+    family: TransformersCTC, clips: list[tuple[FloatArray, TokenGraph]]
 ) -> None:
     ctc = taught(family)
     freeze(ctc.model, feature_encoder=True, layers=0)
@@ -142,7 +152,7 @@ def test_the_lowest_layers_stay_as_they_are(name: str, checkpoint: Callable[[str
 
 
 def test_activations_calculated_again_give_the_same_gradients(
-    family: TransformersCTC, clips: list[tuple[FloatArray, Spelling]]
+    family: TransformersCTC, clips: list[tuple[FloatArray, TokenGraph]]
 ) -> None:
     def gradients() -> list[Tensor]:
         torch.manual_seed(0)
@@ -191,13 +201,13 @@ def test_short_clips_can_be_taught_with_holes(family: TransformersCTC, speech: F
     """Transformers refuses holes longer than the clip, so such a clip is filled up."""
     ctc = taught(family, Holes(0.3, 0.3))
     ctc.model.train()
-    short = (speech[8_000:8_400], Spelling("", (7,), ""))
+    short = (speech[8_000:8_400], TokenGraph("", (7,), ""))
     loss = ctc.loss(ctc.batch([short], np.random.default_rng(0)))
     assert loss.isfinite()
     assert loss > 0
 
 
-def test_holes_are_made_in_training_only(family: TransformersCTC, clips: list[tuple[FloatArray, Spelling]]) -> None:
+def test_holes_are_made_in_training_only(family: TransformersCTC, clips: list[tuple[FloatArray, TokenGraph]]) -> None:
     def losses(holes: Holes, rng: np.random.Generator | None, train: bool) -> set[float]:
         ctc = taught(family, holes)
         ctc.model.train(train)
@@ -233,7 +243,7 @@ def test_texts_of_a_model_with_pieces_of_words(checkpoint: Callable[[str], Path]
     alphabet = alphabet_of(pretrained)
     spelling = alphabet.spell("Son's nod!")
     assert list(spelling.ids) == pretrained.tokenizer("son's nod", add_special_tokens=False).input_ids
-    assert "".join(pretrained.labels.pieces[index] for index in spelling.ids) == " son's nod"
+    assert "".join(pretrained.labels.tokens[index] for index in spelling.ids) == " son's nod"
     with pytest.raises(UnwritableError, match=r"^z$"):
         alphabet.spell("zoos")
     # Its letters are parts of pieces, but there is no piece for the first of them alone.
@@ -246,7 +256,7 @@ def test_a_new_alphabet_gets_a_new_output_layer(name: str, checkpoint: Callable[
     old = load_pretrained(checkpoint(name))
     tokenizer = new_tokenizer("from-text", ["Änne sagt: ja!", "nö"])
     new = load_pretrained(checkpoint(name), tokenizer=tokenizer)
-    assert new.labels.pieces == ("", " ", *"aegjnstäö")
+    assert new.labels.tokens == ("", " ", *"aegjnstäö")
     assert new.labels.blank == 0
     shapes = {key: weight.shape for key, weight in new.model.state_dict().items()}
     changed = [
@@ -260,9 +270,9 @@ def test_a_new_alphabet_gets_a_new_output_layer(name: str, checkpoint: Callable[
 
 def test_a_new_alphabet_of_the_old_size_is_new_all_the_same(checkpoint: Callable[[str], Path]) -> None:
     old = load_pretrained(checkpoint("moonshine"))
-    tokenizer = new_tokenizer("from-text", ["".join(chr(0x3B1 + place) for place in range(len(old.labels.pieces) - 2))])
+    tokenizer = new_tokenizer("from-text", ["".join(chr(0x3B1 + place) for place in range(len(old.labels.tokens) - 2))])
     new = load_pretrained(checkpoint("moonshine"), tokenizer=tokenizer)
-    assert len(new.labels.pieces) == len(old.labels.pieces)
+    assert len(new.labels.tokens) == len(old.labels.tokens)
     assert not torch.equal(old.model.ctc_head.weight, new.model.ctc_head.weight)
 
 
@@ -274,7 +284,7 @@ def test_an_encoder_without_a_head_needs_an_alphabet(checkpoint: Callable[[str],
     with pytest.raises(ModelError, match="is no trained CTC model: lm_head"):
         load_pretrained(tmp_path)
     new = load_pretrained(tmp_path, tokenizer=new_tokenizer("from-text", ["ja nein"]))
-    assert new.labels.pieces == ("", " ", *"aeijn")
+    assert new.labels.tokens == ("", " ", *"aeijn")
 
 
 def test_an_alphabet_from_a_file(tmp_path: Path) -> None:

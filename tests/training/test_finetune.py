@@ -16,15 +16,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tests.support.checkpoints import save_hubert, save_moonshine_ctc, save_parakeet, save_wav2vec2_bert, save_wav2vec2_group, save_wav2vec2_layer, save_wavlm
-from tests.support.command_line import Result, run_main
 
 from stream_asr import Recognizer
 from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
 from stream_asr.acoustic.loading import load_model
 from stream_asr.array_types import FloatArray
-from stream_asr.decoding.ctc import Path as FramePath
-from stream_asr.decoding.ctc import decode
+from stream_asr.decoding.ctc import BestPath, decode
 from stream_asr.errors import InputError
 from stream_asr.training.acoustic import TrainableCTC
 from stream_asr.training.checkpoint import load_checkpoint, save_checkpoint
@@ -34,6 +31,16 @@ from stream_asr.training.progress import Report
 from stream_asr.training.schedule import Budget
 from stream_asr.training.scoring import Score
 from stream_asr.training.settings import FineTuneSettings
+from tests.support.checkpoints import (
+    save_hubert,
+    save_moonshine_ctc,
+    save_parakeet,
+    save_wav2vec2_bert,
+    save_wav2vec2_group,
+    save_wav2vec2_layer,
+    save_wavlm,
+)
+from tests.support.command_line import Result, run_main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -128,7 +135,7 @@ def written_by(folder: Path, samples: FloatArray) -> str:
     model = load_model(folder, device="cpu", precision="float32")
     filled = np.pad(samples, (0, -len(samples) % model.frame_samples))
     [log_probs] = model.log_probs([filled])
-    return decode(FramePath.best(log_probs, 0), model.labels, model.frame_samples).text
+    return decode(BestPath.best(log_probs, 0), model.labels, model.frame_samples).text
 
 
 # --- from end to end --------------------------------------------------------------------------------------

@@ -2,30 +2,30 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.support.fakes import Loud, silence, sound
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SegmenterConfig
 from stream_asr.errors import InputError
-from stream_asr.vad.endpointer import Boundary, End, Segmenter, UtteranceEnd, UtteranceStart
 from stream_asr.vad.detectors import detectors
+from stream_asr.vad.endpointer import Boundary, End, Endpointer, UtteranceEnd, UtteranceStart
+from tests.support.fakes import Loud, silence, sound
 
 GRID = 320
 SECOND = 16_000
 
 
-def segmenter(config: SegmenterConfig | None = None, grid: int = GRID, frame_ms: int = 20) -> Segmenter:
-    return Segmenter(config or SegmenterConfig(), grid, 800, Loud(frame_ms))
+def segmenter(config: SegmenterConfig | None = None, grid: int = GRID, frame_ms: int = 20) -> Endpointer:
+    return Endpointer(config or SegmenterConfig(), grid, 800, Loud(frame_ms))
 
 
-def webrtc() -> Segmenter:
+def webrtc() -> Endpointer:
     config = SegmenterConfig()
-    return Segmenter(config, GRID, 800, detectors("webrtc", config)())
+    return Endpointer(config, GRID, 800, detectors("webrtc", config)())
 
 
-def boundaries(audio: FloatArray, made: Segmenter | None = None, sizes: list[int] | None = None) -> list[Boundary]:
+def boundaries(audio: FloatArray, made: Endpointer | None = None, sizes: list[int] | None = None) -> list[Boundary]:
     made = made or segmenter()
     found: list[Boundary] = []
     at, turn = 0, 0

@@ -7,17 +7,17 @@ from importlib.machinery import ModuleSpec
 
 import numpy as np
 import pytest
-from tests.support.command_line import run_main
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_asr import Final, InputError, Recognizer
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SegmenterConfig
-from stream_asr.vad.endpointer import Boundary, Segmenter
 from stream_asr.vad import silero
 from stream_asr.vad.detectors import detectors
+from stream_asr.vad.endpointer import Boundary, Endpointer
 from stream_asr.vad.silero import SileroDetector, SileroModel, SileroProbability
+from tests.support.command_line import run_main
 
 FRAME = SileroDetector.frame_samples
 
@@ -35,7 +35,7 @@ def frames(samples: FloatArray) -> list[bytes]:
 def boundaries(model: SileroModel, audio: FloatArray, sizes: list[int]) -> list[Boundary]:
     config = SegmenterConfig()
     detector = SileroDetector(SileroProbability(model), config.silero_threshold, config.silero_hysteresis)
-    made = Segmenter(config, 320, 800, detector)
+    made = Endpointer(config, 320, 800, detector)
     found: list[Boundary] = []
     at, turn = 0, 0
     while at < len(audio):

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from stream_asr.acoustic.labels import Labels
 from stream_asr.acoustic.moonshine.encoder import Encoder, clip_lengths, encoder_sizes
 from stream_asr.acoustic.tokenizer_labels import labels_of
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
-from stream_asr.acoustic.labels import Labels
 
 MODEL_TYPE = "moonshine_ctc"
 

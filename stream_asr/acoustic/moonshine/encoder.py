@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stream_asr.acoustic.moonshine.layers import EncoderSizes, Layer, Past, rotation_of
-from stream_asr.acoustic.moonshine.layers import Strided
+from stream_asr.acoustic.moonshine.layers import EncoderSizes, Layer, Past, Strided, rotation_of
 
 
 def encoder_sizes(config: Any) -> EncoderSizes:

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import torch
 
-from stream_asr.acoustic.base import Heard, Hearer, Memory, Piece
-from stream_asr.acoustic.moonshine.streaming import MoonshineMemory, go_on
-from stream_asr.acoustic.one_per_core import SideBySide
+from stream_asr.acoustic.base import Chunk, ChunkOutput, State, StreamingEncoder
+from stream_asr.acoustic.moonshine.streaming import EncoderState, forward_chunk
+from stream_asr.acoustic.one_per_core import OnePerCore
 from stream_asr.acoustic.transformers_ctc import TransformersCTC, at_least
 from stream_asr.array_types import FloatArray
 from stream_asr.config import WindowConfig
 
 
-class TorchHearer:
-    """See `Hearer`.
+class TorchEncoder:
+    """See `StreamingEncoder`.
 
     Args:
         runner: has the model, in PyTorch.
@@ -26,21 +26,19 @@ class TorchHearer:
     def __init__(self, runner: TransformersCTC) -> None:
         self._runner = runner
 
-    def fresh(self, reach: int) -> MoonshineMemory:
-        return MoonshineMemory(reach)
+    def initial_state(self, reach: int) -> EncoderState:
+        return EncoderState(reach)
 
     @torch.inference_mode()
-    def hear(
-        self, samples: FloatArray, kept_samples: int, memory: MoonshineMemory
-    ) -> tuple[FloatArray, MoonshineMemory]:
+    def forward(self, samples: FloatArray, kept_samples: int, state: EncoderState) -> tuple[FloatArray, EncoderState]:
         model = self._runner.model
         waveform = torch.from_numpy(samples).to(self._runner.device, model.dtype)
-        frames, memory = go_on(model.encoder, waveform, kept_samples, memory)
-        return model.ctc_head(frames[0]).float().cpu().numpy(), memory
+        frames, state = forward_chunk(model.encoder, waveform, kept_samples, state)
+        return model.ctc_head(frames[0]).float().cpu().numpy(), state
 
 
-class RememberingMoonshine(SideBySide):
-    """See `RememberingModel`.
+class StatefulMoonshine(OnePerCore):
+    """See `StatefulModel`.
 
     Args:
         runner: has the model, and knows its frames.
@@ -58,28 +56,28 @@ class RememberingMoonshine(SideBySide):
     to be kept never is.
     """
 
-    def __init__(self, runner: TransformersCTC, cores: int, hearer: Hearer | None = None) -> None:
+    def __init__(self, runner: TransformersCTC, cores: int, hearer: StreamingEncoder | None = None) -> None:
         super().__init__(runner, cores)
         self._runner = runner
-        self._hearer: Hearer = hearer or TorchHearer(runner)
+        self._hearer: StreamingEncoder = hearer or TorchEncoder(runner)
 
     @property
     def backend(self) -> str:
         """What runs the model."""
         return self._hearer.backend
 
-    def fresh(self, left_samples: int) -> Memory:
-        return self._hearer.fresh(left_samples // self._runner.model.encoder.stride)
+    def initial_state(self, left_samples: int) -> State:
+        return self._hearer.initial_state(left_samples // self._runner.model.encoder.stride)
 
-    def go_on(self, pieces: Sequence[Piece]) -> list[Heard]:
+    def forward_chunks(self, pieces: Sequence[Chunk]) -> list[ChunkOutput]:
         return self._each(self._hear, pieces)
 
     def _alone(self, window: FloatArray) -> FloatArray:
         """A window is a piece with nothing before it."""
-        return self._hear(Piece(window, 0, self._hearer.fresh(0))).log_probs
+        return self._hear(Chunk(window, 0, self._hearer.initial_state(0))).log_probs
 
-    def _hear(self, piece: Piece) -> Heard:
+    def _hear(self, piece: Chunk) -> ChunkOutput:
         runner = self._runner
         samples = at_least(piece.samples, runner.shortest_samples)
-        logits, memory = self._hearer.hear(samples, piece.kept_samples, piece.memory)
-        return Heard(runner.log_softmax(torch.from_numpy(logits))[: runner.frames(len(piece.samples))], memory)
+        logits, state = self._hearer.forward(samples, piece.kept_samples, piece.state)
+        return ChunkOutput(runner.log_softmax(torch.from_numpy(logits))[: runner.frames(len(piece.samples))], state)

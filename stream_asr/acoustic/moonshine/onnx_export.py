@@ -1,4 +1,4 @@
-"""Moonshine's encoder and its head on a stream, as a graph: what `stream_asr.acoustic.moonshine.streaming.go_on` does."""
+"""The graph of `stream_asr.acoustic.moonshine.streaming.forward_chunk`, with the head, for ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from onnx import TensorProto
 from torch import Tensor, nn
 
 from stream_asr.acoustic.moonshine.encoder import Encoder
-from stream_asr.acoustic.moonshine.layers import Layer
+from stream_asr.acoustic.moonshine.layers import Layer, Strided
 from stream_asr.acoustic.moonshine.onnx_graph import Graph
-from stream_asr.acoustic.moonshine.layers import Strided
 from stream_asr.array_types import FloatArray
 
 _FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
@@ -51,7 +50,7 @@ def stream_graph(network: Any, *, int8: bool, signed: bool = True) -> bytes:
     - ``kept_keys_0``, ``kept_values_0`` and so on.
 
     Args:
-        int8: turn the products that take most of the time into eight bits, as `stream_asr.acoustic.int8.quantise` does.
+        int8: turn the products that take most of the time into eight bits, as `stream_asr.acoustic.int8.quantize` does.
         signed: see `Graph`.
     """
     return _Writer(network, Graph(signed=signed), int8).written()

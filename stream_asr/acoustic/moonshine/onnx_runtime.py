@@ -24,8 +24,8 @@ def missing_packages() -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class RuntimeMemory:
-    """Of one stream; see `stream_asr.acoustic.moonshine.streaming.MoonshineMemory`.
+class OnnxState:
+    """Of one stream; see `stream_asr.acoustic.moonshine.streaming.EncoderState`.
 
     Attributes:
         past: keys and values of each layer in turn, float32, shape (heads, frames, width of a head).
@@ -37,8 +37,8 @@ class RuntimeMemory:
     level: Level = field(default_factory=Level)
 
 
-class MoonshineRuntime:
-    """See `stream_asr.acoustic.base.Hearer`. Any number of threads may use it at once.
+class OnnxEncoder:
+    """See `stream_asr.acoustic.base.StreamingEncoder`. Any number of threads may use it at once.
 
     Args:
         network: has what `MoonshineForCTC` has; its weights are copied.
@@ -65,33 +65,33 @@ class MoonshineRuntime:
         graph = stream_graph(network, int8=int8, signed=has_instructions())
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         # The first run allocates most; and what does not work should be known now.
-        self.hear(np.zeros(_WARM_UP_SAMPLES, dtype=np.float32), _WARM_UP_SAMPLES, self.fresh(1))
+        self.forward(np.zeros(_WARM_UP_SAMPLES, dtype=np.float32), _WARM_UP_SAMPLES, self.initial_state(1))
 
-    def fresh(self, reach: int) -> RuntimeMemory:
+    def initial_state(self, reach: int) -> OnnxState:
         nothing = np.zeros((self._sizes.heads, 0, self._sizes.width // self._sizes.heads), dtype=np.float32)
-        return RuntimeMemory(reach, len(self._past) * (nothing,))
+        return OnnxState(reach, len(self._past) * (nothing,))
 
-    def hear(self, samples: FloatArray, kept_samples: int, memory: RuntimeMemory) -> tuple[FloatArray, RuntimeMemory]:
+    def forward(self, samples: FloatArray, kept_samples: int, state: OnnxState) -> tuple[FloatArray, OnnxState]:
         steps, kernel, stride = kept_samples // self._stride, self._conv.kernel_size[0], self._conv.stride[0]
         waves = min(kept_samples // stride, (len(samples) - kernel) // stride + 1)
         inputs: dict[str, NDArray[Any]] = {
             "samples": samples,
-            "first": np.array(memory.steps, dtype=np.int64),
+            "first": np.array(state.steps, dtype=np.int64),
             "waves": np.array([waves], dtype=np.int64),
-            "count": np.array(memory.level.count, dtype=np.float64),
-            "total": np.array(memory.level.total),
-            "squares": np.array(memory.level.squares),
-            "lower": self._kept(memory.past[0], steps, memory.reach),
-            **dict(zip(self._past, memory.past, strict=True)),
+            "count": np.array(state.level.count, dtype=np.float64),
+            "total": np.array(state.level.total),
+            "squares": np.array(state.level.squares),
+            "lower": self._kept(state.past[0], steps, state.reach),
+            **dict(zip(self._past, state.past, strict=True)),
         }
         if self._joined:
-            inputs["upper"] = self._kept(memory.past[-1], steps // 2, memory.reach // 2)
+            inputs["upper"] = self._kept(state.past[-1], steps // 2, state.reach // 2)
         if not kept_samples:
             [logits] = self._session.run(self._outputs[:1], inputs)
-            return logits, memory
+            return logits, state
         logits, total, squares, *past = self._session.run(self._outputs, inputs)
-        level = memory.level.plus(waves * self._sizes.width, float(total), float(squares))
-        return logits, RuntimeMemory(memory.reach, tuple(past), memory.steps + steps, level)
+        level = state.level.plus(waves * self._sizes.width, float(total), float(squares))
+        return logits, OnnxState(state.reach, tuple(past), state.steps + steps, level)
 
     @staticmethod
     def _kept(past: FloatArray, new: int, reach: int) -> NDArray[np.int64]:

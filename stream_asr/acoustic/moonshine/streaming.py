@@ -35,7 +35,7 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class MoonshineMemory:
+class EncoderState:
     """Of one stream; it never changes, each piece gives a new one.
 
     Attributes:
@@ -51,7 +51,7 @@ class MoonshineMemory:
     layers: tuple[Past, ...] = ()
 
 
-def go_on(encoder: Encoder, samples: Tensor, kept: int, memory: MoonshineMemory) -> tuple[Tensor, MoonshineMemory]:
+def forward_chunk(encoder: Encoder, samples: Tensor, kept: int, state: EncoderState) -> tuple[Tensor, EncoderState]:
     """Hear a piece of audio.
 
     Args:
@@ -65,21 +65,21 @@ def go_on(encoder: Encoder, samples: Tensor, kept: int, memory: MoonshineMemory)
     waves = encoder.waves(samples[None])
     steps = kept // encoder.stride
     ends = kept // encoder.conv1.stride[0]
-    kept_level, norm = memory.level.with_more(waves[..., :ends]), encoder.groupnorm
+    kept_level, norm = state.level.with_more(waves[..., :ends]), encoder.groupnorm
     level = kept_level.with_more(waves[..., ends:])
     mean = level.total / level.count
     scale = (max(0.0, level.squares / level.count - mean**2) + norm.eps) ** -0.5
     x = encoder.shaped((waves - mean) * scale * norm.weight[:, None] + norm.bias[:, None])
     layers: list[Past] = []
-    keep, reach, rate = steps, memory.reach, 1
+    keep, reach, rate = steps, state.reach, 1
     for number, layer in enumerate(encoder.layers):
         if number == encoder.joined_after:
             x, keep, reach, rate = encoder.joined(x), keep // 2, reach // 2, 2
         if number in (0, encoder.joined_after):
-            rotation = rotation_of(x, encoder.sizes, rate, memory.steps)
-        past = memory.layers[number] if memory.layers else None
+            rotation = rotation_of(x, encoder.sizes, rate, state.steps)
+        past = state.layers[number] if state.layers else None
         before = 0 if past is None else past.keys.shape[2]
         x, seen = layer(x, rotation, None, past)
         layers.append(seen.between(max(0, before + keep - reach), before + keep))
-    heard = MoonshineMemory(memory.reach, memory.steps + steps, kept_level, tuple(layers))
+    heard = EncoderState(state.reach, state.steps + steps, kept_level, tuple(layers))
     return encoder.layer_norm(x), heard

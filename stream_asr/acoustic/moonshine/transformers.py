@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from stream_asr.acoustic.moonshine.encoder import Encoder, clip_lengths, encoder_sizes
 from stream_asr.acoustic.moonshine.checkpoint import MODEL_TYPE
+from stream_asr.acoustic.moonshine.encoder import Encoder, clip_lengths, encoder_sizes
 
 
 class MoonshineCTCConfig(PreTrainedConfig):

@@ -19,12 +19,12 @@ from starlette.types import Send
 
 from stream_asr.audio.files import AudioFile
 from stream_asr.errors import InputError
-from stream_asr.server.media.feed import feed_decoded
+from stream_asr.server.connection import converse
 from stream_asr.server.errors import CloseCode, IdleError, SessionError, internal
+from stream_asr.server.media.feed import feed_decoded
 from stream_asr.server.sessions.request import AudioFormat
 from stream_asr.server.sessions.session import Session
 from stream_asr.server.settings import ServerSettings
-from stream_asr.server.connection import converse
 
 _log = logging.getLogger(__name__)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from stream_asr.server.responses import Refusal
 from stream_asr.server.protocols.deepgram import route as deepgram
-from stream_asr.server.web import health, pages as page, not_found as unknown
 from stream_asr.server.protocols.native import route as native
-from stream_asr.server.protocols.openai import audio_route as openai_audio, realtime_route as openai_realtime
+from stream_asr.server.protocols.openai import audio_route as openai_audio
+from stream_asr.server.protocols.openai import realtime_route as openai_realtime
 from stream_asr.server.protocols.vosk import route as vosk
+from stream_asr.server.responses import Refusal
+from stream_asr.server.web import health
+from stream_asr.server.web import not_found as unknown
+from stream_asr.server.web import pages as page
 
 _ALL = (health, native, openai_audio, openai_realtime, vosk, deepgram, page, unknown)
 ROUTERS: tuple[APIRouter, ...] = tuple(route.router for route in _ALL)

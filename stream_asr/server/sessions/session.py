@@ -14,9 +14,9 @@ from typing import NoReturn
 from stream_asr.errors import InputError, StreamASRError
 from stream_asr.events import Final, Marked, Overload, Partial
 from stream_asr.server.errors import CloseCode, SessionError, TakenOverError, internal
-from stream_asr.server.sessions.pacing import Pace, Timeline
 from stream_asr.server.metrics import Metrics
 from stream_asr.server.sessions.outbox import Outbox, Reached, SessionEvent
+from stream_asr.server.sessions.pacing import Pace, Timeline
 from stream_asr.server.sessions.request import Received, Request
 from stream_asr.server.settings import ServerSettings
 from stream_asr.stream import Stream

@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.support.checkpoints import made_once, save_moonshine_ctc, save_wav2vec2_layer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stream_asr.acoustic import int8, loading
-from stream_asr.acoustic.int8 import Int8Linear, quantise
+from stream_asr.acoustic.int8 import Int8Linear, quantize
 from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.moonshine.encoder import Encoder
 from stream_asr.acoustic.moonshine.layers import Strided
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.array_types import FloatArray
 from stream_asr.errors import ModelError
+from tests.support.checkpoints import made_once, save_moonshine_ctc, save_wav2vec2_layer
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,6 @@ def test_int8_is_not_fast_without_its_functions(monkeypatch: pytest.MonkeyPatch)
 
 def test_layers_at_any_depth_are_quantised() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.ReLU(), nn.Linear(8, 4)))
-    quantise(model)
+    quantize(model)
     assert [type(part) for part in model.modules() if not list(part.children())] == [Int8Linear, nn.ReLU, Int8Linear]
     assert model(torch.zeros(3, 8)).shape == (3, 4)

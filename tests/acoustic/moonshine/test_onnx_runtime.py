@@ -13,36 +13,35 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from tests.support.checkpoints import made_once, save_moonshine_ctc, save_wav2vec2_layer
-from tests.support.command_line import run_main
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_asr import InputError, ModelError, Recognizer
 from stream_asr.acoustic import loading
-from stream_asr.acoustic.moonshine import onnx_runtime as moonshine_runtime
-from stream_asr.acoustic.loading import arranged
-from stream_asr.acoustic.base import Hearer, Memory
+from stream_asr.acoustic.base import State, StreamingEncoder
 from stream_asr.acoustic.int8 import Int8Linear, has_instructions
-from stream_asr.acoustic.loading import load_model
-from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
-from stream_asr.acoustic.moonshine.onnx_runtime import MoonshineRuntime
+from stream_asr.acoustic.loading import arranged, load_model
+from stream_asr.acoustic.moonshine import onnx_runtime as moonshine_runtime
+from stream_asr.acoustic.moonshine.model import StatefulMoonshine, TorchEncoder
 from stream_asr.acoustic.moonshine.onnx_graph import Graph
-from stream_asr.acoustic.moonshine.model import RememberingMoonshine, TorchHearer
+from stream_asr.acoustic.moonshine.onnx_runtime import OnnxEncoder
+from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.array_types import FloatArray
+from tests.support.checkpoints import made_once, save_moonshine_ctc, save_wav2vec2_layer
+from tests.support.command_line import run_main
 
 FRAME, REACH = 768, 40
 """Samples of a frame of the embedded model's output; frames, before they are joined, that it looks back here."""
 
 
-def in_pieces(hearer: Hearer, audio: FloatArray, sizes: list[tuple[int, int]]) -> list[FloatArray]:
+def in_pieces(hearer: StreamingEncoder, audio: FloatArray, sizes: list[tuple[int, int]]) -> list[FloatArray]:
     """Logits of pieces of so many kept frames and so many that are right context, with a preview before each."""
-    made, memory, at = [], hearer.fresh(REACH), 0
+    made, state, at = [], hearer.initial_state(REACH), 0
     for kept, right in sizes:
         piece = audio[at * FRAME : (at + kept + right) * FRAME]
-        preview, _ = hearer.hear(piece[: (kept + right + 2) // 2 * FRAME], 0, memory)
-        logits, memory = hearer.hear(piece, kept * FRAME, memory)
+        preview, _ = hearer.forward(piece[: (kept + right + 2) // 2 * FRAME], 0, state)
+        logits, state = hearer.forward(piece, kept * FRAME, state)
         made += [preview, logits]
         at += kept
     return made
@@ -73,7 +72,7 @@ def test_pieces_of_any_sizes_sound_the_same(
 ) -> None:
     assert in_onnx.hearer is not None
     audio = speech[4_000:]
-    expected, found = in_pieces(TorchHearer(in_torch), audio, sizes), in_pieces(in_onnx.hearer, audio, sizes)
+    expected, found = in_pieces(TorchEncoder(in_torch), audio, sizes), in_pieces(in_onnx.hearer, audio, sizes)
     for there, here in zip(expected, found, strict=True):
         np.testing.assert_allclose(here, there, atol=5e-3)
 
@@ -93,8 +92,8 @@ def test_hearers_of_other_shapes_sound_the_same(joined_after: int | None, speech
     runner: Any = Runner()
     runner.model = model
     sizes = [(4, 2), (3, 0), (6, 6), (40, 3), (2, 2)]
-    expected = in_pieces(TorchHearer(runner), speech, sizes)
-    found = in_pieces(MoonshineRuntime(model, int8=False), speech, sizes)
+    expected = in_pieces(TorchEncoder(runner), speech, sizes)
+    found = in_pieces(OnnxEncoder(model, int8=False), speech, sizes)
     for there, here in zip(expected, found, strict=True):
         assert there.std() > 0.01
         np.testing.assert_allclose(here, there, atol=1e-3)
@@ -102,17 +101,17 @@ def test_hearers_of_other_shapes_sound_the_same(joined_after: int | None, speech
 
 def test_a_memory_stays_as_it_is_and_within_its_reach(in_onnx: TransformersCTC, speech: FloatArray) -> None:
     hearer = in_onnx.hearer
-    assert isinstance(hearer, MoonshineRuntime)
-    memory = hearer.fresh(REACH)
+    assert isinstance(hearer, OnnxEncoder)
+    state = hearer.initial_state(REACH)
     for at in range(0, 30, 5):
-        _, memory = hearer.hear(speech[at * FRAME : (at + 9) * FRAME], 5 * FRAME, memory)
-    assert {past.shape[1] for past in memory.past} == {REACH, REACH // 2}
-    assert memory.steps == 60
+        _, state = hearer.forward(speech[at * FRAME : (at + 9) * FRAME], 5 * FRAME, state)
+    assert {past.shape[1] for past in state.past} == {REACH, REACH // 2}
+    assert state.steps == 60
     piece = speech[30 * FRAME : 40 * FRAME]
-    first, other = hearer.hear(piece, 0, memory)
-    assert other is memory, "nothing of a preview is kept"
-    hearer.hear(speech[: 10 * FRAME], 10 * FRAME, memory)
-    np.testing.assert_array_equal(hearer.hear(piece, 0, memory)[0], first)
+    first, other = hearer.forward(piece, 0, state)
+    assert other is state, "nothing of a preview is kept"
+    hearer.forward(speech[: 10 * FRAME], 10 * FRAME, state)
+    np.testing.assert_array_equal(hearer.forward(piece, 0, state)[0], first)
 
 
 def test_captions_are_those_of_pytorch(speech: FloatArray) -> None:
@@ -128,16 +127,16 @@ def test_whole_windows_are_heard_by_it_as_well(in_onnx: TransformersCTC, speech:
     class Counting:
         calls = 0
 
-        def fresh(self, reach: int) -> Memory:
-            return in_onnx.hearer.fresh(reach) if in_onnx.hearer else None
+        def initial_state(self, reach: int) -> State:
+            return in_onnx.hearer.initial_state(reach) if in_onnx.hearer else None
 
-        def hear(self, samples: FloatArray, kept_samples: int, memory: Memory) -> tuple[FloatArray, Memory]:
+        def forward(self, samples: FloatArray, kept_samples: int, state: State) -> tuple[FloatArray, State]:
             assert in_onnx.hearer is not None
             self.calls += 1
-            return in_onnx.hearer.hear(samples, kept_samples, memory)
+            return in_onnx.hearer.forward(samples, kept_samples, state)
 
     hearer, window = Counting(), speech[: 60 * FRAME]
-    [found] = RememberingMoonshine(in_onnx, 1, hearer).log_probs([window])
+    [found] = StatefulMoonshine(in_onnx, 1, hearer).log_probs([window])
     assert hearer.calls == 1
     np.testing.assert_allclose(found, in_onnx.log_probs([window])[0], atol=5e-3)
 
@@ -224,10 +223,10 @@ def test_what_it_cannot_do_is_said(checkpoint: Callable[[str], Path], monkeypatc
 def test_one_that_does_not_work_is_left_for_pytorch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*_: Any, **__: Any) -> MoonshineRuntime:
+    def broken(*_: Any, **__: Any) -> OnnxEncoder:
         raise RuntimeError("no operator DynamicQuantizeMatMul")
 
-    monkeypatch.setattr(loading, "MoonshineRuntime", broken)
+    monkeypatch.setattr(loading, "OnnxEncoder", broken)
     with pytest.raises(ModelError, match=r"does not run 'embedded-en': no operator .*; use torch"):
         load_model(device="cpu", backend="onnxruntime")
     with caplog.at_level(logging.WARNING):
@@ -251,7 +250,7 @@ def test_the_command_line_takes_either(
 
 def test_the_benchmark_hears_the_same_by_each_way(speech: FloatArray, tmp_path: Path) -> None:
     ways = backends.loaded(None)
-    backends.hear(ways, speech[: 4 * 16_000])
+    backends.forward(ways, speech[: 4 * 16_000])
     by_name = {way.name: way for way in ways}
     assert list(by_name) == ["torch, float32", "torch, int8", "onnxruntime, float32", "onnxruntime, int8"]
     assert len({len(way.windows_s) for way in ways}) == 1

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream_asr.events import Final, Partial, SpeechStarted, Word
-from stream_asr.server.sessions.outbox import Reached, SessionEvent
 from stream_asr.server.protocols.deepgram.codec import Control, Query
 from stream_asr.server.protocols.json_messages import dump
+from stream_asr.server.sessions.outbox import Reached, SessionEvent
 
 
 @dataclass(frozen=True, slots=True)

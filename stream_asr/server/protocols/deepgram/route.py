@@ -16,20 +16,20 @@ from starlette.types import Send
 
 import stream_asr
 from stream_asr.events import Final
-from stream_asr.server.media.feed import feed_decoded
+from stream_asr.server.connection import Socket, accept, converse
 from stream_asr.server.errors import CloseCode, IdleError, SessionError
-from stream_asr.server.sessions.outbox import Reached
+from stream_asr.server.media.container_stream import UNPACKED, Pipe, require_decoder, unpacked
+from stream_asr.server.media.feed import feed_decoded
+from stream_asr.server.media.upload import answering, body, format_of, on_disk, open_audio, recognise, too_big
 from stream_asr.server.protocols.deepgram import codec as deepgram
 from stream_asr.server.protocols.deepgram.codec import Control, Query
 from stream_asr.server.protocols.deepgram.results import Origin, Results, recording
-from stream_asr.server.media.upload import answering, body, format_of, on_disk, open_audio, recognise, too_big
-from stream_asr.server.sessions.request import Received
-from stream_asr.server.sessions.request import Request as SessionRequest
 from stream_asr.server.responses import Conversing, deny
 from stream_asr.server.service import Service
+from stream_asr.server.sessions.outbox import Reached
+from stream_asr.server.sessions.request import Received
+from stream_asr.server.sessions.request import Request as SessionRequest
 from stream_asr.server.sessions.session import Session
-from stream_asr.server.connection import Socket, accept, converse
-from stream_asr.server.media.container_stream import UNPACKED, Pipe, require_decoder, unpacked
 
 router = APIRouter()
 

@@ -7,8 +7,8 @@ from typing import ClassVar, TypeAlias
 
 from stream_asr.audio.pcm import ENCODINGS
 from stream_asr.events import Final
-from stream_asr.server.sessions.outbox import Reached, SessionEvent
 from stream_asr.server.protocols.json_messages import dump, load, refuse, shown
+from stream_asr.server.sessions.outbox import Reached, SessionEvent
 
 MAX_TAG_CHARACTERS = 100
 

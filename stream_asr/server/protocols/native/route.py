@@ -9,13 +9,13 @@ from fastapi.requests import HTTPConnection
 from fastapi.responses import Response
 
 from stream_asr.config import SAMPLE_RATE
+from stream_asr.server.connection import Socket, accept, converse
 from stream_asr.server.errors import IdleError, SessionError
 from stream_asr.server.protocols.native import codec as native
-from stream_asr.server.sessions.request import AudioFormat, Received, Request
 from stream_asr.server.responses import deny, refusal
 from stream_asr.server.service import Service
+from stream_asr.server.sessions.request import AudioFormat, Received, Request
 from stream_asr.server.sessions.session import Session
-from stream_asr.server.connection import Socket, accept, converse
 
 router = APIRouter()
 

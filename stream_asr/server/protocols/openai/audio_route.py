@@ -12,11 +12,12 @@ from starlette.types import Send
 
 from stream_asr.events import Final
 from stream_asr.server.errors import CloseCode, SessionError
-from stream_asr.server.protocols.openai import objects as openai, audio as openai_audio
 from stream_asr.server.media.upload import answering, format_of, multipart, open_audio, recognise
-from stream_asr.server.sessions.request import Request as SessionRequest
+from stream_asr.server.protocols.openai import audio as openai_audio
+from stream_asr.server.protocols.openai import objects as openai
 from stream_asr.server.responses import Conversing, EventStream
 from stream_asr.server.service import Service
+from stream_asr.server.sessions.request import Request as SessionRequest
 from stream_asr.server.sessions.session import Session
 
 router = APIRouter()

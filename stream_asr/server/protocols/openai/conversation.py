@@ -13,10 +13,10 @@ from typing import Any
 from stream_asr.config import SegmenterConfig
 from stream_asr.events import Final, Partial, SpeechStarted
 from stream_asr.server.errors import SessionError
-from stream_asr.server.sessions.outbox import Reached, SessionEvent
 from stream_asr.server.protocols.json_messages import dump
 from stream_asr.server.protocols.openai.objects import Transcript, error_object
 from stream_asr.server.protocols.openai.realtime import Append, Clear, ClientEvent, Commit, EventError, Setup, Update
+from stream_asr.server.sessions.outbox import Reached, SessionEvent
 
 _FLUSH_SLACK_S = 0.1
 """A flush ends the utterance a few frames before the audio does: at the last whole one that was heard."""

@@ -6,15 +6,15 @@ import secrets
 
 from fastapi import APIRouter, WebSocket
 
+from stream_asr.server.connection import Socket, accept, converse, introduction
 from stream_asr.server.errors import IdleError, SessionError
+from stream_asr.server.protocols.openai.audio_route import refusal
 from stream_asr.server.protocols.openai.conversation import Conversation
 from stream_asr.server.protocols.openai.realtime import Append, Clear, ClientEvent, Commit, EventError, decode
-from stream_asr.server.sessions.request import AudioFormat, Received, Request
 from stream_asr.server.responses import deny
-from stream_asr.server.protocols.openai.audio_route import refusal
 from stream_asr.server.service import Service
+from stream_asr.server.sessions.request import AudioFormat, Received, Request
 from stream_asr.server.sessions.session import Session
-from stream_asr.server.connection import Socket, accept, converse, introduction
 
 router = APIRouter()
 

@@ -8,8 +8,8 @@ from enum import Enum
 from typing import Any
 
 from stream_asr.events import Final, Partial, Word
-from stream_asr.server.sessions.outbox import SessionEvent
 from stream_asr.server.protocols.json_messages import dump, load, refuse, shown
+from stream_asr.server.sessions.outbox import SessionEvent
 
 _MAX_IGNORED = 8
 """Names that are remembered for the log."""

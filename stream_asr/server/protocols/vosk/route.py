@@ -7,15 +7,15 @@ import logging
 
 from fastapi import APIRouter, WebSocket
 
+from stream_asr.server.connection import Socket, accept, converse, introduction
 from stream_asr.server.errors import IdleError, SessionError
-from stream_asr.server.sessions.outbox import Reached
-from stream_asr.server.protocols.vosk import codec as vosk
 from stream_asr.server.protocols.json_messages import refuse
-from stream_asr.server.sessions.request import AudioFormat, Received, Request
+from stream_asr.server.protocols.vosk import codec as vosk
 from stream_asr.server.responses import deny, refusal
 from stream_asr.server.service import Service
+from stream_asr.server.sessions.outbox import Reached
+from stream_asr.server.sessions.request import AudioFormat, Received, Request
 from stream_asr.server.sessions.session import Session
-from stream_asr.server.connection import Socket, accept, converse, introduction
 
 router = APIRouter()
 _log = logging.getLogger(__name__)
