@@ -1,12 +1,16 @@
-# make demo   live captions of the bundled recording
-# make test   all tests
-# make lint   ruff and mypy
-# make bench  short benchmarks of the bundled recording, into out/; docs/benchmarks.md has the long forms and the rest
+# make demo       live captions of the bundled recording
+# make test       all tests
+# make test-fast  the tests that are not marked slow, in under a minute
+# make check      lint, format and types; what CI runs before the tests
+# make coverage   all tests with branch coverage, and the floor that it must not fall below
+# make format     fix what ruff can fix
+# make bench      short benchmarks of the bundled recording, into out/; see docs/benchmarks.md
+# make dist       wheel and sdist, into dist/
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test test-fast check lint coverage format bench dist clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -15,16 +19,24 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.installed
+test-fast: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "not slow" --durations=0 --durations-min=1
+
+check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lint: check
+
+coverage: $(VENV)/.installed
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=html:out/coverage
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# One after the other, whatever -j says: they would slow each other down.
+# One at a time, even with -j: parallel benchmarks would slow each other down.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/accuracy.py --json out/accuracy.json
 	$(BIN)/python benchmarks/accuracy.py --grid "1 4, 1.6, 0.4 0.8" --json out/grid.json --plot out/grid.png
@@ -35,11 +47,14 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/offline.py --repeat 1 --json out/offline.json --plot out/offline.png
 	$(BIN)/python benchmarks/soak.py --hours 0.1 --json out/soak.json --plot out/soak.png
 
+dist: $(VENV)/.installed
+	$(BIN)/python -m build --outdir dist
+
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@echo "setting up $(VENV) (once; a few minutes, most of them for PyTorch)"
+	@echo "Setting up $(VENV). This happens once and takes a few minutes, mostly for PyTorch."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist out .mypy_cache .ruff_cache .pytest_cache .coverage
