@@ -43,9 +43,10 @@ PURE_IN_SHELLS = (
     *("acoustic.base", "acoustic.catalog", "acoustic.labels", "acoustic.tokenizer_labels"),
     *("training.alphabet", "training.batches", "training.manifest", "training.schedule", "training.scoring"),
     *("server.errors", "server.settings", "server.protocols.json_messages", "server.protocols.native.codec"),
-    *("server.protocols.vosk.codec", "server.protocols.deepgram.codec", "server.protocols.deepgram.results"),
-    *("server.protocols.openai.objects", "server.protocols.openai.audio", "server.protocols.openai.realtime"),
-    *("server.protocols.openai.conversation",),
+    *("server.protocols.vosk.codec", "server.protocols.deepgram.client_codec"),
+    *("server.protocols.deepgram.server_codec", "server.protocols.openai.common_codec"),
+    *("server.protocols.openai.transcription_codec", "server.protocols.openai.realtime_client_codec"),
+    *("server.protocols.openai.realtime_server_codec",),
     *("server.sessions.outbox", "server.sessions.pacing", "server.sessions.request"),
     *("cli.formats", "cli.grouping", "cli.options", "cli.views"),
 )

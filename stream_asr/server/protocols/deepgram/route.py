@@ -16,19 +16,26 @@ from starlette.types import Send
 
 import stream_asr
 from stream_asr.events import Final
-from stream_asr.server.connection import Socket, accept, converse
-from stream_asr.server.errors import CloseCode, IdleError, SessionError
-from stream_asr.server.media.container_stream import UNPACKED, Pipe, require_decoder, unpacked
-from stream_asr.server.media.feed import feed_decoded
-from stream_asr.server.media.upload import answering, body, format_of, on_disk, open_audio, recognise, too_big
-from stream_asr.server.protocols.deepgram import codec as deepgram
-from stream_asr.server.protocols.deepgram.codec import Control, Query
-from stream_asr.server.protocols.deepgram.results import Origin, Results, recording
-from stream_asr.server.responses import Conversing, deny
+from stream_asr.server.connection import WebSocketConnection, accept, run_session
+from stream_asr.server.errors import CloseCode, IdleTimeoutError, SessionError
+from stream_asr.server.media.container_stream import DECODED_FORMAT, ContainerPipe, decode_container, require_decoder
+from stream_asr.server.media.feed import feed_blocks
+from stream_asr.server.media.upload import (
+    body,
+    open_upload,
+    recognize_upload,
+    send_response,
+    spool_upload,
+    too_big_error,
+    upload_format,
+)
+from stream_asr.server.protocols.deepgram import client_codec as deepgram
+from stream_asr.server.protocols.deepgram.client_codec import Control, Query
+from stream_asr.server.protocols.deepgram.server_codec import Origin, Results, recording
+from stream_asr.server.responses import HandlerResponse, deny
 from stream_asr.server.service import Service
-from stream_asr.server.sessions.outbox import Reached
-from stream_asr.server.sessions.request import Received
-from stream_asr.server.sessions.request import Request as SessionRequest
+from stream_asr.server.sessions.outbox import MarkReached
+from stream_asr.server.sessions.request import SamplesReceived, SessionRequest
 from stream_asr.server.sessions.session import Session
 
 router = APIRouter()
@@ -41,7 +48,7 @@ _MAX_MARKS = 16
 """Positions under way for ``utterance_end_ms``; more would not make it any more exact."""
 
 
-def refusal(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
+def error_response(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
     """An HTTP response in the words of this interface. The headers are for clients that cannot see the body."""
     request_id = str(uuid.uuid4())
     seen = {"dg-request-id": request_id, "dg-error": message.encode("ascii", "replace").decode()}
@@ -50,7 +57,7 @@ def refusal(status: int, code: str, message: str, headers: dict[str, str] | None
 
 def _refused(service: Service, error: SessionError) -> Response:
     service.metrics.errors.labels(error.code).inc()
-    return refusal(error.http_status, error.code, error.message)
+    return error_response(error.http_status, error.code, error.message)
 
 
 def _origin(service: Service) -> Origin:
@@ -63,28 +70,28 @@ def _origin(service: Service) -> Origin:
 
 @router.websocket("/v1/listen")
 async def listen(websocket: WebSocket) -> None:
-    service = Service.of(websocket)
+    service = Service.from_connection(websocket)
     try:
         query = deepgram.parse(websocket.query_params.multi_items(), live=True)
         if query.raw is None:
             require_decoder()
-        audio, endpoint_ms = query.raw or UNPACKED, _endpoint_ms(service, query)
+        audio, endpoint_ms = query.raw or DECODED_FORMAT, _endpoint_ms(service, query)
         session = service.sessions.open(SessionRequest("deepgram", audio, endpoint_ms=endpoint_ms))
     except SessionError as error:
         await deny(websocket, _refused(service, error))
         return
-    socket, origin = Socket(websocket, service.settings, service.metrics), _origin(service)
-    async with socket.errors_told(deepgram.encode_error):
-        with service.sessions.connection(session):
+    connection, origin = WebSocketConnection(websocket, service.settings, service.metrics), _origin(service)
+    async with connection.report_errors(deepgram.encode_error):
+        with service.sessions.manage(session):
             await accept(websocket, [(b"dg-request-id", origin.request_id.encode())])
             if query.raw is not None:
-                listener = _Listener(socket, session, query, origin)
-                await converse(session, listener.hear(service.settings.idle_timeout_s), listener.tell())
+                listener = _Listener(connection, session, query, origin)
+                await run_session(session, listener.hear(service.settings.idle_timeout_s), listener.tell())
             else:
-                unpacker = _Unpacker(socket, session, query, origin, service.settings.max_upload_bytes)
+                unpacker = _Unpacker(connection, session, query, origin, service.settings.max_upload_bytes)
                 hear = unpacker.hear(service.settings.idle_timeout_s)
-                await converse(session, hear, unpacker.tell(), unpacker.unpack())
-        await socket.close()
+                await run_session(session, hear, unpacker.tell(), unpacker.unpack())
+        await connection.close()
 
 
 def _endpoint_ms(service: Service, query: Query) -> int | None:
@@ -98,8 +105,8 @@ def _endpoint_ms(service: Service, query: Query) -> int | None:
 class _Listener:
     """A connection with raw audio, which goes into the session as it comes."""
 
-    def __init__(self, socket: Socket, session: Session, query: Query, origin: Origin) -> None:
-        self._socket, self._session, self._query = socket, session, query
+    def __init__(self, connection: WebSocketConnection, session: Session, query: Query, origin: Origin) -> None:
+        self._connection, self._session, self._query = connection, session, query
         self._results = Results(query, origin)
         self._digest = hashlib.sha256()
         self._marks = 0
@@ -109,10 +116,10 @@ class _Listener:
         control = Control.KEEP_ALIVE
         while control is not Control.CLOSE_STREAM:
             try:
-                message = await self._socket.receive(idle_timeout_s)
-            except IdleError as idle:
+                message = await self._connection.receive(idle_timeout_s)
+            except IdleTimeoutError as idle:
                 await self._settle()
-                self._session.conclude(idle)
+                self._session.finish_with_error(idle)
                 return
             if isinstance(message, str):
                 control = deepgram.decode(message)
@@ -135,7 +142,7 @@ class _Listener:
 
     async def _feed(self, audio: bytes) -> None:
         await self._session.feed(audio)
-        position_s = self._session.seconds
+        position_s = self._session.received_s
         if self._query.utterance_end_ms and position_s >= self._marked_s + _MARK_EVERY_S and self._marks < _MAX_MARKS:
             self._marks, self._marked_s = self._marks + 1, position_s
             await self._session.mark(int(1000 * position_s))
@@ -151,9 +158,9 @@ class _Listener:
     async def tell(self) -> None:
         try:
             async for event in self._session.events():
-                if isinstance(event, Received):
+                if isinstance(event, SamplesReceived):
                     continue
-                if isinstance(event, Reached) and isinstance(event.tag, int):
+                if isinstance(event, MarkReached) and isinstance(event.tag, int):
                     self._marks -= 1
                 await self._send(self._results.hear(event))
         except SessionError:
@@ -161,29 +168,31 @@ class _Listener:
             raise
         await self._send(self._results.end())
         session = self._session
-        await self._socket.send(
-            self._results.metadata(self._digest.hexdigest(), session.seconds, session.audio.channels)
+        await self._connection.send(
+            self._results.metadata(self._digest.hexdigest(), session.received_s, session.audio_format.channels)
         )
 
     async def _send(self, messages: list[str]) -> None:
         for message in messages:
-            await self._socket.send(message)
+            await self._connection.send(message)
 
 
 class _Unpacker(_Listener):
     """A connection with a container, which has to be decoded first."""
 
-    def __init__(self, socket: Socket, session: Session, query: Query, origin: Origin, max_bytes: int) -> None:
-        super().__init__(socket, session, query, origin)
-        self._pipe, self._left_bytes, self._max_bytes = Pipe(), max_bytes, max_bytes
+    def __init__(
+        self, connection: WebSocketConnection, session: Session, query: Query, origin: Origin, max_bytes: int
+    ) -> None:
+        super().__init__(connection, session, query, origin)
+        self._pipe, self._left_bytes, self._max_bytes = ContainerPipe(), max_bytes, max_bytes
 
     async def unpack(self) -> None:
         """Feed the session; beside `hear`."""
         # Its thread waits for the client most of the time; those that all share have better things to do.
         thread = anyio.CapacityLimiter(1)
         try:
-            with closing(unpacked(self._pipe)) as blocks:
-                await feed_decoded(self._session, blocks, self._feed, release=self._pipe.end, limiter=thread)
+            with closing(decode_container(self._pipe)) as blocks:
+                await feed_blocks(self._session, blocks, self._feed, release=self._pipe.write_eof, limiter=thread)
         finally:
             self._pipe.close()
 
@@ -191,15 +200,17 @@ class _Unpacker(_Listener):
         self._left_bytes -= len(data)
         if self._left_bytes < 0:
             await self._settle()
-            self._session.conclude(too_big("stream", f"more than {self._max_bytes} bytes", self._max_bytes))
+            self._session.finish_with_error(
+                too_big_error("stream", f"more than {self._max_bytes} bytes", self._max_bytes)
+            )
         else:
             await self._pipe.write(data)
 
     async def _settle(self) -> None:
-        await self._pipe.settle()
+        await self._pipe.wait_consumed()
 
     def _end(self) -> None:
-        self._pipe.end()
+        self._pipe.write_eof()
 
 
 # --- recordings -----------------------------------------------------------------------------------------------
@@ -207,23 +218,23 @@ class _Unpacker(_Listener):
 
 @router.post("/v1/listen")
 async def transcribe() -> Response:
-    return Conversing(_transcribe)
+    return HandlerResponse(_transcribe)
 
 
 async def _transcribe(request: Request, send: Send) -> None:
-    service = Service.of(request)
+    service = Service.from_connection(request)
 
     async def fail(error: SessionError) -> Response:
         return _refused(service, error)
 
-    await answering(request, send, lambda: _answer(service, request), fail)
+    await send_response(request, send, lambda: _answer(service, request), fail)
 
 
 async def _answer(service: Service, request: Request) -> Response:
     query = deepgram.parse(request.query_params.multi_items(), live=False)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
         raise SessionError("bad_query", "this server fetches nothing from a url; send the recording itself as the body")
-    if reason := service.sessions.refusal():
+    if reason := service.sessions.unavailable_reason():
         raise SessionError("too_many_sessions", reason, CloseCode.TRY_AGAIN_LATER)
     origin, digest, finals = _origin(service), hashlib.sha256(), list[Final]()
 
@@ -239,17 +250,17 @@ async def _answer(service: Service, request: Request) -> Response:
 
     if query.raw is not None:
         session = service.sessions.open(SessionRequest("deepgram", query.raw, partials=False))
-        with service.sessions.connection(session):
-            await converse(session, _feed(session, chunks()), tell(session))
+        with service.sessions.manage(session):
+            await run_session(session, _feed(session, chunks()), tell(session))
     else:
         async with AsyncExitStack() as stack:
-            with service.sessions.newcomer():
-                file = await open_audio(await stack.enter_async_context(on_disk(chunks())), service.settings)
+            with service.sessions.pending_connection():
+                file = await open_upload(await stack.enter_async_context(spool_upload(chunks())), service.settings)
                 stack.callback(file.close)
-                session = service.sessions.open(SessionRequest("deepgram", format_of(file), partials=False))
-            with service.sessions.connection(session):
-                await recognise(session, file, request, tell)
-    metadata = origin.metadata(digest.hexdigest(), session.seconds, session.audio.channels)
+                session = service.sessions.open(SessionRequest("deepgram", upload_format(file), partials=False))
+            with service.sessions.manage(session):
+                await recognize_upload(session, file, request, tell)
+    metadata = origin.metadata(digest.hexdigest(), session.received_s, session.audio_format.channels)
     return JSONResponse(recording(query, metadata, finals), headers={"dg-request-id": origin.request_id})
 
 

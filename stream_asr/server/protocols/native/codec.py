@@ -8,7 +8,7 @@ from typing import ClassVar, TypeAlias
 from stream_asr.audio.pcm import ENCODINGS
 from stream_asr.events import Final
 from stream_asr.server.protocols.json_messages import dump, load, refuse, shown
-from stream_asr.server.sessions.outbox import Reached, SessionEvent
+from stream_asr.server.sessions.outbox import MarkReached, SessionEvent
 
 MAX_TAG_CHARACTERS = 100
 
@@ -185,7 +185,7 @@ def encode(message: ServerMessage) -> str:
 
 def encode_event(event: SessionEvent, *, words: bool) -> str:
     """An event as JSON, a final without its ``words`` if they are not wanted."""
-    if isinstance(event, Reached):
+    if isinstance(event, MarkReached):
         return dump({"type": "pong", "id": event.tag}, ascii_only=True)
     message = event.to_json()
     if isinstance(event, Final) and not words:

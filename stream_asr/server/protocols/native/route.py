@@ -1,4 +1,4 @@
-"""The native protocol's socket, ``/v1/stream``."""
+"""The native protocol's connection, ``/v1/stream``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from fastapi.requests import HTTPConnection
 from fastapi.responses import Response
 
 from stream_asr.config import SAMPLE_RATE
-from stream_asr.server.connection import Socket, accept, converse
-from stream_asr.server.errors import IdleError, SessionError
+from stream_asr.server.connection import WebSocketConnection, accept, run_session
+from stream_asr.server.errors import IdleTimeoutError, SessionError
 from stream_asr.server.protocols.native import codec as native
-from stream_asr.server.responses import deny, refusal
+from stream_asr.server.responses import deny, error_response
 from stream_asr.server.service import Service
-from stream_asr.server.sessions.request import AudioFormat, Received, Request
+from stream_asr.server.sessions.request import AudioFormat, SamplesReceived, SessionRequest
 from stream_asr.server.sessions.session import Session
 
 router = APIRouter()
@@ -23,34 +23,36 @@ _ACK_EVERY_S = 0.5
 
 
 @router.get("/v1/stream")
-async def knock(connection: HTTPConnection) -> Response:
+async def availability(connection: HTTPConnection) -> Response:
     """Whether a session could begin: 204, or why not. Browsers do not tell a page why its websocket was refused."""
-    if reason := Service.of(connection).sessions.refusal():
-        return refusal(503, "too_many_sessions", reason)
+    if reason := Service.from_connection(connection).sessions.unavailable_reason():
+        return error_response(503, "too_many_sessions", reason)
     return Response(status_code=204)
 
 
 @router.websocket("/v1/stream")
 async def stream(websocket: WebSocket) -> None:
-    service = Service.of(websocket)
-    if reason := service.sessions.refusal(may_resume=True):
-        await deny(websocket, refusal(503, "too_many_sessions", reason))
+    service = Service.from_connection(websocket)
+    if reason := service.sessions.unavailable_reason(may_resume=True):
+        await deny(websocket, error_response(503, "too_many_sessions", reason))
         return
-    socket = Socket(websocket, service.settings, service.metrics)
-    async with socket.errors_told(lambda error: native.encode(native.Error(error.code, error.message))):
-        with service.sessions.newcomer():
+    connection = WebSocketConnection(websocket, service.settings, service.metrics)
+    async with connection.report_errors(lambda error: native.encode(native.Error(error.code, error.message))):
+        with service.sessions.pending_connection():
             await accept(websocket)
-            first = await socket.receive(service.settings.start_timeout_s)
+            first = await connection.receive(service.settings.start_timeout_s)
         session = await _session(service, first)
-        with service.sessions.connection(session, resumable=True):
+        with service.sessions.manage(session, resumable=True):
             ready = native.Ready(session.key, service.recognizer.model.name, SAMPLE_RATE)
             if session.resumes:
-                ready = replace(ready, received=session.received, events=session.outbox.sent)
-            await socket.send(native.encode(ready))
-            await converse(session, _hear(socket, session, service.settings.idle_timeout_s), _tell(socket, session))
-            done = native.Done(session.received, round(session.seconds, 3), session.trailing_bytes or None)
-            await socket.send(native.encode(done))
-        await socket.close()
+                ready = replace(ready, received=session.received_samples, events=session.outbox.sent)
+            await connection.send(native.encode(ready))
+            await run_session(
+                session, _hear(connection, session, service.settings.idle_timeout_s), _tell(connection, session)
+            )
+            done = native.Done(session.received_samples, round(session.received_s, 3), session.trailing_bytes or None)
+            await connection.send(native.encode(done))
+        await connection.close()
 
 
 async def _session(service: Service, first: str | bytes) -> Session:
@@ -63,17 +65,17 @@ async def _session(service: Service, first: str | bytes) -> Session:
     if isinstance(message, native.Start):
         audio = AudioFormat(message.sample_rate, message.encoding, message.channels)
         return service.sessions.open(
-            Request("native", audio, message.partials, message.words, endpoint_ms=message.endpoint_ms)
+            SessionRequest("native", audio, message.partials, message.words, endpoint_ms=message.endpoint_ms)
         )
     raise SessionError("not_started", f"{message.type} before start; the first message is start or resume")
 
 
-async def _hear(socket: Socket, session: Session, idle_timeout_s: float) -> None:
+async def _hear(connection: WebSocketConnection, session: Session, idle_timeout_s: float) -> None:
     while True:
         try:
-            message = await socket.receive(None if session.finished else idle_timeout_s)
-        except IdleError as idle:
-            session.conclude(idle)
+            message = await connection.receive(None if session.finished else idle_timeout_s)
+        except IdleTimeoutError as idle:
+            session.finish_with_error(idle)
             return
         if isinstance(message, bytes):
             await session.feed(message)
@@ -92,9 +94,9 @@ async def _obey(session: Session, message: native.ClientMessage) -> None:
         raise SessionError("started_already", f"{message.type} on a connection that has a session already")
 
 
-async def _tell(socket: Socket, session: Session) -> None:
+async def _tell(connection: WebSocketConnection, session: Session) -> None:
     async for event in session.events(_ACK_EVERY_S):
-        if isinstance(event, Received):
-            await socket.send(native.encode(native.Ack(event.samples)))
+        if isinstance(event, SamplesReceived):
+            await connection.send(native.encode(native.Ack(event.samples)))
         else:
-            await socket.send(native.encode_event(event, words=session.request.words))
+            await connection.send(native.encode_event(event, words=session.request.words))

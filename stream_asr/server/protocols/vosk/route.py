@@ -1,4 +1,4 @@
-"""The socket of Vosk's protocol, ``/vosk``; and ``/``, because a Vosk server has no paths."""
+"""The connection of Vosk's protocol, ``/vosk``; and ``/``, because a Vosk server has no paths."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import logging
 
 from fastapi import APIRouter, WebSocket
 
-from stream_asr.server.connection import Socket, accept, converse, introduction
-from stream_asr.server.errors import IdleError, SessionError
+from stream_asr.server.connection import WebSocketConnection, accept, run_session, setup_timeout
+from stream_asr.server.errors import IdleTimeoutError, SessionError
 from stream_asr.server.protocols.json_messages import refuse
 from stream_asr.server.protocols.vosk import codec as vosk
-from stream_asr.server.responses import deny, refusal
+from stream_asr.server.responses import deny, error_response
 from stream_asr.server.service import Service
-from stream_asr.server.sessions.outbox import Reached
-from stream_asr.server.sessions.request import AudioFormat, Received, Request
+from stream_asr.server.sessions.outbox import MarkReached
+from stream_asr.server.sessions.request import AudioFormat, SamplesReceived, SessionRequest
 from stream_asr.server.sessions.session import Session
 
 router = APIRouter()
@@ -29,31 +29,34 @@ _AUDIO = "audio"
 @router.websocket("/")
 @router.websocket("/vosk")
 async def stream(websocket: WebSocket) -> None:
-    service = Service.of(websocket)
-    if reason := service.sessions.refusal():
-        await deny(websocket, refusal(503, "too_many_sessions", reason))
+    service = Service.from_connection(websocket)
+    if reason := service.sessions.unavailable_reason():
+        await deny(websocket, error_response(503, "too_many_sessions", reason))
         return
-    socket, idle_timeout_s = Socket(websocket, service.settings, service.metrics), service.settings.idle_timeout_s
-    async with socket.errors_told(lambda error: None):  # the protocol has no message for them: the close tells
-        with service.sessions.newcomer():
+    connection, idle_timeout_s = (
+        WebSocketConnection(websocket, service.settings, service.metrics),
+        service.settings.idle_timeout_s,
+    )
+    async with connection.report_errors(lambda error: None):  # the protocol has no message for them: the close tells
+        with service.sessions.pending_connection():
             await accept(websocket)
             # It has longer than other clients for a first message: browsers connect before they ask for the microphone.
-            with introduction(idle_timeout_s):
-                options, first = await _introduction(socket)
+            with setup_timeout(idle_timeout_s):
+                options, first = await _introduction(connection)
         if options.ignored:
             _log.warning("vosk: ignored in config: %s (%d)", ", ".join(options.ignored), options.ignored_count)
-        session = service.sessions.open(Request("vosk", AudioFormat(options.sample_rate), words=options.words))
-        with service.sessions.connection(session):
-            dialogue = _Dialogue(socket, session, options)
-            await converse(session, dialogue.hear(first, idle_timeout_s), dialogue.tell())
-        await socket.close()
+        session = service.sessions.open(SessionRequest("vosk", AudioFormat(options.sample_rate), words=options.words))
+        with service.sessions.manage(session):
+            dialogue = _Dialogue(connection, session, options)
+            await run_session(session, dialogue.hear(first, idle_timeout_s), dialogue.tell())
+        await connection.close()
 
 
-async def _introduction(socket: Socket) -> tuple[vosk.Options, bytes | vosk.Command]:
+async def _introduction(connection: WebSocketConnection) -> tuple[vosk.Options, bytes | vosk.Command]:
     """What the client configures, and the first message after that."""
     options = vosk.Options()
     while True:
-        message = await socket.receive(None)
+        message = await connection.receive(None)
         decoded = message if isinstance(message, bytes) else vosk.decode(message, options)
         if not isinstance(decoded, vosk.Options):
             return options, decoded
@@ -63,8 +66,8 @@ async def _introduction(socket: Socket) -> tuple[vosk.Options, bytes | vosk.Comm
 class _Dialogue:
     """Every message but a config is owed one reply, in order: when all that it said has been recognised."""
 
-    def __init__(self, socket: Socket, session: Session, options: vosk.Options) -> None:
-        self._socket, self._session = socket, session
+    def __init__(self, connection: WebSocketConnection, session: Session, options: vosk.Options) -> None:
+        self._connection, self._session = connection, session
         self._replies = vosk.Replies(options)
         self._free = asyncio.Semaphore(_MAX_OWED)
 
@@ -79,14 +82,14 @@ class _Dialogue:
                 await self._owe(vosk.Command.RESET.value)
             try:
                 message = await self._next(idle_timeout_s)
-            except IdleError as idle:
-                self._session.conclude(idle)
+            except IdleTimeoutError as idle:
+                self._session.finish_with_error(idle)
                 return
         self._session.finish()
 
     async def _next(self, idle_timeout_s: float) -> bytes | vosk.Command:
         while True:
-            message = await self._socket.receive(idle_timeout_s)
+            message = await self._connection.receive(idle_timeout_s)
             options = self._replies.options
             decoded = message if isinstance(message, bytes) else vosk.decode(message, options)
             if not isinstance(decoded, vosk.Options):
@@ -102,14 +105,14 @@ class _Dialogue:
     async def tell(self) -> None:
         try:
             async for event in self._session.events():
-                if isinstance(event, Reached):
+                if isinstance(event, MarkReached):
                     wanted = self._replies.to_audio if event.tag == _AUDIO else self._replies.result
-                    await self._socket.send(wanted())
+                    await self._connection.send(wanted())
                     self._free.release()
-                elif not isinstance(event, Received):
+                elif not isinstance(event, SamplesReceived):
                     self._replies.hear(event)
         except SessionError:
             if self._replies.pending:
-                await self._socket.send(self._replies.result())
+                await self._connection.send(self._replies.result())
             raise
-        await self._socket.send(self._replies.result())
+        await self._connection.send(self._replies.result())

@@ -23,7 +23,7 @@ from stream_asr.server.errors import SessionError
 from stream_asr.server.protocols.vosk import codec as vosk
 from stream_asr.server.protocols.vosk.codec import Command, Options, Replies
 from tests.support.fakes import conversation, silence, sound
-from tests.support.serving import TIMEOUT_S, serving
+from tests.support.serving import TIMEOUT_S, run_server
 
 SAID = ["hello world", "how are you", "fine thanks"]
 
@@ -190,7 +190,7 @@ def rest(connection: ClientConnection) -> Iterator[Any]:
 
 @pytest.mark.parametrize("path", ["/", "/vosk"])
 def test_a_conversation(path: str) -> None:
-    with serving() as server, server.connect(path) as connection:
+    with run_server() as server, server.connect(path) as connection:
         client = VoskClient(connection, sample_rate=16_000.0, words=1, phrase_list=["hello"])
         client.say(s16(conversation(*SAID)))
         assert client.ask('{"eof" : 1}') == {"text": ""}
@@ -205,14 +205,14 @@ def test_a_conversation(path: str) -> None:
 
 def test_a_reply_tells_of_all_audio_before_it() -> None:
     """Whatever the sizes of the messages: one that holds a whole conversation is answered with all of it."""
-    with serving() as server, server.connect("/vosk") as connection:
+    with run_server() as server, server.connect("/vosk") as connection:
         client = VoskClient(connection, sample_rate=16_000)
         assert client.ask(s16(conversation(*SAID)))["text"] == " ".join(SAID)
 
 
 def test_eof_ends_the_last_utterance_and_reset_one_in_between() -> None:
     talk = np.concatenate([silence(0.5), sound("hello world"), silence(0.2)])
-    with serving() as server, server.connect("/vosk") as connection:
+    with run_server() as server, server.connect("/vosk") as connection:
         client = VoskClient(connection, sample_rate=16_000, words=False)
         client.say(s16(talk))
         assert client.ask('{"reset" : 1}') == {"text": "hello world"}
@@ -225,7 +225,7 @@ def test_eof_ends_the_last_utterance_and_reset_one_in_between() -> None:
 
 def test_without_a_config_the_rate_is_that_of_vosk(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "stream_asr.server.sessions.registry")
-    with serving() as server, server.connect("/vosk") as connection:
+    with run_server() as server, server.connect("/vosk") as connection:
         client = VoskClient(connection)
         client.say(bytes(8000))
         client.ask('{"eof" : 1}')
@@ -236,7 +236,7 @@ def test_without_a_config_the_rate_is_that_of_vosk(caplog: pytest.LogCaptureFixt
 
 def test_clients_that_do_not_wait_get_every_reply() -> None:
     audio = s16(conversation(*SAID))
-    with serving() as server, server.connect("/vosk") as connection:
+    with run_server() as server, server.connect("/vosk") as connection:
         connection.send('{"config":{"sample_rate":16000}}')
         blocks = [audio[at : at + 512] for at in range(0, len(audio), 512)]
         for block in blocks:
@@ -258,14 +258,14 @@ def test_clients_that_do_not_wait_get_every_reply() -> None:
     ],
 )
 def test_mistakes_are_told_in_the_close(messages: list[str | bytes], code: str) -> None:
-    with serving() as server, server.connect("/vosk") as connection:
+    with run_server() as server, server.connect("/vosk") as connection:
         for message in messages:
             connection.send(message)
         assert list(rest(connection))[-1][1] == code
 
 
 def test_a_client_that_falls_silent_gets_its_words_first() -> None:
-    with serving(idle_timeout_s=0.5) as server, server.connect("/vosk") as connection:
+    with run_server(idle_timeout_s=0.5) as server, server.connect("/vosk") as connection:
         client = VoskClient(connection, sample_rate=16_000)
         client.say(s16(np.concatenate([silence(0.5), sound("hello world"), silence(0.2)])))
         last, closed = rest(connection)
@@ -274,7 +274,7 @@ def test_a_client_that_falls_silent_gets_its_words_first() -> None:
 
 
 def test_who_configures_for_ever_is_sent_away() -> None:
-    with serving(idle_timeout_s=0.3) as server, server.connect("/vosk") as connection:
+    with run_server(idle_timeout_s=0.3) as server, server.connect("/vosk") as connection:
 
         def chat() -> None:
             for _ in range(100):
@@ -287,7 +287,7 @@ def test_who_configures_for_ever_is_sent_away() -> None:
 
 
 def test_no_more_sessions_than_allowed() -> None:
-    with serving(max_sessions=1) as server, server.connect("/vosk") as connection:
+    with run_server(max_sessions=1) as server, server.connect("/vosk") as connection:
         VoskClient(connection).ask(s16(silence(0.1)))
         with pytest.raises(InvalidStatus) as refused, server.connect("/vosk"):
             pass
@@ -297,7 +297,7 @@ def test_no_more_sessions_than_allowed() -> None:
 def test_the_text_is_that_of_transcribe(recognizer: Recognizer, speech: FloatArray) -> None:
     audio = s16(speech)
     expected = [final for final in recognizer.iter_finals(np.frombuffer(audio, dtype="<i2")) if final.text]
-    with serving(recognizer) as server, server.connect("/vosk") as connection:
+    with run_server(recognizer) as server, server.connect("/vosk") as connection:
         client = VoskClient(connection, sample_rate=16_000)
         client.say(audio, 8000)
         client.ask('{"eof" : 1}')

@@ -16,9 +16,8 @@ import pytest
 
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
-from tests.server.test_run import process
 from tests.support.fakes import conversation, silence, sound
-from tests.support.serving import TIMEOUT_S, serving
+from tests.support.serving import TIMEOUT_S, run_server, server_process
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it asks its libraries for names that are on their way out
@@ -80,7 +79,7 @@ def transcript(messages: list[Any]) -> str:
 
 
 def test_live() -> None:
-    with serving() as server, client(server.address) as deepgram:
+    with run_server() as server, client(server.address) as deepgram:
         messages = listen(
             deepgram,
             s16(conversation(*SAID, pause_s=1.5)),
@@ -108,7 +107,7 @@ def test_live() -> None:
 
 def test_a_long_utterance_is_final_piece_by_piece() -> None:
     text = "this goes on and on without any pause for a while until it ends"
-    with serving() as server, client(server.address) as deepgram:
+    with run_server() as server, client(server.address) as deepgram:
         messages = listen(deepgram, s16(conversation(text)))
     results = [message for message in messages if message.type == "Results"]
     assert len(results) > 2
@@ -130,7 +129,7 @@ def test_finalize_does_not_wait_for_a_pause() -> None:
                 heard.append(await asyncio.wait_for(connection.recv(), TIMEOUT_S))
         return heard
 
-    with serving() as server:
+    with run_server() as server:
         result, metadata = asyncio.run(run(server.address))
     assert result.from_finalize
     assert result.is_final
@@ -139,7 +138,7 @@ def test_finalize_does_not_wait_for_a_pause() -> None:
 
 
 def test_keys_are_tokens() -> None:
-    with serving(tokens=("secret",)) as server:
+    with run_server(tokens=("secret",)) as server:
         with client(server.address, "secret") as deepgram:
             assert transcript(listen(deepgram, s16(conversation("hello")))) == "hello"
         with client(server.address, "wrong") as deepgram, pytest.raises(ApiError) as refused:
@@ -149,7 +148,7 @@ def test_keys_are_tokens() -> None:
 
 
 def test_mistakes_arrive_as_its_errors() -> None:
-    with serving() as server, client(server.address) as deepgram, pytest.raises(ApiError) as refused:
+    with run_server() as server, client(server.address) as deepgram, pytest.raises(ApiError) as refused:
         deepgram.listen.v1.media.transcribe_url(url="https://example.org/talk.mp3")
     assert refused.value.status_code == 400
     assert "fetches nothing from a url" in refused.value.body["err_msg"]
@@ -157,7 +156,7 @@ def test_mistakes_arrive_as_its_errors() -> None:
 
 def test_the_text_is_that_of_transcribe(recognizer: Recognizer, speech: FloatArray, demo_path: Path) -> None:
     expected, from_file = recognizer.transcribe(np.frombuffer(s16(speech), "<i2")), recognizer.transcribe(demo_path)
-    with process("--max-speed", "100") as (_, address), client(address.removeprefix("ws://")) as deepgram:
+    with server_process("--max-speed", "100") as (_, address), client(address.removeprefix("ws://")) as deepgram:
         live = listen(deepgram, s16(speech), interim_results=True)
         answer = deepgram.listen.v1.media.transcribe_file(request=demo_path.read_bytes(), utterances=True)
     assert transcript(live) == expected.text

@@ -10,7 +10,7 @@ from typing import Any
 
 from stream_asr.events import Final, Word
 from stream_asr.server.protocols.json_messages import BOOLEANS, dump
-from stream_asr.server.protocols.openai.objects import RequestError
+from stream_asr.server.protocols.openai.common_codec import RequestError
 from stream_asr.subtitles import srt, vtt
 
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json")

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from stream_asr.server.errors import SessionError
 from stream_asr.server.protocols.json_messages import load, shown
-from stream_asr.server.protocols.openai.objects import RequestError
+from stream_asr.server.protocols.openai.common_codec import RequestError
 
 SAMPLE_RATE = 24_000
 """Of ``pcm16``; that of the telephone encodings is 8000."""

@@ -14,9 +14,9 @@ from stream_asr.config import SegmenterConfig
 from stream_asr.events import Final, Partial, SpeechStarted
 from stream_asr.server.errors import SessionError
 from stream_asr.server.protocols.json_messages import dump
-from stream_asr.server.protocols.openai.objects import Transcript, error_object
-from stream_asr.server.protocols.openai.realtime import Append, Clear, ClientEvent, Commit, EventError, Setup, Update
-from stream_asr.server.sessions.outbox import Reached, SessionEvent
+from stream_asr.server.protocols.openai.common_codec import Transcript, error_object
+from stream_asr.server.protocols.openai.realtime_client_codec import Append, Clear, ClientEvent, Commit, EventError, Setup, Update
+from stream_asr.server.sessions.outbox import MarkReached, SessionEvent
 
 _FLUSH_SLACK_S = 0.1
 """A flush ends the utterance a few frames before the audio does: at the last whole one that was heard."""
@@ -130,7 +130,7 @@ class Conversation:
     # --- to what the recognizer says ----------------------------------------------------------------------
 
     def react(self, event: SessionEvent) -> list[str]:
-        """What an event of the stream means to the client; the mark of each `cut` comes back as `Reached`."""
+        """What an event of the stream means to the client; the mark of each `cut` comes back as `MarkReached`."""
         messages: list[str] = []
         while self._boundaries and self._boundaries[0].precedes(event):
             messages += self._settle(self._boundaries.popleft())
@@ -140,7 +140,7 @@ class Conversation:
             messages += self._delta(self._transcript.grow(event.stable))
         elif isinstance(event, Final):
             messages += self._ended(event)
-        elif isinstance(event, Reached) and self._boundaries and self._boundaries[0].number == event.tag:
+        elif isinstance(event, MarkReached) and self._boundaries and self._boundaries[0].number == event.tag:
             messages += self._settle(self._boundaries.popleft())
         return messages
 

@@ -26,11 +26,10 @@ from stream_asr import InputError, Recognizer
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.files import AudioFile
 from stream_asr.server.errors import SessionError
-from stream_asr.server.protocols.openai import audio_route as openai_audio
+from stream_asr.server.protocols.openai import transcription_route as openai_audio
 from stream_asr.server.responses import EventStream
-from tests.server.test_run import process
 from tests.support.fakes import FakeModel, conversation, loud
-from tests.support.serving import TIMEOUT_S, Client, Served, eventually, serving, waiting_for
+from tests.support.serving import TIMEOUT_S, NativeClient, RunningServer, blocked_model, run_server, server_process, wait_until
 
 SAID = ["hello world", "and again", "ab abc"]
 TEXT = " ".join(SAID)
@@ -46,42 +45,42 @@ def recording(audio: FloatArray | None = None, kind: str = "WAV", rate: int = 16
 WAV = recording()
 
 
-def client(server: Served, key: str = "none") -> openai.OpenAI:
+def client(server: RunningServer, key: str = "none") -> openai.OpenAI:
     return openai.OpenAI(base_url=f"http://{server.address}/v1", api_key=key, max_retries=0, timeout=TIMEOUT_S)
 
 
-def transcribe(server: Served, audio: bytes = WAV, **settings: Any) -> Any:
+def transcribe(server: RunningServer, audio: bytes = WAV, **settings: Any) -> Any:
     with client(server) as asking:
         return asking.audio.transcriptions.create(file=("talk.wav", audio), model="whisper-1", **settings)
 
 
-def transcribe_live(server: Served) -> Iterator[Any]:
+def transcribe_live(server: RunningServer) -> Iterator[Any]:
     with client(server) as asking:
         yield from asking.audio.transcriptions.create(file=("talk.wav", WAV), model="whisper-1", stream=True)
 
 
-def post(server: Served, **settings: Any) -> httpx.Response:
+def post(server: RunningServer, **settings: Any) -> httpx.Response:
     with httpx.Client(trust_env=False, timeout=TIMEOUT_S) as asking:
         return asking.post(f"http://{server.address}/v1/audio/transcriptions", **settings)
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving() as server:
+def served() -> Iterator[RunningServer]:
+    with run_server() as server:
         yield server
 
 
 # --- what comes back ------------------------------------------------------------------------------------------
 
 
-def test_every_format(served: Served) -> None:
+def test_every_format(served: RunningServer) -> None:
     assert transcribe(served).text == TEXT
     assert transcribe(served, response_format="text") == f"{TEXT}\n"
     assert transcribe(served, response_format="srt").startswith("1\n00:00:00,800 --> 00:00:04,460\nhello")
     assert transcribe(served, response_format="vtt").startswith("WEBVTT\n\n00:00:00.800 --> 00:00:04.460\nhello")
 
 
-def test_times_of_words_and_segments(served: Served) -> None:
+def test_times_of_words_and_segments(served: RunningServer) -> None:
     with Recognizer(FakeModel(), detector=lambda: loud) as recognizer:
         expected = recognizer.transcribe(conversation(*SAID))
     answer = transcribe(served, response_format="verbose_json", timestamp_granularities=["word", "segment"])
@@ -95,14 +94,14 @@ def test_times_of_words_and_segments(served: Served) -> None:
     ]
 
 
-def test_what_changes_nothing_is_accepted(served: Served) -> None:
+def test_what_changes_nothing_is_accepted(served: RunningServer) -> None:
     answer = transcribe(
         served, response_format="verbose_json", language="en", prompt="ab", temperature=0.3, chunking_strategy="auto"
     )
     assert (answer.text, answer.language, answer.words) == (TEXT, "en", None)
 
 
-def test_as_server_sent_events(served: Served) -> None:
+def test_as_server_sent_events(served: RunningServer) -> None:
     *deltas, done = list(transcribe_live(served))
     assert [event.type for event in deltas] == ["transcript.text.delta"] * 3
     assert "".join(event.delta for event in deltas) == done.text == TEXT
@@ -114,11 +113,11 @@ def test_as_server_sent_events(served: Served) -> None:
 @pytest.mark.parametrize(
     ("kind", "channels"), [("WAV", 1), ("WAV", 2), ("FLAC", 1), ("AIFF", 1)], ids=lambda value: str(value)
 )
-def test_any_format_of_files(served: Served, kind: str, channels: int) -> None:
+def test_any_format_of_files(served: RunningServer, kind: str, channels: int) -> None:
     assert transcribe(served, recording(kind=kind, channels=channels)).text == TEXT
 
 
-def test_models(served: Served) -> None:
+def test_models(served: RunningServer) -> None:
     with client(served) as asking:
         (model,) = asking.models.list().data
         assert (model.id, model.object) == ("fake", "model")
@@ -129,7 +128,7 @@ def test_models(served: Served) -> None:
     assert "there is no model 'someone/else' here, only 'fake'" in caught.value.message
 
 
-def test_there_are_no_translations(served: Served) -> None:
+def test_there_are_no_translations(served: RunningServer) -> None:
     with (
         client(served) as asking,
         pytest.warns(DeprecationWarning, match="deprecated"),
@@ -160,7 +159,7 @@ FILE = {"files": {"file": ("a.wav", WAV)}}
         ({**FILE, "data": {"response_format": "mp3"}}, "invalid_value", "response_format", "accepted are json, text"),
     ],
 )
-def test_what_is_wrong_is_named(served: Served, request_: Any, code: str, param: str | None, says: str) -> None:
+def test_what_is_wrong_is_named(served: RunningServer, request_: Any, code: str, param: str | None, says: str) -> None:
     answer = post(served, **request_)
     assert answer.status_code == 400
     error = answer.json()["error"]
@@ -190,7 +189,9 @@ def form(field: bytes, name: bytes, audio: bytes, charset: bytes) -> dict[str, A
         (b"; charset=\xff", b"de", "de"),
     ],
 )
-def test_fields_and_names_in_any_charset(served: Served, charset: bytes, field: bytes, language: str | None) -> None:
+def test_fields_and_names_in_any_charset(
+    served: RunningServer, charset: bytes, field: bytes, language: str | None
+) -> None:
     """Halves of surrogate pairs included, which some charsets can say and UTF-8 cannot."""
     answer = post(served, **form(field, b"a.wav", WAV, charset))
     if language is None:
@@ -208,7 +209,7 @@ def test_too_big(announced: bool) -> None:
     boundary = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
     body = boundary + bytes(300_000)
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
-    with serving(max_upload_bytes=100_000) as server:
+    with run_server(max_upload_bytes=100_000) as server:
         sent: Any = body if announced else (body[at : at + 10_000] for at in range(0, len(body), 10_000))
         answer = post(server, content=sent, headers=headers)
         assert answer.status_code == 413
@@ -221,7 +222,7 @@ def test_too_big(announced: bool) -> None:
 
 
 def test_too_long() -> None:
-    with serving(max_duration_s=5.0) as server:
+    with run_server(max_duration_s=5.0) as server:
         with pytest.raises(openai.BadRequestError) as caught:
             transcribe(server, recording(conversation(*SAID * 3)))
         assert caught.value.code == "too_long"
@@ -229,7 +230,7 @@ def test_too_long() -> None:
 
 
 def test_a_key_is_needed_where_there_is_one() -> None:
-    with serving(tokens=("secret",)) as server:
+    with run_server(tokens=("secret",)) as server:
         with client(server, "wrong") as asking, pytest.raises(openai.AuthenticationError) as caught:
             asking.models.list()
         assert caught.value.body == {
@@ -256,7 +257,7 @@ def damage(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(AudioFile, "__iter__", blocks)
 
 
-def test_a_damaged_file(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_file(served: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     damage(monkeypatch, after=7)
     with pytest.raises(openai.BadRequestError, match=r"talk\.wav cannot be decoded from here on"):
         transcribe(served)
@@ -270,13 +271,15 @@ def test_the_model_fails() -> None:
     def fail(windows: object) -> None:
         raise RuntimeError("out of memory")
 
-    with Recognizer(FakeModel(fail), detector=lambda: loud) as recognizer, serving(recognizer) as server:
+    with Recognizer(FakeModel(fail), detector=lambda: loud) as recognizer, run_server(recognizer) as server:
         with pytest.raises(openai.InternalServerError, match="out of memory"):
             transcribe(server)
         assert server.service.sessions.open_count == 0
 
 
-def test_what_nobody_foresaw(served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_nobody_foresaw(
+    served: RunningServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(file: AudioFile) -> None:
         raise RuntimeError("a secret of ours")
 
@@ -294,14 +297,14 @@ def test_what_nobody_foresaw(served: Served, monkeypatch: pytest.MonkeyPatch, ca
 class Stuck:
     """A server whose model does not answer before `go_on` is set, and threads that ask it."""
 
-    def __init__(self, server: Served, go_on: threading.Event, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, server: RunningServer, go_on: threading.Event, pool: ThreadPoolExecutor) -> None:
         self.server, self.go_on, self._pool = server, go_on, pool
 
     def ask(self, **settings: Any) -> Any:
         """Returns once the request is a session."""
         before = self.server.service.sessions.open_count
         answer = self._pool.submit(transcribe, self.server, **settings)
-        eventually(lambda: self.server.service.sessions.open_count == before + 1)
+        wait_until(lambda: self.server.service.sessions.open_count == before + 1)
         return answer
 
 
@@ -310,8 +313,8 @@ def stuck(request: pytest.FixtureRequest) -> Iterator[Stuck]:
     go_on = threading.Event()
     limits = getattr(request, "param", {})
     with (
-        Recognizer(waiting_for(go_on), detector=lambda: loud) as recognizer,
-        serving(recognizer, **limits) as server,
+        Recognizer(blocked_model(go_on), detector=lambda: loud) as recognizer,
+        run_server(recognizer, **limits) as server,
         ThreadPoolExecutor() as pool,
     ):
         try:
@@ -343,18 +346,18 @@ def test_a_client_that_leaves_stops_the_work(stuck: Stuck, caplog: pytest.LogCap
             with socket.create_connection(("127.0.0.1", stuck.server.port)) as leaving:
                 leaving.sendall(sent[:part])
                 if part == len(sent):
-                    eventually(lambda: stuck.server.service.sessions.open_count == 1)
-            eventually(lambda: stuck.server.service.sessions.open_count == 0)
-        eventually(lambda: len(caplog.records) == 1)
+                    wait_until(lambda: stuck.server.service.sessions.open_count == 1)
+            wait_until(lambda: stuck.server.service.sessions.open_count == 0)
+        wait_until(lambda: len(caplog.records) == 1)
     assert vars(caplog.records[0])["ended_by"] == "client_left"
     assert vars(caplog.records[0])["protocol"] == "openai_audio"
-    eventually(lambda: stuck.server.service.sessions.refusal() is None)
+    wait_until(lambda: stuck.server.service.sessions.unavailable_reason() is None)
 
 
 def test_an_upload_that_stops_halfway_is_given_up() -> None:
     head = b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n"
     with (
-        serving(idle_timeout_s=0.2, max_sessions=1) as server,
+        run_server(idle_timeout_s=0.2, max_sessions=1) as server,
         socket.create_connection(("127.0.0.1", server.port)) as slow,
     ):
         slow.sendall(head + b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n")
@@ -373,7 +376,7 @@ def test_the_recording_waits_on_disk_and_goes_when_it_is_done(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
-    def on_disk() -> int:
+    def temporary_files() -> int:
         names = []
         for fd in Path("/proc/self/fd").iterdir():
             try:
@@ -383,13 +386,15 @@ def test_the_recording_waits_on_disk_and_goes_when_it_is_done(
         return sum(name.startswith(str(tmp_path)) for name in names) + len(list(tmp_path.iterdir()))
 
     answer = stuck.ask(audio=recording(conversation(*SAID * 10)))
-    assert on_disk() == 1
+    assert temporary_files() == 1
     stuck.go_on.set()
     assert answer.result().text == " ".join(SAID * 10)
-    assert on_disk() == 0
+    assert temporary_files() == 0
 
 
-def test_a_file_that_takes_long_to_decode_keeps_nobody_waiting(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_takes_long_to_decode_keeps_nobody_waiting(
+    served: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decoding, go_on = threading.Event(), threading.Event()
     whole = AudioFile.__iter__
 
@@ -403,11 +408,11 @@ def test_a_file_that_takes_long_to_decode_keeps_nobody_waiting(served: Served, m
         answer = pool.submit(transcribe, served)
         assert decoding.wait(TIMEOUT_S)
         with served.connect() as connection:
-            live = Client(connection)
+            live = NativeClient(connection)
             live.start()
             live.send(conversation("hello"))
-            live.say("finish")
-            live.until("done")
+            live.send_message("finish")
+            live.receive_until("done")
         assert live.finals == ["hello"]
         go_on.set()
         assert answer.result().text == TEXT
@@ -415,11 +420,11 @@ def test_a_file_that_takes_long_to_decode_keeps_nobody_waiting(served: Served, m
 
 def test_more_finals_than_may_wait_are_read_as_they_come() -> None:
     said = ["ab"] * 40
-    with serving(max_unsent_events=16, max_speed=1e6) as server:
+    with run_server(max_unsent_events=16, max_speed=1e6) as server:
         assert transcribe(server, recording(conversation(*said))).text == " ".join(said)
 
 
-def test_a_farewell_that_nobody_reads_comes_to_an_end(served: Served) -> None:
+def test_a_farewell_that_nobody_reads_comes_to_an_end(served: RunningServer) -> None:
     async def part() -> None:
         is_full = False
 
@@ -440,7 +445,7 @@ def test_a_farewell_that_nobody_reads_comes_to_an_end(served: Served) -> None:
 def test_a_server_that_stops_says_so(stuck: Stuck) -> None:
     answer = stuck.ask(audio=recording(conversation(*SAID * 10)))
     stuck.server.stop()
-    eventually(lambda: stuck.server.service.sessions.draining)
+    wait_until(lambda: stuck.server.service.sessions.draining)
     stuck.go_on.set()
     with pytest.raises(openai.InternalServerError) as caught:
         answer.result()
@@ -453,7 +458,7 @@ def test_a_server_that_stops_says_so(stuck: Stuck) -> None:
 def test_the_text_is_that_of_transcribe(recognizer: Recognizer, demo_path: Path) -> None:
     expected = recognizer.transcribe(demo_path)
     assert expected.text
-    with process("--token", "secret") as (_, address):
+    with server_process("--token", "secret") as (_, address):
         asking = openai.OpenAI(base_url=f"{address.replace('ws', 'http', 1)}/v1", api_key="secret", max_retries=0)
         with asking, demo_path.open("rb") as file:
             answer = asking.audio.transcriptions.create(

@@ -15,12 +15,12 @@ from stream_asr import Recognizer
 from stream_asr.config import SegmenterConfig
 from stream_asr.events import AudioDropped, Event, Final, Marked, Overload, Partial, SpeechStarted, Word
 from stream_asr.server.errors import CloseCode, SessionError
-from stream_asr.server.protocols.openai import audio as openai_audio
-from stream_asr.server.protocols.openai import objects as openai
-from stream_asr.server.protocols.openai import realtime as openai_realtime
-from stream_asr.server.protocols.openai.conversation import Conversation
-from stream_asr.server.protocols.openai.realtime import Append, Clear, Commit, EventError, Setup, Update
-from stream_asr.server.sessions.outbox import Reached, SessionEvent
+from stream_asr.server.protocols.openai import transcription_codec as openai_audio
+from stream_asr.server.protocols.openai import common_codec as openai
+from stream_asr.server.protocols.openai import realtime_client_codec as openai_realtime
+from stream_asr.server.protocols.openai.realtime_server_codec import Conversation
+from stream_asr.server.protocols.openai.realtime_client_codec import Append, Clear, Commit, EventError, Setup, Update
+from stream_asr.server.sessions.outbox import MarkReached, SessionEvent
 from tests.support.fakes import FakeModel, loud, silence, sound
 
 FINALS = [
@@ -399,7 +399,7 @@ def test_without_turns_an_item_lasts_until_it_is_committed() -> None:
     said = listener.said
     said.heard(Append(b"x"))
     tag = said.cut(Commit(), 4.5)
-    listener.hear(said.react(Reached(tag)))
+    listener.hear(said.react(MarkReached(tag)))
     assert list(listener.items.values()) == ["hello world again"]
 
 
@@ -410,10 +410,10 @@ def test_speech_that_overtakes_the_mark_of_a_commit_belongs_to_the_next_item(det
     said.setup = Setup(detects_turns=detects_turns)
     listener = Listener(said)
     tag = said.cut(Commit(), 0.7)
-    for event in (*SPEECH[:4], Reached(tag), *SPEECH[4:]):
+    for event in (*SPEECH[:4], MarkReached(tag), *SPEECH[4:]):
         listener.hear(said.react(event))
     assert list(listener.items.values()) == ([""] if not detects_turns else ["", "hello world"])
-    listener.hear(said.react(Reached(said.cut(Commit(), 2.2))))
+    listener.hear(said.react(MarkReached(said.cut(Commit(), 2.2))))
     assert list(listener.items.values())[1] == "hello world"
 
 
@@ -423,11 +423,11 @@ def test_a_clear_forgets_what_it_cuts_off_but_no_turn_before(detects_turns: bool
     said.setup = Setup(detects_turns=detects_turns)
     listener = Listener(said)
     tag = said.cut(Clear(), 4.3)
-    for event in (*SPEECH, SpeechStarted(1, 3.0), FINALS[1], Reached(tag)):
+    for event in (*SPEECH, SpeechStarted(1, 3.0), FINALS[1], MarkReached(tag)):
         listener.hear(said.react(event))
     assert listener.kinds[-1] == "input_audio_buffer.cleared"
     assert list(listener.items.values()) == (["hello world"] if detects_turns else [])
-    listener.hear(said.react(Reached(said.cut(Commit(), 5.0))))
+    listener.hear(said.react(MarkReached(said.cut(Commit(), 5.0))))
     assert list(listener.items.values())[-1] == ""
 
 
@@ -534,7 +534,7 @@ def test_whatever_is_cut_where_deltas_add_up(
                 expected[-1] = ""
         stream.finish()
         for event in stream:
-            listener.hear(said.react(Reached(tags[event.mark]) if isinstance(event, Marked) else event))
+            listener.hear(said.react(MarkReached(tags[event.mark]) if isinstance(event, Marked) else event))
     heard = [item.replace(" ", "") for item in listener.items.values()]
     clears = sum(isinstance(asked, Clear) for _, asked in steps)
     assert listener.kinds.count("input_audio_buffer.cleared") == clears

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream_asr.events import Final, Partial, SpeechStarted, Word
-from stream_asr.server.protocols.deepgram.codec import Control, Query
+from stream_asr.server.protocols.deepgram.client_codec import Control, Query
 from stream_asr.server.protocols.json_messages import dump
-from stream_asr.server.sessions.outbox import Reached, SessionEvent
+from stream_asr.server.sessions.outbox import MarkReached, SessionEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Results:
     ``is_final`` says that the text of a stretch of audio will not change any more: so it comes with every growth of
     the stable text, and these results join up to the whole text. ``speech_final`` says that the utterance is over.
 
-    Client requests that are answered in their place among the events come back as the tags of `Reached`: the values
+    Client requests that are answered in their place among the events come back as the tags of `MarkReached`: the values
     of `Control.FINALIZE` and `Control.CONFIGURE`, and, for ``utterance_end_ms``, positions in milliseconds.
     """
 
@@ -69,7 +69,7 @@ class Results:
         self._held: dict[str, Any] | None = None
 
     def finalizing(self) -> None:
-        """The client has asked for a final; a `Reached` with ``Finalize`` follows.
+        """The client has asked for a final; a `MarkReached` with ``Finalize`` follows.
 
         Until then the newest final is held back: it may be the one that has to say ``from_finalize``.
         """
@@ -77,7 +77,7 @@ class Results:
 
     def hear(self, event: SessionEvent) -> list[str]:
         """The messages that an event leads to."""
-        if isinstance(event, Reached):
+        if isinstance(event, MarkReached):
             return [dump(message) for message in self._reached(event.tag)]
         messages = self._released()
         if isinstance(event, SpeechStarted):

@@ -20,13 +20,13 @@ from websockets.typing import Subprotocol
 from stream_asr.array_types import FloatArray
 from stream_asr.events import Final, Partial, SpeechStarted, Word
 from stream_asr.server.errors import SessionError
-from stream_asr.server.protocols.deepgram import codec as deepgram
-from stream_asr.server.protocols.deepgram.codec import Control, Query
-from stream_asr.server.protocols.deepgram.results import Origin, Results, recording
-from stream_asr.server.sessions.outbox import Reached, SessionEvent
+from stream_asr.server.protocols.deepgram import client_codec as deepgram
+from stream_asr.server.protocols.deepgram.client_codec import Control, Query
+from stream_asr.server.protocols.deepgram.server_codec import Origin, Results, recording
+from stream_asr.server.sessions.outbox import MarkReached, SessionEvent
 from stream_asr.server.sessions.request import AudioFormat
 from tests.support.fakes import conversation, silence, sound
-from tests.support.serving import TIMEOUT_S, Served, serving
+from tests.support.serving import TIMEOUT_S, RunningServer, run_server
 
 SAID = ["hello world", "how are you", "fine thanks"]
 RAW = "encoding=linear16&sample_rate=16000"
@@ -184,10 +184,16 @@ def test_interims_and_endpoints_only_if_wanted() -> None:
 def test_the_last_final_before_finalize_is_done_says_so() -> None:
     results = Results(Query(), ORIGIN)
     results.finalizing()
-    events = (SpeechStarted(0, 1.0), final("ask", 3.0), SpeechStarted(1, 4.0), final("not", 5.0), Reached("Finalize"))
+    events = (
+        SpeechStarted(0, 1.0),
+        final("ask", 3.0),
+        SpeechStarted(1, 4.0),
+        final("not", 5.0),
+        MarkReached("Finalize"),
+    )
     assert [brief(message)[2:] for message in told(results, *events)] == [("ask", "is"), ("not", "isf")]
     results.finalizing()
-    assert [brief(message) for message in told(results, Reached("Finalize"))] == [(5.0, 5.0, "", "if")]
+    assert [brief(message) for message in told(results, MarkReached("Finalize"))] == [(5.0, 5.0, "", "if")]
     results.finalizing()
     assert told(results, SpeechStarted(2, 6.0), final("what", 7.0)) == []
     assert [brief(json.loads(message))[2:] for message in results.end()] == [("what", "is")]
@@ -196,14 +202,19 @@ def test_the_last_final_before_finalize_is_done_says_so() -> None:
 def test_utterances_end_once_in_every_long_pause() -> None:
     results = Results(Query(utterance_end_ms=1000), ORIGIN)
     speech = SpeechStarted(0, 1.0), final("ask", 2.0)  # the word ends at 1.75
-    before = told(results, Reached(900), *speech, Reached(2700))
+    before = told(results, MarkReached(900), *speech, MarkReached(2700))
     assert [brief(message)[0] for message in before] == [1.0]
-    assert told(results, Reached(2750), Reached(2850)) == [
+    assert told(results, MarkReached(2750), MarkReached(2850)) == [
         {"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 1.75}
     ]
-    assert [message["type"] for message in told(results, *speech, SpeechStarted(1, 2.5), Reached(4000))] == ["Results"]
-    assert [message["type"] for message in told(results, final("", 4.5), Reached(5000))] == ["Results", "UtteranceEnd"]
-    in_one_message = told(results, *speech, SpeechStarted(1, 2.75), Reached(9000))
+    assert [message["type"] for message in told(results, *speech, SpeechStarted(1, 2.5), MarkReached(4000))] == [
+        "Results"
+    ]
+    assert [message["type"] for message in told(results, final("", 4.5), MarkReached(5000))] == [
+        "Results",
+        "UtteranceEnd",
+    ]
+    in_one_message = told(results, *speech, SpeechStarted(1, 2.75), MarkReached(9000))
     assert [message["type"] for message in in_one_message] == ["Results", "UtteranceEnd"]
 
 
@@ -238,7 +249,7 @@ def send(connection: ClientConnection, audio: bytes, block: int = 6400) -> None:
 @pytest.mark.parametrize("last", ['{"type":"CloseStream"}', b""])
 def test_a_conversation_and_its_two_ways_to_end(last: str | bytes) -> None:
     audio = s16(conversation(*SAID))
-    with serving() as server, server.connect(LIVE) as connection:
+    with run_server() as server, server.connect(LIVE) as connection:
         send(connection, audio)
         connection.send(last)
         messages, closed = ending(connection)
@@ -261,7 +272,7 @@ def test_a_conversation_and_its_two_ways_to_end(last: str | bytes) -> None:
 )
 def test_the_silence_that_ends_an_utterance(query: str, ends_s: list[float]) -> None:
     """10 ms are less than the segmenter takes, and mean the 80 that it does."""
-    with serving() as server, server.connect(LIVE + query) as connection:
+    with run_server() as server, server.connect(LIVE + query) as connection:
         send(connection, s16(conversation(*SAID)))
         connection.send('{"type":"CloseStream"}')
         *results, _ = ending(connection)[0]
@@ -271,7 +282,7 @@ def test_the_silence_that_ends_an_utterance(query: str, ends_s: list[float]) -> 
 
 @pytest.mark.parametrize(("message", "code"), [("hello", 1007), ('{"type":"Stop"}', 1008), (b"\0" * 10_001, 1009)])
 def test_mistakes_are_told(message: str | bytes, code: int) -> None:
-    with serving(max_message_bytes=10_000) as server, server.connect(LIVE) as connection:
+    with run_server(max_message_bytes=10_000) as server, server.connect(LIVE) as connection:
         connection.send(message)
         messages, closed = ending(connection)
     assert [told["type"] for told in messages] == ["Error"]
@@ -279,7 +290,7 @@ def test_mistakes_are_told(message: str | bytes, code: int) -> None:
 
 
 def test_a_stream_cannot_be_configured_while_it_runs() -> None:
-    with serving() as server, server.connect(LIVE) as connection:
+    with run_server() as server, server.connect(LIVE) as connection:
         connection.send('{"type":"Configure","keyterms":["hello"]}')
         assert json.loads(connection.recv(TIMEOUT_S))["type"] == "ConfigureFailure"
         connection.send('{"type":"CloseStream"}')
@@ -287,7 +298,7 @@ def test_a_stream_cannot_be_configured_while_it_runs() -> None:
 
 
 def test_a_client_that_falls_silent_gets_its_words_first() -> None:
-    with serving(idle_timeout_s=0.5) as server, server.connect(LIVE) as connection:
+    with run_server(idle_timeout_s=0.5) as server, server.connect(LIVE) as connection:
         send(connection, s16(np.concatenate([silence(0.5), sound("hello world"), silence(0.2)])))
         messages, closed = ending(connection)
         assert [message["type"] for message in messages] == ["Results", "Error"]
@@ -305,7 +316,7 @@ def test_a_client_that_falls_silent_gets_its_words_first() -> None:
     ],
 )
 def test_what_cannot_be_is_refused_before_the_upgrade(query: str, sessions: int, status: int, code: str) -> None:
-    with serving(max_sessions=1 + sessions) as server, server.connect(LIVE):
+    with run_server(max_sessions=1 + sessions) as server, server.connect(LIVE):
         with pytest.raises(InvalidStatus) as refused, server.connect(f"/v1/listen?{query}"):
             pass
         response = refused.value.response
@@ -316,7 +327,7 @@ def test_what_cannot_be_is_refused_before_the_upgrade(query: str, sessions: int,
 
 
 def test_browsers_send_their_token_as_a_subprotocol() -> None:
-    with serving(tokens=("secret",)) as server:
+    with run_server(tokens=("secret",)) as server:
         with server.connect(LIVE, subprotocols=[Subprotocol("token"), Subprotocol("secret")]) as connection:
             assert connection.subprotocol == "token"
         for offered in (["token", "wrong"], ["secret"], ["token"]):
@@ -332,7 +343,7 @@ def wav(audio: FloatArray) -> bytes:
     return file.getvalue()
 
 
-def post(server: Served, query: str = "", **content: Any) -> tuple[int, dict[str, Any]]:
+def post(server: RunningServer, query: str = "", **content: Any) -> tuple[int, dict[str, Any]]:
     response = server.post(f"/v1/listen?{query}", **content)
     return response.status_code, response.json()
 
@@ -341,7 +352,7 @@ def post(server: Served, query: str = "", **content: Any) -> tuple[int, dict[str
 def test_recordings(raw: bool) -> None:
     audio = conversation(*SAID)
     content = s16(audio) if raw else wav(audio)
-    with serving() as server:
+    with run_server() as server:
         status, answer = post(server, f"{RAW if raw else ''}&utterances=true", content=content)
         assert status == 200
         assert answer["metadata"]["sha256"] == hashlib.sha256(content).hexdigest()
@@ -352,7 +363,7 @@ def test_recordings(raw: bool) -> None:
 
 
 def test_recordings_that_are_refused() -> None:
-    with serving(max_upload_bytes=100_000, max_duration_s=1.0) as server:
+    with run_server(max_upload_bytes=100_000, max_duration_s=1.0) as server:
         for content, status, says in (
             ({"json": {"url": "https://example.org/talk.mp3"}}, 400, "fetches nothing from a url"),
             ({"content": b"not audio"}, 400, "not audio that can be decoded"),

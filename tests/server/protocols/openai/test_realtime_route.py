@@ -19,9 +19,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.pcm import ENCODINGS
-from tests.server.test_run import process
 from tests.support.fakes import FakeModel, conversation, loud, silence, sound
-from tests.support.serving import TIMEOUT_S, Client, Served, eventually, serving
+from tests.support.serving import TIMEOUT_S, NativeClient, RunningServer, run_server, server_process, wait_until
 
 # The vendor's client opens its connections in a way that its own dependency has begun to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used:DeprecationWarning")
@@ -74,13 +73,13 @@ class Talk:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving() as server:
+def served() -> Iterator[RunningServer]:
+    with run_server() as server:
         yield server
 
 
 @pytest.fixture
-def talk(served: Served) -> Iterator[Callable[..., Talk]]:
+def talk(served: RunningServer) -> Iterator[Callable[..., Talk]]:
     """Connects, and sets up what is given: keys of ``audio.input``, or in the older shape of the session itself."""
     with ExitStack() as stack:
 
@@ -227,17 +226,17 @@ def test_mistakes_are_told_and_forgiven(talk: Callable[..., Talk]) -> None:
     assert there.transcripts == ["hello", "again"]
 
 
-def test_they_are_not_forgiven_for_ever(served: Served) -> None:
+def test_they_are_not_forgiven_for_ever(served: RunningServer) -> None:
     with served.connect("/v1/realtime?intent=transcription") as connection:
         for _ in range(101):
             connection.send("{}")
-        error, closed, _ = Client(connection).ending()
+        error, closed, _ = NativeClient(connection).receive_close()
     assert error["error"]["code"] == "too_many_mistakes"
     assert closed == 1008
 
 
 def test_who_may_not_connect() -> None:
-    with serving(tokens=("secret",), max_sessions=1) as server:
+    with run_server(tokens=("secret",), max_sessions=1) as server:
 
         def refused(path: str, **settings: Any) -> tuple[int, str]:
             with pytest.raises(InvalidStatus) as caught, server.connect(path, **settings):
@@ -255,35 +254,35 @@ def test_who_may_not_connect() -> None:
             assert refused("/v1/realtime", **authorized) == (503, "too_many_sessions")
             browser[1] += "x"
             assert refused("/v1/realtime", subprotocols=browser) == (401, "unauthorized")
-        eventually(lambda: server.service.sessions.refusal() is None)
+        wait_until(lambda: server.service.sessions.unavailable_reason() is None)
 
 
 def test_who_falls_silent_gets_what_was_said_and_then_the_reason() -> None:
-    with serving(idle_timeout_s=0.5) as server, server.connect("/v1/realtime") as connection:
+    with run_server(idle_timeout_s=0.5) as server, server.connect("/v1/realtime") as connection:
         audio = base64.b64encode(pcm16(np.concatenate([silence(0.5), sound("hello"), silence(0.2)]))).decode()
         connection.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
-        there = Client(connection)
-        error, closed, _ = there.ending()
-        assert there.seen[-2]["transcript"] == "hello"
+        there = NativeClient(connection)
+        error, closed, _ = there.receive_close()
+        assert there.messages[-2]["transcript"] == "hello"
         assert (error["error"]["code"], closed) == ("idle_timeout", 1008)
         with server.connect("/v1/realtime") as silent:
-            assert Client(silent).ending()[0]["error"]["code"] == "idle_timeout"
+            assert NativeClient(silent).receive_close()[0]["error"]["code"] == "idle_timeout"
 
 
 def test_who_only_changes_settings_is_sent_away() -> None:
     update = {"type": "session.update", "session": {"type": "transcription"}}
-    with serving(idle_timeout_s=0.3) as server, server.connect("/v1/realtime") as connection:
-        there = Client(connection)
+    with run_server(idle_timeout_s=0.3) as server, server.connect("/v1/realtime") as connection:
+        there = NativeClient(connection)
 
         def chat() -> None:
             for _ in range(100):
                 connection.send(json.dumps(update))
-                there.hear()
+                there.receive()
                 time.sleep(0.02)
 
         with pytest.raises(ConnectionClosed):
             chat()
-        error, closed, _ = there.ending()
+        error, closed, _ = there.receive_close()
         assert (error["error"]["code"], closed) == ("idle_timeout", 1008)
 
 
@@ -293,12 +292,12 @@ def test_the_model_fails() -> None:
 
     with (
         Recognizer(FakeModel(fail), detector=lambda: loud) as recognizer,
-        serving(recognizer) as server,
+        run_server(recognizer) as server,
         server.connect("/v1/realtime") as connection,
     ):
         audio = base64.b64encode(pcm16(conversation("hello"))).decode()
         connection.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
-        error, closed, _ = Client(connection).ending()
+        error, closed, _ = NativeClient(connection).receive_close()
         assert (error["error"]["type"], error["error"]["code"], closed) == ("server_error", "internal", 1011)
         assert "out of memory" in error["error"]["message"]
 
@@ -324,7 +323,7 @@ def test_the_text_is_that_of_transcribe(recognizer: Recognizer, speech: FloatArr
                 there.until(COMPLETED)
             heard[detects_turns] = there.transcripts
 
-    with process() as (_, address):
+    with server_process() as (_, address):
         threads = [threading.Thread(target=ask, args=(address, detects_turns)) for detects_turns in (True, False)]
         for thread in threads:
             thread.start()

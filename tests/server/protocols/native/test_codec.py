@@ -12,7 +12,7 @@ from stream_asr.audio.pcm import ENCODINGS
 from stream_asr.events import AudioDropped, Final, Overload, Partial, SpeechStarted, Word
 from stream_asr.server.errors import CloseCode, SessionError
 from stream_asr.server.protocols.native import codec as native
-from stream_asr.server.sessions.outbox import Reached
+from stream_asr.server.sessions.outbox import MarkReached
 
 FINAL = Final(0, 0.42, 4.31, "ask", 0.93, (Word("ask", 0.5, 0.71, 0.97),))
 
@@ -115,7 +115,7 @@ def test_anything_is_understood_or_refused(text: str) -> None:
     else:
         assert isinstance(message, native.ClientMessage)
         if isinstance(message, native.Ping):
-            assert json.loads(native.encode_event(Reached(message.id), words=True).encode())["id"] == message.id
+            assert json.loads(native.encode_event(MarkReached(message.id), words=True).encode())["id"] == message.id
 
 
 def test_events_are_those_of_the_command_line() -> None:
@@ -142,4 +142,4 @@ def test_messages_to_clients() -> None:
     assert native.encode(native.Ack(5)) == '{"type":"ack","received":5}'
     assert native.encode(native.Done(8, 0.5)) == '{"type":"done","received":8,"seconds":0.5}'
     assert json.loads(native.encode(native.Done(8, 0.5, 1)))["trailing_bytes"] == 1
-    assert native.encode_event(Reached("é"), words=True) == '{"type":"pong","id":"\\u00e9"}'
+    assert native.encode_event(MarkReached("é"), words=True) == '{"type":"pong","id":"\\u00e9"}'
