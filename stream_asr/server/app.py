@@ -9,9 +9,9 @@ from stream_asr.recognizer import Recognizer
 from stream_asr.server.auth import AuthMiddleware
 from stream_asr.server.metrics import Metrics
 from stream_asr.server.protocols.deepgram import route as deepgram
-from stream_asr.server.protocols.registry import REFUSALS, ROUTERS
+from stream_asr.server.protocols.registry import ERROR_RESPONSES, ROUTERS
 from stream_asr.server.service import Service
-from stream_asr.server.sessions.registry import Sessions
+from stream_asr.server.sessions.registry import SessionRegistry
 from stream_asr.server.settings import ServerSettings
 from stream_asr.server.web import health
 from stream_asr.server.web import pages as page
@@ -25,7 +25,7 @@ def create_app(recognizer: Recognizer, settings: ServerSettings | None = None) -
     """
     settings = settings or ServerSettings()
     metrics = Metrics(lambda: recognizer.stats)
-    sessions = Sessions(recognizer, settings, metrics)
+    sessions = SessionRegistry(recognizer, settings, metrics)
     metrics.watch("stream_asr_sessions", "Sessions that are open", lambda: sessions.open_count)
     metrics.watch("stream_asr_sessions_detached", "Those that wait to be resumed", lambda: sessions.detached_count)
     app = FastAPI(title="stream_asr", docs_url=None, redoc_url=None, openapi_url=None)
@@ -38,7 +38,7 @@ def create_app(recognizer: Recognizer, settings: ServerSettings | None = None) -
         tokens=settings.tokens,
         origins=origins,
         open_paths=(*health.OPEN_PATHS, *page.OPEN_PATHS),
-        refusals=REFUSALS,
+        refusals=ERROR_RESPONSES,
         metrics=metrics,
     )
     # In front of the gate: browsers ask without a token whether they may send one, and a page may read why not.

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from stream_asr.server.metrics import Metrics
-from stream_asr.server.responses import Refusal, deny, refusal
+from stream_asr.server.responses import ErrorResponseFactory, deny, error_response
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class AuthMiddleware:
         tokens: Iterable[str],
         origins: Iterable[str],
         open_paths: Iterable[str],
-        refusals: Mapping[str, Refusal],
+        refusals: Mapping[str, ErrorResponseFactory],
         metrics: Metrics,
     ) -> None:
         self._app = app
@@ -62,7 +62,7 @@ class AuthMiddleware:
             await self._app(scope, receive, send)
             return
         given = _take_tokens(scope)
-        refuse = next((made for path, made in self._refusals.items() if scope["path"].startswith(path)), refusal)
+        refuse = next((made for path, made in self._refusals.items() if scope["path"].startswith(path)), error_response)
         is_open = scope["type"] == "http" and scope["path"] in self._open_paths
         if not self._from_here(HTTPConnection(scope)):
             self._metrics.unauthorized.labels("origin").inc()

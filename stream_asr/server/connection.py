@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from stream_asr.server.errors import CloseCode, IdleError, SessionError, internal
+from stream_asr.server.errors import CloseCode, IdleTimeoutError, SessionError, internal
 from stream_asr.server.metrics import Metrics
 from stream_asr.server.sessions.pacing import Pace
 from stream_asr.server.sessions.session import Session
@@ -40,7 +40,7 @@ async def accept(websocket: WebSocket, headers: Iterable[tuple[bytes, bytes]] = 
 
 
 @contextmanager
-def introduction(timeout_s: float) -> Iterator[None]:
+def setup_timeout(timeout_s: float) -> Iterator[None]:
     """Around all that a client says before there is a session, however many messages that takes.
 
     Raises:
@@ -53,7 +53,7 @@ def introduction(timeout_s: float) -> Iterator[None]:
         raise SessionError("idle_timeout", f"no audio came within {timeout_s:g} s") from None
 
 
-class Socket:
+class WebSocketConnection:
     """An accepted websocket."""
 
     def __init__(self, websocket: WebSocket, settings: ServerSettings, metrics: Metrics) -> None:
@@ -67,7 +67,7 @@ class Socket:
             timeout_s: None waits for ever.
 
         Raises:
-            SessionError: it is too long, or (`IdleError`) none came in time.
+            SessionError: it is too long, or (`IdleTimeoutError`) none came in time.
             WebSocketDisconnect: the client has left.
         """
         await asyncio.sleep(self._pace.wait_s(_MESSAGE_COST_S, time.monotonic()))
@@ -76,7 +76,7 @@ class Socket:
             with anyio.fail_after(timeout_s):
                 message = await self._websocket.receive()
         except TimeoutError:
-            raise IdleError(timeout_s or 0) from None
+            raise IdleTimeoutError(timeout_s or 0) from None
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1006), message.get("reason"))
         received: str | bytes | None = message.get("text")
@@ -105,7 +105,7 @@ class Socket:
             await self._websocket.close(CloseCode.NORMAL)
 
     @asynccontextmanager
-    async def errors_told(self, encode: Callable[[SessionError], str | None]) -> AsyncIterator[None]:
+    async def report_errors(self, encode: Callable[[SessionError], str | None]) -> AsyncIterator[None]:
         """Around all that is done with a connection: tells the client why it ends early, and closes it.
 
         Args:
@@ -148,7 +148,7 @@ class Socket:
             dropping.cancel()
 
 
-async def converse(
+async def run_session(
     session: Session,
     hear: Coroutine[Any, Any, None],
     tell: Coroutine[Any, Any, None],

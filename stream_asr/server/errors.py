@@ -55,7 +55,7 @@ class TakenOverError(SessionError):
         super().__init__("taken_over", "another connection has resumed this session")
 
 
-class IdleError(SessionError):
+class IdleTimeoutError(SessionError):
     """Nothing came from the client for too long. What it said before is worth its finals."""
 
     def __init__(self, timeout_s: float) -> None:

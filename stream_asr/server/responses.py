@@ -10,11 +10,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-Refusal: TypeAlias = "Callable[[int, str, str, dict[str, str] | None], Response]"
+ErrorResponseFactory: TypeAlias = "Callable[[int, str, str, dict[str, str] | None], Response]"
 """Makes a response of a status, a short name, a message for people, and headers."""
 
 
-def refusal(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
+def error_response(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
     """An HTTP response in the words of the native protocol."""
     return JSONResponse({"type": "error", "code": code, "message": message}, status, headers)
 
@@ -25,7 +25,7 @@ async def deny(websocket: WebSocket, response: Response) -> None:
     await websocket.send_denial_response(response)
 
 
-class Conversing(Response):
+class HandlerResponse(Response):
     """A response that a coroutine sends by itself: what it holds open stays open until the last byte is out."""
 
     def __init__(self, talk: Callable[[Request, Send], Awaitable[None]]) -> None:
@@ -45,7 +45,7 @@ class EventStream:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.begun = False
+        self.started = False
 
     async def send(self, event: str, *, last: bool = False) -> None:
         """Waits while the client does not read.
@@ -53,8 +53,8 @@ class EventStream:
         Args:
             event: with the empty line that ends it.
         """
-        if not self.begun:
-            self.begun = True
+        if not self.started:
+            self.started = True
             headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": event.encode(), "more_body": not last})

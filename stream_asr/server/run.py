@@ -19,21 +19,15 @@ from stream_asr.errors import InputError, StreamASRError
 from stream_asr.recognizer import Recognizer
 from stream_asr.server.app import create_app
 from stream_asr.server.log import JsonFormatter
-from stream_asr.server.sessions.registry import Sessions
-from stream_asr.server.settings import ServerSettings
-
-_BACKLOG = 1024
-_SEND_BUFFER_BYTES = 1 << 17
-"""Small, so that a client that does not read is noticed after minutes of captions, not hours."""
-
-_LOST_AFTER_MS = 60_000
-"""A client that confirms nothing of what was sent for so long is gone, even if it never said so."""
-
-_PING_INTERVAL_S = 20.0
-"""Keeps proxies from closing connections on which nobody speaks."""
-
-_TRANSPORT_MARGIN = 4
-"""Messages up to this many times the limit are received, so that the client can be told what the limit is."""
+from stream_asr.server.sessions.registry import SessionRegistry
+from stream_asr.server.settings import (
+    LISTEN_BACKLOG,
+    PING_INTERVAL_S,
+    SEND_BUFFER_BYTES,
+    TCP_USER_TIMEOUT_MS,
+    TRANSPORT_SIZE_FACTOR,
+    ServerSettings,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +70,11 @@ def listen(host: str, port: int) -> socket.socket:
         if sys.platform != "win32":  # where it would let two servers share the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Connections inherit both.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _LOST_AFTER_MS)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
         listener.bind(address)
-        listener.listen(_BACKLOG)
+        listener.listen(LISTEN_BACKLOG)
     except OSError as error:
         listener.close()
         raise StreamASRError(
@@ -118,9 +112,9 @@ def make_server(
     config = uvicorn.Config(
         app,
         ws="websockets-sansio",  # stops reading from the socket while a message waits: the back-pressure
-        ws_max_size=_TRANSPORT_MARGIN * settings.max_message_bytes,
+        ws_max_size=TRANSPORT_SIZE_FACTOR * settings.max_message_bytes,
         ws_per_message_deflate=False,  # audio hardly shrinks
-        ws_ping_interval=_PING_INTERVAL_S,
+        ws_ping_interval=PING_INTERVAL_S,
         # No limit for the answer: it waits behind the audio of a client that we make wait. Those that are gone
         # are found by the idle timeout and by TCP.
         ws_ping_timeout=None,
@@ -135,7 +129,7 @@ def make_server(
 
 
 def _log_json() -> None:
-    """Sessions as lines of JSON on stdout; what is wrong, in the same form, on stderr."""
+    """SessionRegistry as lines of JSON on stdout; what is wrong, in the same form, on stderr."""
     for logger, stream, level in (
         (logging.getLogger("stream_asr.server.sessions.registry"), sys.stdout, logging.INFO),
         (logging.getLogger("stream_asr.server.auth"), sys.stdout, logging.INFO),
@@ -156,7 +150,7 @@ _NO_HANDSHAKE = "ASGI callable returned without completing handshake"
 class _Server(uvicorn.Server):
     """Lets sessions end well before the connections are closed."""
 
-    def __init__(self, config: uvicorn.Config, sessions: Sessions, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, sessions: SessionRegistry, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._sessions, self._on_ready = sessions, on_ready
 

@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection
 
 from stream_asr.recognizer import Recognizer
 from stream_asr.server.metrics import Metrics
-from stream_asr.server.sessions.registry import Sessions
+from stream_asr.server.sessions.registry import SessionRegistry
 from stream_asr.server.settings import ServerSettings
 
 
@@ -17,10 +17,10 @@ class Service:
     recognizer: Recognizer
     settings: ServerSettings
     metrics: Metrics
-    sessions: Sessions
+    sessions: SessionRegistry
 
     @classmethod
-    def of(cls, connection: HTTPConnection) -> Service:
+    def from_connection(cls, connection: HTTPConnection) -> Service:
         """The service behind a request or a websocket."""
         service: Service = connection.app.state.service
         return service

@@ -23,14 +23,14 @@ from stream_asr import InputError
 from stream_asr.server.run import Tls
 from stream_asr.server.settings import ServerSettings
 from tests.support.fakes import conversation
-from tests.support.serving import Client, Served, serving
+from tests.support.serving import NativeClient, RunningServer, run_server
 
 TOKEN, OTHER = "s3cret-tok%n", "another-secret"
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[Served]:
-    with serving(tokens=(TOKEN, OTHER), allow_origins=("https://captions.example",)) as server:
+def guarded() -> Iterator[RunningServer]:
+    with run_server(tokens=(TOKEN, OTHER), allow_origins=("https://captions.example",)) as server:
         yield server
 
 
@@ -45,16 +45,16 @@ def guarded() -> Iterator[Served]:
     ],
 )
 def test_a_token_opens_and_no_log_has_it(
-    guarded: Served, path: str, headers: dict[str, str], caplog: pytest.LogCaptureFixture
+    guarded: RunningServer, path: str, headers: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
         caplog.at_level(logging.INFO),
         guarded.connect(f"/v1/stream{path}", additional_headers=headers) as connection,
     ):
-        client = Client(connection)
+        client = NativeClient(connection)
         client.start()
-        client.say("finish")
-        client.until("done")
+        client.send_message("finish")
+        client.receive_until("done")
     assert guarded.get(f"/metrics{path}", headers=headers).status_code == 200
     assert caplog.text
     for secret in (TOKEN, OTHER, "s3cret-tok"):
@@ -75,7 +75,7 @@ def test_a_token_opens_and_no_log_has_it(
     ],
 )
 def test_without_one_the_door_stays_shut(
-    guarded: Served, path: str, headers: dict[str, str], caplog: pytest.LogCaptureFixture
+    guarded: RunningServer, path: str, headers: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     with (
@@ -92,7 +92,7 @@ def test_without_one_the_door_stays_shut(
     assert guarded.get("/healthz").status_code == guarded.get("/readyz").status_code == 200
 
 
-def test_websockets_where_there_is_no_protocol(guarded: Served) -> None:
+def test_websockets_where_there_is_no_protocol(guarded: RunningServer) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with pytest.raises(InvalidStatus) as refused, guarded.connect("/v1/steam", additional_headers=headers):
         pass
@@ -111,12 +111,12 @@ def test_websockets_where_there_is_no_protocol(guarded: Served) -> None:
         ("http://[", False),
     ],
 )
-def test_pages_from_elsewhere_need_to_be_allowed(guarded: Served, origin: str, welcome: bool) -> None:
+def test_pages_from_elsewhere_need_to_be_allowed(guarded: RunningServer, origin: str, welcome: bool) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}", "Origin": origin.format(address=guarded.address)}
     assert guarded.get("/metrics", headers=headers).status_code == (200 if welcome else 403)
     if welcome:
         with guarded.connect(additional_headers=headers) as connection:
-            Client(connection).start()
+            NativeClient(connection).start()
     else:
         with pytest.raises(InvalidStatus) as refused, guarded.connect(additional_headers=headers):
             pass
@@ -136,7 +136,7 @@ def test_pages_from_elsewhere_need_to_be_allowed(guarded: Served, origin: str, w
     ],
 )
 def test_a_browser_sends_its_token_as_a_subprotocol(
-    guarded: Served, path: str, offered: list[Any], welcome: bool
+    guarded: RunningServer, path: str, offered: list[Any], welcome: bool
 ) -> None:
     if welcome:
         with guarded.connect(path, subprotocols=offered) as connection:
@@ -147,7 +147,7 @@ def test_a_browser_sends_its_token_as_a_subprotocol(
         assert refused.value.response.status_code == 401
 
 
-def test_pages_from_allowed_origins_may_read_the_answers(guarded: Served) -> None:
+def test_pages_from_allowed_origins_may_read_the_answers(guarded: RunningServer) -> None:
     page = {"Origin": "https://captions.example"}
     asking = {**page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     with httpx.Client(trust_env=False) as client:
@@ -169,7 +169,7 @@ def test_settings_do_not_show_tokens() -> None:
 
 
 def test_all_origins_can_be_allowed() -> None:
-    with serving(allow_origins=("*",)) as server:
+    with run_server(allow_origins=("*",)) as server:
         assert server.get("/readyz", headers={"Origin": "https://anywhere.example"}).status_code == 200
 
 
@@ -201,14 +201,14 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 def test_tls(certificate: tuple[Path, Path]) -> None:
     trust: Any = ssl.create_default_context(cafile=str(certificate[0]))
     with (
-        serving(tls=Tls(*certificate)) as server,
+        run_server(tls=Tls(*certificate)) as server,
         connect(f"wss://{server.address}/v1/stream", ssl=trust, proxy=None) as connection,
     ):
-        client = Client(connection)
+        client = NativeClient(connection)
         client.start()
         client.send(conversation("hello world"))
-        client.say("finish")
-        client.until("done")
+        client.send_message("finish")
+        client.receive_until("done")
         assert client.finals == ["hello world"]
 
 

@@ -24,7 +24,7 @@ from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
 from tests.support.browser import Tab, chromium
 from tests.support.cutting import cutting_proxy
-from tests.support.serving import Served, eventually, serving
+from tests.support.serving import RunningServer, run_server, wait_until
 
 CLIENTS = Path(__file__).parents[2] / "clients"
 SPOKEN_S = 10.8
@@ -74,13 +74,13 @@ def browser(spoken: FloatArray, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="module")
-def served(recognizer: Recognizer, browser: Any) -> Iterator[Served]:
-    with serving(recognizer, max_speed=100) as server:
+def served(recognizer: Recognizer, browser: Any) -> Iterator[RunningServer]:
+    with run_server(recognizer, max_speed=100) as server:
         yield server
 
 
 @pytest.fixture
-def opened(browser: Any, served: Served) -> Iterator[Opened]:
+def opened(browser: Any, served: RunningServer) -> Iterator[Opened]:
     """Opens a page; at the end of the test nothing may have been complained about, unless the test forgave it."""
     tabs: list[Tab] = []
 
@@ -233,7 +233,7 @@ def test_what_is_no_recording_costs_no_captions(opened: Opened, wav: bytes) -> N
 
 
 def test_a_connection_that_is_cut_costs_nothing(
-    browser: Any, served: Served, wav: bytes, written_down: list[str]
+    browser: Any, served: RunningServer, wav: bytes, written_down: list[str]
 ) -> None:
     before = served.metric("stream_asr_sessions_resumed_total")
     with cutting_proxy(served.port) as proxy:
@@ -244,14 +244,14 @@ def test_a_connection_that_is_cut_costs_nothing(
             tab.await_state("live")
             time.sleep(1)  # of audio
             proxy.cut()
-            eventually(lambda count=count: served.metric("stream_asr_sessions_resumed_total") >= before + count)  # type: ignore[misc]
+            wait_until(lambda count=count: served.metric("stream_asr_sessions_resumed_total") >= before + count)  # type: ignore[misc]
         tab.await_state("idle")
         assert tab.finals == written_down
         assert tab.page.locator("#trouble").is_hidden()
         tab.close()
 
 
-def test_a_server_that_does_not_come_back_leaves_the_captions(browser: Any, served: Served, wav: bytes) -> None:
+def test_a_server_that_does_not_come_back_leaves_the_captions(browser: Any, served: RunningServer, wav: bytes) -> None:
     tab = Tab(browser)
     with cutting_proxy(served.port) as proxy:
         tab.page.clock.install()
@@ -274,7 +274,7 @@ def test_a_server_that_does_not_come_back_leaves_the_captions(browser: Any, serv
 
 def test_a_token_is_asked_for_and_kept_out_of_addresses(browser: Any, recognizer: Recognizer, wav: bytes) -> None:
     token = "s3cret/(+%)="
-    with serving(recognizer, tokens=(token,), max_speed=100) as guarded:
+    with run_server(recognizer, tokens=(token,), max_speed=100) as guarded:
         tab = Tab(browser)
         asked: list[str] = []
         for happening in ("request", "websocket"):
@@ -302,7 +302,7 @@ def test_a_token_is_asked_for_and_kept_out_of_addresses(browser: Any, recognizer
 
 
 def test_a_full_server_is_told_before_the_microphone_is_asked_for(browser: Any, recognizer: Recognizer) -> None:
-    with serving(recognizer, max_sessions=1) as full:
+    with run_server(recognizer, max_sessions=1) as full:
         taken = Tab(browser)
         taken.page.goto(f"http://{full.address}/")
         taken.page.click("#start")
@@ -469,7 +469,7 @@ def test_the_client_to_copy_from(browser: Any, recognizer: Recognizer, written_d
         threading.Thread(target=pages.serve_forever, daemon=True).start()
         origin = f"http://127.0.0.1:{pages.server_port}"
         with (
-            serving(recognizer, allow_origins=(origin,)) as served,
+            run_server(recognizer, allow_origins=(origin,)) as served,
             cutting_proxy(served.port) as proxy,
         ):
             tab = Tab(browser)
@@ -477,7 +477,7 @@ def test_the_client_to_copy_from(browser: Any, recognizer: Recognizer, written_d
             tab.page.click("#button")
             tab.page.locator("#unstable").filter(has_text=re.compile(r"\w")).wait_for()
             proxy.cut()
-            eventually(lambda: served.metric("stream_asr_sessions_resumed_total") == 1)
+            wait_until(lambda: served.metric("stream_asr_sessions_resumed_total") == 1)
             tab.page.locator("#finals br").nth(2).wait_for(state="attached")
             tab.page.click("#button")
             tab.page.locator("#button").filter(has_text="Start").wait_for()

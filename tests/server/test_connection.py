@@ -12,11 +12,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from stream_asr import Recognizer
-from stream_asr.server.connection import Socket
+from stream_asr.server.connection import WebSocketConnection
 from stream_asr.server.metrics import Metrics
 from stream_asr.server.settings import ServerSettings
 from tests.support.fakes import FakeModel, loud
-from tests.support.serving import serving
+from tests.support.serving import run_server
 
 
 class Flood:
@@ -29,7 +29,7 @@ class Flood:
 def test_others_get_their_turn_between_two_messages() -> None:
     async def talk() -> int:
         with Recognizer(FakeModel(), detector=lambda: loud) as recognizer:
-            socket: Any = Socket(Flood(), ServerSettings(), Metrics(lambda: recognizer.stats))  # type: ignore[arg-type]
+            socket: Any = WebSocketConnection(Flood(), ServerSettings(), Metrics(lambda: recognizer.stats))  # type: ignore[arg-type]
         turns = 0
 
         async def other() -> None:
@@ -61,7 +61,7 @@ UPDATE = json.dumps({"type": "session.update", "session": {"type": "transcriptio
 )
 def test_a_flood_of_tiny_messages_is_slowed_down(path: str, first: str | None, message: str | bytes) -> None:
     """Each counts as 2 ms of audio, of which 2 s may come at once."""
-    with serving(max_speed=1.0) as server, server.connect(path, max_queue=None) as connection:
+    with run_server(max_speed=1.0) as server, server.connect(path, max_queue=None) as connection:
         began_s = time.monotonic()
         for sent in (first, *[message] * 1250, "no JSON"):
             if sent is not None:

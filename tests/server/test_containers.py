@@ -27,11 +27,11 @@ from stream_asr import InputError, Recognizer
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.container import ContainerReader
 from stream_asr.server.media import container_stream as unpacking
-from stream_asr.server.media.container_stream import Pipe
+from stream_asr.server.media.container_stream import ContainerPipe
 from tests.server.test_deepgram_sdk import client as sdk
 from tests.support.containers import browser_recording, container
 from tests.support.fakes import conversation, loud, silence, sound
-from tests.support.serving import TIMEOUT_S, Served, eventually, serving, waiting_for
+from tests.support.serving import TIMEOUT_S, RunningServer, blocked_model, run_server, wait_until
 
 pytest.importorskip("av", reason="PyAV is an extra")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -42,10 +42,10 @@ FINALIZE, KEEP_ALIVE, CLOSE = (f'{{"type":"{kind}"}}' for kind in ("Finalize", "
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving(max_speed=1e6) as server:
+def served() -> Iterator[RunningServer]:
+    with run_server(max_speed=1e6) as server:
         yield server
-        eventually(lambda: not unpacking_threads())
+        wait_until(lambda: not unpacking_threads())
 
 
 def unpacking_threads() -> int:
@@ -87,7 +87,7 @@ def transcript(messages: list[dict[str, Any]]) -> str:
 
 @pytest.mark.parametrize("size", [100, 1777, 10**6])
 @pytest.mark.parametrize(("kind", "codec"), [("matroska", "pcm_s16le"), ("wav", "pcm_s16le"), ("flac", "flac")])
-def test_any_container_in_pieces_of_any_size(served: Served, kind: str, codec: str, size: int) -> None:
+def test_any_container_in_pieces_of_any_size(served: RunningServer, kind: str, codec: str, size: int) -> None:
     audio = conversation(*SAID)
     data = container(audio, kind, codec)
     with served.connect(LIVE) as connection:
@@ -104,7 +104,7 @@ def test_any_container_in_pieces_of_any_size(served: Served, kind: str, codec: s
 @pytest.mark.parametrize(
     ("kind", "codec"), [("ogg", "libopus"), ("mp3", "libmp3lame"), ("adts", "aac"), ("mp4", "aac"), ("webm", "libopus")]
 )
-def test_lossy_containers(served: Served, kind: str, codec: str) -> None:
+def test_lossy_containers(served: RunningServer, kind: str, codec: str) -> None:
     fragments = {"movflags": "frag_every_frame+empty_moov+default_base_moof"} if kind == "mp4" else {}
     data = container(conversation("hello") / 2, kind, codec, rate=48_000, **fragments)
     with served.connect(LIVE) as connection:
@@ -141,7 +141,7 @@ def test_sound_comes_after_a_look_at_little_and_none_is_lost_by_that(kind: str, 
     np.testing.assert_array_equal(np.concatenate([first, *blocks]), whole)
 
 
-def test_a_recorder_that_begins_anew(served: Served) -> None:
+def test_a_recorder_that_begins_anew(served: RunningServer) -> None:
     """Its next container follows the first one."""
     with served.connect(LIVE) as connection:
         for text in SAID:
@@ -165,7 +165,7 @@ def test_the_text_is_that_of_transcribe(
     expected = recognizer.transcribe(tmp_path / "talk.webm")
     assert len(expected.words) > 10
     chance = random.Random(1)
-    with serving(recognizer, max_speed=100) as server:
+    with run_server(recognizer, max_speed=100) as server:
         with server.connect(f"{LIVE}?interim_results=true") as connection:
             at, bytes_a_second = 0, len(recording) / expected.duration_s
             while at < len(recording) / 2:
@@ -200,7 +200,7 @@ def test_the_text_is_that_of_transcribe(
 # --- while it is open -----------------------------------------------------------------------------------------
 
 
-def test_finalize_means_all_that_was_sent_before(served: Served) -> None:
+def test_finalize_means_all_that_was_sent_before(served: RunningServer) -> None:
     first, second = (np.concatenate([silence(0.5), sound(text), silence(0.2)]) for text in SAID[:2])
     data = container(np.concatenate([first, second]))
     with served.connect(LIVE) as connection:
@@ -218,7 +218,7 @@ def test_finalize_means_all_that_was_sent_before(served: Served) -> None:
         assert ending(connection)[1] == 1000
 
 
-def test_ends_of_utterances_are_told(served: Served) -> None:
+def test_ends_of_utterances_are_told(served: RunningServer) -> None:
     with served.connect(f"{LIVE}?utterance_end_ms=1000&endpointing=80") as connection:
         send(connection, container(conversation(*SAID[:2], pause_s=1.5)), 3200)
         kinds = [hear(connection)["type"] for _ in range(4)]
@@ -228,7 +228,7 @@ def test_ends_of_utterances_are_told(served: Served) -> None:
 
 
 @pytest.mark.parametrize("messages", [[CLOSE], [b""], [KEEP_ALIVE, FINALIZE, CLOSE]])
-def test_nothing_came(served: Served, messages: list[str | bytes]) -> None:
+def test_nothing_came(served: RunningServer, messages: list[str | bytes]) -> None:
     with served.connect(LIVE) as connection:
         for message in messages:
             connection.send(message)
@@ -241,7 +241,7 @@ def test_nothing_came(served: Served, messages: list[str | bytes]) -> None:
 # --- what goes wrong ------------------------------------------------------------------------------------------
 
 
-def told_and_closed(served: Served, *messages: bytes | str) -> tuple[list[dict[str, Any]], int | None]:
+def told_and_closed(served: RunningServer, *messages: bytes | str) -> tuple[list[dict[str, Any]], int | None]:
     with served.connect(LIVE) as connection:
         with suppress(ConnectionClosed):
             for message in messages:
@@ -252,14 +252,16 @@ def told_and_closed(served: Served, *messages: bytes | str) -> tuple[list[dict[s
 @pytest.mark.parametrize(
     "messages", [[b"no audio at all", CLOSE], [bytes(700_000)] * 2, [b"ffconcat version 1.0\nfile 'own.wav'\n", CLOSE]]
 )
-def test_what_is_no_audio_is_refused(served: Served, messages: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_no_audio_is_refused(
+    served: RunningServer, messages: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
     (error,), closed = told_and_closed(served, *messages)
     assert (error["type"], error["variant"], closed) == ("Error", "bad_audio", 1007)
     assert "the stream is not audio that can be decoded; wav, flac, ogg" in error["description"]
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_a_damaged_container_is_recognised_up_to_there(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_container_is_recognised_up_to_there(served: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ContainerReader.blocks
 
     def damaged(reader: ContainerReader) -> Iterator[FloatArray]:
@@ -281,38 +283,38 @@ def test_a_damaged_container_is_recognised_up_to_there(served: Served, monkeypat
 @settings(max_examples=40)
 @given(st.lists(st.binary(max_size=3000) | st.sampled_from([KEEP_ALIVE, FINALIZE, CLOSE]), max_size=8), st.booleans())
 def test_whatever_comes_the_connection_ends_in_good_order(
-    served: Served, messages: list[Any], begins_well: bool
+    served: RunningServer, messages: list[Any], begins_well: bool
 ) -> None:
     start = [container(conversation("hi"))[:9000]] if begins_well else []
     answers, closed = told_and_closed(served, *start, *messages, CLOSE)
     assert closed in (1000, 1007)
     assert answers[-1]["type"] == ("Metadata" if closed == 1000 else "Error")
-    eventually(lambda: served.service.sessions.open_count == 0)
+    wait_until(lambda: served.service.sessions.open_count == 0)
 
 
-def test_a_client_that_vanishes_leaves_no_thread_behind(served: Served) -> None:
+def test_a_client_that_vanishes_leaves_no_thread_behind(served: RunningServer) -> None:
     for data in (b"", b"\x1aE\xdf\xa3", container(conversation(*SAID))[:20_000]):
         with served.connect(LIVE) as connection:
             if data:
                 connection.send(data)
-            eventually(lambda: unpacking_threads() == 1)
+            wait_until(lambda: unpacking_threads() == 1)
             connection.socket.close()
-        eventually(lambda: unpacking_threads() == 0)
-        eventually(lambda: served.service.sessions.open_count == 0)
+        wait_until(lambda: unpacking_threads() == 0)
+        wait_until(lambda: served.service.sessions.open_count == 0)
 
 
 def test_a_client_that_falls_silent_gets_its_words_first() -> None:
-    with serving(idle_timeout_s=0.5) as server, server.connect(LIVE) as connection:
+    with run_server(idle_timeout_s=0.5) as server, server.connect(LIVE) as connection:
         data = container(np.concatenate([silence(0.5), sound("hello world"), silence(0.4)]))
         connection.send(data)
         messages, closed = ending(connection)
         assert transcript(messages) == "hello world"
         assert (messages[-1]["variant"], closed) == ("idle_timeout", 1008)
-        eventually(lambda: unpacking_threads() == 0)
+        wait_until(lambda: unpacking_threads() == 0)
 
 
 def test_a_server_that_stops_tells_the_last_words() -> None:
-    with serving() as server, server.connect(LIVE) as connection:
+    with run_server() as server, server.connect(LIVE) as connection:
         send(connection, container(np.concatenate([conversation(SAID[0]), sound(SAID[1]), silence(0.4)])), 1600)
         first = hear(connection)
         server.stop()
@@ -325,20 +327,20 @@ def test_a_server_that_stops_tells_the_last_words() -> None:
 
 def test_a_stream_has_the_limits_of_recordings_and_of_streams() -> None:
     data = container(conversation(*SAID))
-    with serving(max_upload_bytes=100_000, max_speed=1e6) as server, server.connect(LIVE) as connection:
+    with run_server(max_upload_bytes=100_000, max_speed=1e6) as server, server.connect(LIVE) as connection:
         send(connection, data, 10_000)
         messages, closed = ending(connection)
         assert transcript(messages).startswith(SAID[0])
         assert (messages[-1]["variant"], closed) == ("file_too_big", 1009)
         assert "the stream has more than 100000 bytes" in messages[-1]["description"]
-    with serving(max_duration_s=3.0, max_speed=1e6) as server, server.connect(LIVE) as connection:
+    with run_server(max_duration_s=3.0, max_speed=1e6) as server, server.connect(LIVE) as connection:
         send(connection, data, 10_000)
         messages, closed = ending(connection)
         assert transcript(messages).startswith(SAID[0])
         assert (messages[-1]["variant"], closed) == ("too_long", 1008)
 
 
-def test_without_pyav_it_is_named(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyav_it_is_named(served: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpacking, "find_spec", lambda name: None)
     with pytest.raises(InvalidStatus) as refused, served.connect(LIVE):
         pass
@@ -358,8 +360,8 @@ def test_a_fast_client_has_to_wait_and_loses_nothing() -> None:
     said = SAID * 12
     data = container(conversation(*said), frame_samples=1600)
     with (
-        Recognizer(waiting_for(go_on), detector=lambda: loud) as recognizer,
-        serving(recognizer, max_speed=1e6) as server,
+        Recognizer(blocked_model(go_on), detector=lambda: loud) as recognizer,
+        run_server(recognizer, max_speed=1e6) as server,
         server.connect(LIVE) as connection,
     ):
 
@@ -370,7 +372,7 @@ def test_a_fast_client_has_to_wait_and_loses_nothing() -> None:
         sender = threading.Thread(target=talk, daemon=True)
         sender.start()
         try:
-            eventually(lambda: server.metric("stream_asr_audio_seconds_total") > 14)
+            wait_until(lambda: server.metric("stream_asr_audio_seconds_total") > 14)
             time.sleep(0.2)  # in which nothing happens
             assert server.metric("stream_asr_audio_seconds_total") < 31, "what the buffer holds, of 70 s"
         finally:
@@ -387,7 +389,7 @@ def test_a_pipe_brings_all_bytes_in_their_order(pieces: list[bytes], sizes: list
     read = bytearray()
 
     async def run() -> None:
-        pipe = Pipe()
+        pipe = ContainerPipe()
 
         def take() -> None:
             for number in range(10**6):
@@ -401,9 +403,9 @@ def test_a_pipe_brings_all_bytes_in_their_order(pieces: list[bytes], sizes: list
         for number, piece in enumerate(pieces):
             await pipe.write(piece)
             if number % 3 == 0:
-                await pipe.settle()
+                await pipe.wait_consumed()
                 assert bytes(read) == b"".join(pieces[: number + 1])
-        pipe.end()
+        pipe.write_eof()
         await reading
 
     asyncio.run(run())
@@ -412,13 +414,13 @@ def test_a_pipe_brings_all_bytes_in_their_order(pieces: list[bytes], sizes: list
 
 def test_a_pipe_makes_its_writer_wait() -> None:
     async def run() -> None:
-        pipe = Pipe()
+        pipe = ContainerPipe()
         writing = asyncio.ensure_future(pipe.write(bytes(100_000)))
         await asyncio.sleep(0.01)
         assert not writing.done()
         assert len(pipe.read(10**6)) == 100_000
         await asyncio.wait_for(writing, TIMEOUT_S)
         pipe.close()
-        await asyncio.wait_for(pipe.settle(), TIMEOUT_S)
+        await asyncio.wait_for(pipe.wait_consumed(), TIMEOUT_S)
 
     asyncio.run(run())

@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 
 import stream_asr.server
-from tests.support.serving import Client, Served, serving
+from tests.support.serving import NativeClient, RunningServer, run_server
 
 STATIC = Path(stream_asr.server.web.__file__).parent / "static"
 TOKEN = "s3cret"
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[Served]:
-    with serving(tokens=(TOKEN,), max_sessions=1) as server:
+def guarded() -> Iterator[RunningServer]:
+    with run_server(tokens=(TOKEN,), max_sessions=1) as server:
         yield server
 
 
 @pytest.mark.parametrize("path", ["/", "/captions", "/captions?size=40&token=wrong", "/static/page.js"])
-def test_pages_need_no_token_and_load_nothing_from_elsewhere(guarded: Served, path: str) -> None:
+def test_pages_need_no_token_and_load_nothing_from_elsewhere(guarded: RunningServer, path: str) -> None:
     response = guarded.get(path)
     assert response.status_code == 200
     policy = dict(part.split(" ", 1) for part in response.headers["content-security-policy"].split("; "))
@@ -39,12 +39,12 @@ def test_pages_need_no_token_and_load_nothing_from_elsewhere(guarded: Served, pa
     [("/", "text/html"), ("/static/page.css", "text/css"), ("/static/icon.svg", "image/svg+xml")]
     + [(f"/static/{file.name}", "text/javascript") for file in sorted(STATIC.glob("*.js"))],
 )
-def test_media_types_do_not_depend_on_the_machine(guarded: Served, path: str, media_type: str) -> None:
+def test_media_types_do_not_depend_on_the_machine(guarded: RunningServer, path: str, media_type: str) -> None:
     assert guarded.get(path).headers["content-type"].partition(";")[0] == media_type
 
 
 @pytest.mark.parametrize("name", ["../app.py", "%2e%2e/app.py", "..%2fapp.py", "/etc/passwd", "%2fetc%2fpasswd", ""])
-def test_no_other_file_can_be_had(guarded: Served, name: str) -> None:
+def test_no_other_file_can_be_had(guarded: RunningServer, name: str) -> None:
     connection = http.client.HTTPConnection(guarded.address)  # sends a path as it is
     connection.request("GET", f"/static/{name}", headers={"Authorization": f"Bearer {TOKEN}"})
     response = connection.getresponse()
@@ -69,10 +69,10 @@ def test_nothing_is_inline(name: str) -> None:
     assert not re.search(r"<script[^>]*>[^<]", page)
 
 
-def test_a_page_can_ask_whether_it_is_let_in(guarded: Served) -> None:
+def test_a_page_can_ask_whether_it_is_let_in(guarded: RunningServer) -> None:
     allowed = {"Authorization": f"Bearer {TOKEN}"}
     assert guarded.get("/v1/stream").json()["code"] == "unauthorized"
     assert guarded.get("/v1/stream", headers=allowed).status_code == 204
-    Client(guarded.open(additional_headers=allowed)).start()
+    NativeClient(guarded.open(additional_headers=allowed)).start()
     response = guarded.get(f"/v1/stream?token={TOKEN}")
     assert (response.status_code, response.json()["code"]) == (503, "too_many_sessions")

@@ -26,11 +26,11 @@ from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
 from stream_asr.server.errors import SessionError
 from stream_asr.server.metrics import Metrics
-from stream_asr.server.sessions.registry import Sessions
-from stream_asr.server.sessions.request import AudioFormat, Request
+from stream_asr.server.sessions.registry import SessionRegistry
+from stream_asr.server.sessions.request import AudioFormat, SessionRequest
 from stream_asr.server.settings import ServerSettings
 from tests.support.fakes import FakeModel, conversation, loud
-from tests.support.serving import Client, Served, eventually, serving
+from tests.support.serving import NativeClient, RunningServer, run_server, wait_until
 
 SAID = ["hello world", "how are you", "fine thanks", "and you too"]
 AUDIO = conversation(*SAID)
@@ -44,20 +44,22 @@ def captions(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("captions")
 
 
-def cut(client: Client) -> None:
+def cut(client: NativeClient) -> None:
     """As a network does; what was on its way to the client is lost, or not."""
     client.connection.socket.shutdown(socket.SHUT_RDWR)
     with suppress(ConnectionClosed):
         while True:
-            client.hear()
+            client.receive()
 
 
-def resume(server: Served, key: str, seen: list[dict[str, Any]], *, counted: bool = True) -> tuple[Client, int]:
+def resume(
+    server: RunningServer, key: str, seen: list[dict[str, Any]], *, counted: bool = True
+) -> tuple[NativeClient, int]:
     """The same client on a new connection, and the samples that the server has."""
-    client = Client(server.open())
-    client.seen = seen
-    client.say("resume", session=key, **({"events": len(client.events)} if counted else {}))
-    return client, client.until("ready")["received"]
+    client = NativeClient(server.open())
+    client.messages = seen
+    client.send_message("resume", session=key, **({"events": len(client.events)} if counted else {}))
+    return client, client.receive_until("ready")["received"]
 
 
 def finals(recognizer: Recognizer, audio: FloatArray) -> list[dict[str, Any]]:
@@ -65,19 +67,19 @@ def finals(recognizer: Recognizer, audio: FloatArray) -> list[dict[str, Any]]:
 
 
 def test_a_session_outlives_its_connections(fake_recognizer: Recognizer) -> None:
-    with serving(fake_recognizer) as server:
-        client = Client(server.open())
+    with run_server(fake_recognizer) as server:
+        client = NativeClient(server.open())
         key = client.start()["session"]
         position = 0
         for end in (16_001, 30_000, 52_345, 90_000):
             client.send(AUDIO[position:end], 1600)
             cut(client)
-            client, position = resume(server, key, client.seen)
+            client, position = resume(server, key, client.messages)
             assert position <= end
-            assert client.seen[-1]["events"] == len(client.events), "what the server sends next is what comes next"
+            assert client.messages[-1]["events"] == len(client.events), "what the server sends next is what comes next"
         client.send(AUDIO[position:])
-        client.say("finish")
-        assert client.until("done")["received"] == len(AUDIO)
+        client.send_message("finish")
+        assert client.receive_until("done")["received"] == len(AUDIO)
         assert [event for event in client.events if event["type"] == "final"] == finals(fake_recognizer, AUDIO)
         started = [event["utterance"] for event in client.events if event["type"] == "speech_started"]
         assert started == list(range(len(SAID))), "each told once"
@@ -85,76 +87,76 @@ def test_a_session_outlives_its_connections(fake_recognizer: Recognizer) -> None
 
 
 def test_what_happens_meanwhile_is_told_afterwards(fake_recognizer: Recognizer) -> None:
-    with serving(fake_recognizer) as server:
-        client = Client(server.open())
+    with run_server(fake_recognizer) as server:
+        client = NativeClient(server.open())
         key = client.start()["session"]
         client.send(AUDIO)
-        client.say("ping", id=1)
-        client.until("pong")
+        client.send_message("ping", id=1)
+        client.receive_until("pong")
         told = client.events
         cut(client)
         # As though nothing had arrived on that connection: all is sent once more.
         client, position = resume(server, key, [])
         assert position == len(AUDIO)
-        client.say("finish")
-        client.until("done")
+        client.send_message("finish")
+        client.receive_until("done")
         assert client.finals == SAID
         assert {"type": "pong", "id": 1} in client.events
         assert len(client.events) <= len(told) + 1, "partials that were overtaken need not come again"
 
 
 def test_done_can_be_lost_too(fake_recognizer: Recognizer) -> None:
-    with serving(fake_recognizer, max_sessions=1) as server:
-        client = Client(server.open())
+    with run_server(fake_recognizer, max_sessions=1) as server:
+        client = NativeClient(server.open())
         key = client.start()["session"]
         client.send(AUDIO)
-        client.say("finish")
-        done = client.until("done")
+        client.send_message("finish")
+        done = client.receive_until("done")
         client.connection.close()
         again, position = resume(server, key, [])
         assert position == len(AUDIO)
-        again.say("finish")
-        assert again.until("done") == done
+        again.send_message("finish")
+        assert again.receive_until("done") == done
         assert again.finals == SAID
 
 
 def test_a_client_that_does_not_count_goes_on_behind_what_was_sent(fake_recognizer: Recognizer) -> None:
-    with serving(fake_recognizer) as server:
-        client = Client(server.open())
+    with run_server(fake_recognizer) as server:
+        client = NativeClient(server.open())
         key = client.start()["session"]
         client.send(AUDIO[:60_000])
-        client.say("ping", id=1)
-        client.until("pong")
+        client.send_message("ping", id=1)
+        client.receive_until("pong")
         cut(client)
-        client, position = resume(server, key, client.seen, counted=False)
+        client, position = resume(server, key, client.messages, counted=False)
         client.send(AUDIO[position:])
-        client.say("finish")
-        client.until("done")
+        client.send_message("finish")
+        client.receive_until("done")
         assert client.finals == SAID
 
 
 def test_a_new_connection_takes_over_from_one_that_is_half_open(fake_recognizer: Recognizer) -> None:
-    with serving(fake_recognizer) as server:
-        client = Client(server.open())
+    with run_server(fake_recognizer) as server:
+        client = NativeClient(server.open())
         key = client.start()["session"]
         client.send(AUDIO[:40_000])
-        client.say("ping", id=1)
-        client.until("pong")
-        successor, position = resume(server, key, list(client.seen))
-        error, closed, _ = client.ending()
+        client.send_message("ping", id=1)
+        client.receive_until("pong")
+        successor, position = resume(server, key, list(client.messages))
+        error, closed, _ = client.receive_close()
         assert (error["code"], closed) == ("taken_over", 1008)
         successor.send(AUDIO[position:])
-        successor.say("finish")
-        successor.until("done")
+        successor.send_message("finish")
+        successor.receive_until("done")
         assert successor.finals == SAID
 
 
 def test_a_session_that_ends_while_it_is_taken_over_is_gone(fake_recognizer: Recognizer) -> None:
     async def talk() -> SessionError:
-        sessions = Sessions(fake_recognizer, ServerSettings(), Metrics(lambda: fake_recognizer.stats))
-        session = sessions.open(Request("native", AudioFormat(16_000)))
+        sessions = SessionRegistry(fake_recognizer, ServerSettings(), Metrics(lambda: fake_recognizer.stats))
+        session = sessions.open(SessionRequest("native", AudioFormat(16_000)))
         taking_over = asyncio.create_task(sessions.resume(session.key, None))
-        with suppress(SessionError), sessions.connection(session, resumable=True):
+        with suppress(SessionError), sessions.manage(session, resumable=True):
             await asyncio.sleep(0)
             raise SessionError("bad_message", "said just before")
         with pytest.raises(SessionError) as caught:
@@ -165,37 +167,37 @@ def test_a_session_that_ends_while_it_is_taken_over_is_gone(fake_recognizer: Rec
 
 
 def test_a_client_that_says_goodbye_is_not_waited_for(fake_recognizer: Recognizer) -> None:
-    with serving(fake_recognizer) as server:
-        client = Client(server.open())
+    with run_server(fake_recognizer) as server:
+        client = NativeClient(server.open())
         key = client.start()["session"]
         client.connection.close()
-        eventually(lambda: server.service.sessions.open_count == 0)
-        stranger = Client(server.open())
-        stranger.say("resume", session=key)
-        assert stranger.ending()[0]["code"] == "unknown_session"
+        wait_until(lambda: server.service.sessions.open_count == 0)
+        stranger = NativeClient(server.open())
+        stranger.send_message("resume", session=key)
+        assert stranger.receive_close()[0]["code"] == "unknown_session"
 
 
 def test_nobody_is_waited_for_for_ever(fake_recognizer: Recognizer) -> None:
-    with serving(fake_recognizer, resume_window_s=0.05) as server:
-        client = Client(server.open())
+    with run_server(fake_recognizer, resume_window_s=0.05) as server:
+        client = NativeClient(server.open())
         key = client.start()["session"]
         cut(client)
-        eventually(lambda: server.metric('stream_asr_sessions_closed_total{ended_by="lost",protocol="native"}') == 1)
-        late = Client(server.open())
-        late.say("resume", session=key)
-        error, closed, _ = late.ending()
+        wait_until(lambda: server.metric('stream_asr_sessions_closed_total{ended_by="lost",protocol="native"}') == 1)
+        late = NativeClient(server.open())
+        late.send_message("resume", session=key)
+        error, closed, _ = late.receive_close()
         assert (error["code"], closed) == ("unknown_session", 1008)
         assert "0.05 s" in error["message"]
 
 
 def test_a_count_that_cannot_be_is_refused(fake_recognizer: Recognizer) -> None:
-    with serving(fake_recognizer) as server:
-        client = Client(server.open())
+    with run_server(fake_recognizer) as server:
+        client = NativeClient(server.open())
         key = client.start()["session"]
         cut(client)
-        wrong = Client(server.open())
-        wrong.say("resume", session=key, events=5)
-        error, closed, _ = wrong.ending()
+        wrong = NativeClient(server.open())
+        wrong.send_message("resume", session=key, events=5)
+        error, closed, _ = wrong.receive_close()
         assert (error["code"], closed) == ("bad_resume", 1008)
         assert "5 events cannot have arrived: 0 were sent" in error["message"]
         assert server.service.sessions.open_count == 0
@@ -260,7 +262,7 @@ def test_the_client_to_copy_from_comes_through_a_network_that_keeps_breaking(tmp
     soundfile.write(path, audio, 16_000, subtype="PCM_16")
     with (
         Recognizer(FakeModel(), detector=lambda: loud) as recognizer,
-        serving(recognizer, max_speed=1e6) as server,
+        run_server(recognizer, max_speed=1e6) as server,
         cutting(server.port, 12, seed) as proxy,
     ):
         options = ["--url", f"ws://127.0.0.1:{proxy.port}", "--pace", "max", "--text", "--srt", tmp_path / "said.srt"]
@@ -286,7 +288,7 @@ def stream_file(port: int, path: Path, *options: object, **environment: str) -> 
 def test_the_token_of_a_client_can_come_from_the_environment(tmp_path: Path, fake_recognizer: Recognizer) -> None:
     path = tmp_path / "said.wav"
     soundfile.write(path, AUDIO, 16_000, subtype="PCM_16")
-    with serving(fake_recognizer, tokens=("secret",), max_speed=1e6) as server:
+    with run_server(fake_recognizer, tokens=("secret",), max_speed=1e6) as server:
         assert "401" in stream_file(server.port, path, "--pace", "max").stderr
         assert stream_file(server.port, path, "--pace", "max", STREAM_ASR_TOKEN="secret").stdout.splitlines() == SAID
 
@@ -296,7 +298,7 @@ def test_a_damaged_recording_is_captioned_as_far_as_it_goes(tmp_path: Path, fake
     soundfile.write(path, AUDIO, 16_000, subtype="PCM_16")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 2))
-    with serving(fake_recognizer, max_speed=1e6) as server:
+    with run_server(fake_recognizer, max_speed=1e6) as server:
         result = stream_file(server.port, path, "--pace", "max", "--srt", tmp_path / "said.srt")
     assert result.returncode == 1
     assert result.stderr.startswith("stream_file: ")

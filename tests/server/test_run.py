@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +18,7 @@ from websockets.sync.client import connect
 
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
-from tests.support.serving import Client
-
-
-@contextmanager
-def process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server, and the address at which it serves."""
-    command = [sys.executable, "-m", "stream_asr", "serve", "--port", "0", "--threads", "1", *options]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert server.stderr is not None
-    try:
-        for line in server.stderr:
-            if found := re.search(r"websocket (ws://\S+)/v1/stream", line):
-                yield server, found[1]
-                break
-        else:
-            pytest.fail("the server ended before it served")
-    finally:
-        server.kill()
-        server.communicate()
+from tests.support.serving import NativeClient, server_process
 
 
 def test_the_finals_are_those_of_transcribe_for_eight_clients_at_once(
@@ -51,16 +30,16 @@ def test_the_finals_are_those_of_transcribe_for_eight_clients_at_once(
 
     def caption(address: str, number: int) -> None:
         with connect(f"{address}/v1/stream", proxy=None, ping_interval=None) as connection:
-            client = Client(connection)
+            client = NativeClient(connection)
             client.start(encoding="pcm_s16le")
             size = 1000 * (number + 1)
             for at in range(0, len(pcm), size):
                 connection.send(pcm[at : at + size].tobytes())
-            client.say("finish")
-            client.until("done")
-            heard[number] = [message for message in client.seen if message["type"] == "final"]
+            client.send_message("finish")
+            client.receive_until("done")
+            heard[number] = [message for message in client.messages if message["type"] == "final"]
 
-    with process() as (server, address):
+    with server_process() as (server, address):
         threads = [threading.Thread(target=caption, args=(address, number)) for number in range(8)]
         for thread in threads:
             thread.start()
@@ -79,16 +58,16 @@ def test_the_finals_are_those_of_transcribe_for_eight_clients_at_once(
 
 def test_sigterm_in_mid_speech(speech: FloatArray) -> None:
     pcm = np.rint(speech * 32767).astype("<i2")[: 5 * 16_000]
-    with process() as (server, address):
+    with server_process() as (server, address):
         with connect(f"{address}/v1/stream", proxy=None) as connection:
-            client = Client(connection)
+            client = NativeClient(connection)
             client.start(encoding="pcm_s16le")
             connection.send(pcm.tobytes())
-            client.say("ping", id=1)
-            client.until("pong")
+            client.send_message("ping", id=1)
+            client.receive_until("pong")
             before = len(client.finals)
             server.send_signal(signal.SIGTERM)
-            error, closed, _ = client.ending()
+            error, closed, _ = client.receive_close()
             assert len(client.finals) > before, "the utterance that was going on got its final"
             assert (error["code"], closed) == ("shutting_down", 1001)
         assert server.wait(60) == 0
@@ -118,7 +97,7 @@ def test_wrong_options_end_at_once(options: list[str], says: str) -> None:
 
 
 def test_a_refused_websocket_is_a_line_in_the_log_and_no_error() -> None:
-    with process("--token", "right") as (server, address):
+    with server_process("--token", "right") as (server, address):
         with pytest.raises(InvalidStatus):
             connect(f"{address}/v1/stream?token=wr0ng", proxy=None)
         server.send_signal(signal.SIGTERM)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -26,7 +29,7 @@ TIMEOUT_S = 60.0
 """Nothing takes so long; a test that waits for it has failed."""
 
 
-class Served:
+class RunningServer:
     """A running server."""
 
     def __init__(
@@ -71,13 +74,13 @@ class Served:
 
 
 @contextmanager
-def serving(
+def run_server(
     recognizer: Recognizer | None = None,
     *,
     tls: Tls | None = None,
     config: RecognizerConfig | None = None,
     **limits: Any,
-) -> Iterator[Served]:
+) -> Iterator[RunningServer]:
     """Serve ``recognizer``, or one with a fake model."""
     settings = ServerSettings(**{"close_timeout_s": 1.0, "grace_s": 20.0, **limits})
     made = recognizer or Recognizer(FakeModel(), config, detector=lambda: loud)
@@ -94,7 +97,7 @@ def serving(
     connections = ExitStack()
     try:
         with connections:
-            yield Served(listener.getsockname()[1], server.config.app.state.service, thread, stop, connections)
+            yield RunningServer(listener.getsockname()[1], server.config.app.state.service, thread, stop, connections)
     finally:
         stop()
         thread.join(TIMEOUT_S)
@@ -103,12 +106,30 @@ def serving(
             made.close()
 
 
+@contextmanager
+def server_process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server, and the address at which it serves."""
+    command = [sys.executable, "-m", "stream_asr", "serve", "--port", "0", "--threads", "1", *options]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    try:
+        for line in server.stderr:
+            if found := re.search(r"websocket (ws://\S+)/v1/stream", line):
+                yield server, found[1]
+                break
+        else:
+            pytest.fail("the server ended before it served")
+    finally:
+        server.kill()
+        server.communicate()
+
+
 def pcm(audio: FloatArray) -> bytes:
     """As ``pcm_f32le``: the fake model's amplitudes survive any encoding, but let us not think about it."""
     return np.asarray(audio, dtype="<f4").tobytes()
 
 
-def waiting_for(event: threading.Event) -> FakeModel:
+def blocked_model(event: threading.Event) -> FakeModel:
     """A model that does not answer before ``event``."""
 
     def wait(windows: object) -> None:
@@ -117,35 +138,35 @@ def waiting_for(event: threading.Event) -> FakeModel:
     return FakeModel(wait)
 
 
-def eventually(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + TIMEOUT_S
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.01)
 
 
-class Client:
+class NativeClient:
     """Speaks the native protocol over one connection."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
-        self.seen: list[dict[str, Any]] = []
+        self.messages: list[dict[str, Any]] = []
 
-    def say(self, kind: str, **keys: Any) -> None:
+    def send_message(self, kind: str, **keys: Any) -> None:
         self.connection.send(json.dumps({"type": kind, **keys}))
 
     def start(self, **keys: Any) -> dict[str, Any]:
-        self.say("start", **{"sample_rate": 16_000, "encoding": "pcm_f32le", **keys})
-        return self.until("ready")
+        self.send_message("start", **{"sample_rate": 16_000, "encoding": "pcm_f32le", **keys})
+        return self.receive_until("ready")
 
-    def hear(self) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
         message: dict[str, Any] = json.loads(self.connection.recv(TIMEOUT_S))
-        self.seen.append(message)
+        self.messages.append(message)
         return message
 
-    def until(self, kind: str) -> dict[str, Any]:
+    def receive_until(self, kind: str) -> dict[str, Any]:
         while True:
-            message = self.hear()
+            message = self.receive()
             if message["type"] == kind:
                 return message
             assert message["type"] not in ("done", "error"), message
@@ -154,18 +175,22 @@ class Client:
         for at in range(0, len(audio), block):
             self.connection.send(pcm(audio[at : at + block]))
 
-    def ending(self) -> tuple[dict[str, Any], int, str]:
+    def receive_close(self) -> tuple[dict[str, Any], int, str]:
         """Hear all that is left: the last message, and the code and reason of the close that follows."""
         with suppress(ConnectionClosed):
             while True:
-                self.hear()
+                self.receive()
         assert self.connection.close_code is not None
-        return self.seen[-1] if self.seen else {}, self.connection.close_code, self.connection.close_reason or ""
+        return (
+            self.messages[-1] if self.messages else {},
+            self.connection.close_code,
+            self.connection.close_reason or "",
+        )
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        return [message for message in self.seen if message["type"] not in CONTROL]
+        return [message for message in self.messages if message["type"] not in CONTROL]
 
     @property
     def finals(self) -> list[str]:
-        return [message["text"] for message in self.seen if message["type"] == "final"]
+        return [message["text"] for message in self.messages if message["type"] == "final"]

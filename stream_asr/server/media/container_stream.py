@@ -1,6 +1,6 @@
 """Audio in a container that comes bit by bit, as browsers record it: unpacked and decoded as it arrives.
 
-The bytes go through a `Pipe` to a thread that decodes them. It makes one block at a time, when the session has taken
+The bytes go through a `ContainerPipe` to a thread that decodes them. It makes one block at a time, when the session has taken
 the one before, and the pipe is bounded: so neither the thread nor the client runs ahead of the session.
 """
 
@@ -20,7 +20,7 @@ from stream_asr.errors import InputError
 from stream_asr.server.errors import SessionError
 from stream_asr.server.sessions.request import AudioFormat
 
-UNPACKED = AudioFormat(SAMPLE_RATE, "pcm_f32le")
+DECODED_FORMAT = AudioFormat(SAMPLE_RATE, "pcm_f32le")
 """The format of what `unpacked` gives."""
 
 _PIPE_BYTES = 1 << 16
@@ -39,7 +39,7 @@ def require_decoder() -> None:
         )
 
 
-class Pipe:
+class ContainerPipe:
     """Bytes that a coroutine writes, and that a thread reads like a file.
 
     It holds `_PIPE_BYTES` and no more than one message besides.
@@ -64,7 +64,7 @@ class Pipe:
             self._written.notify()
         await self._until(lambda: len(self._held) < _PIPE_BYTES and not self._is_closed)
 
-    async def settle(self) -> None:
+    async def wait_consumed(self) -> None:
         """Wait until the reader has made what it can of all that was written, and waits for more, or has left."""
         await self._until(lambda: self._is_awaited or self._is_closed)
 
@@ -74,7 +74,7 @@ class Pipe:
             if not condition():
                 await self._taken.wait()
 
-    def end(self) -> None:
+    def write_eof(self) -> None:
         """Nothing more will be written. Calling it again does nothing."""
         with self._written:
             self._ended = True
@@ -110,8 +110,8 @@ class Pipe:
             self._loop.call_soon_threadsafe(self._taken.set)
 
 
-def unpacked(pipe: Pipe) -> Generator[FloatArray, None, None]:
-    """The sound of a container, as soon as it can be decoded: blocks of shape (samples,) in the format `UNPACKED`.
+def decode_container(pipe: ContainerPipe) -> Generator[FloatArray, None, None]:
+    """The sound of a container, as soon as it can be decoded: blocks of shape (samples,) in the format `DECODED_FORMAT`.
 
     They are what a stream of the recognizer would make of the recording. Blocks in the thread that takes them.
 

@@ -15,7 +15,7 @@ from stream_asr.server.errors import CloseCode, SessionError
 from stream_asr.server.sessions.session import Session
 
 
-async def feed_decoded(
+async def feed_blocks(
     session: Session,
     blocks: Iterator[FloatArray],
     take: Callable[[bytes], Awaitable[None]],
@@ -37,7 +37,7 @@ async def feed_decoded(
         while (block := await _next(blocks, release, limiter)) is not None:
             await take(block.astype("<f4", copy=False).tobytes())
     except InputError as error:
-        session.conclude(SessionError("bad_audio", str(error), CloseCode.INVALID_DATA))
+        session.finish_with_error(SessionError("bad_audio", str(error), CloseCode.INVALID_DATA))
     session.finish()
 
 

@@ -19,9 +19,9 @@ from starlette.types import Send
 
 from stream_asr.audio.files import AudioFile
 from stream_asr.errors import InputError
-from stream_asr.server.connection import converse
-from stream_asr.server.errors import CloseCode, IdleError, SessionError, internal
-from stream_asr.server.media.feed import feed_decoded
+from stream_asr.server.connection import run_session
+from stream_asr.server.errors import CloseCode, IdleTimeoutError, SessionError, internal
+from stream_asr.server.media.feed import feed_blocks
 from stream_asr.server.sessions.request import AudioFormat
 from stream_asr.server.sessions.session import Session
 from stream_asr.server.settings import ServerSettings
@@ -38,7 +38,7 @@ class ClientLeftError(SessionError):
         super().__init__("client_left", "the client has left")
 
 
-async def answering(
+async def send_response(
     request: Request,
     send: Send,
     answer: Callable[[], Awaitable[Response | None]],
@@ -63,7 +63,7 @@ async def answering(
 
 
 @asynccontextmanager
-async def multipart(request: Request, settings: ServerSettings) -> AsyncIterator[FormData]:
+async def multipart_form(request: Request, settings: ServerSettings) -> AsyncIterator[FormData]:
     """The form that a request brings. Its file is on disk, without a name, until the block is left.
 
     Raises:
@@ -86,7 +86,7 @@ async def multipart(request: Request, settings: ServerSettings) -> AsyncIterator
 
 
 @asynccontextmanager
-async def on_disk(chunks: AsyncIterable[bytes]) -> AsyncIterator[UploadFile]:
+async def spool_upload(chunks: AsyncIterable[bytes]) -> AsyncIterator[UploadFile]:
     """A recording that is a request's whole body, kept like that of a form."""
     with TemporaryFile() as file:
         size = 0
@@ -105,7 +105,7 @@ async def body(request: Request, settings: ServerSettings) -> AsyncGenerator[byt
     limit, received = settings.max_upload_bytes, 0
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
-        raise too_big("request", f"{announced} bytes", limit)
+        raise too_big_error("request", f"{announced} bytes", limit)
     chunks = request.stream()
     while True:
         try:
@@ -114,21 +114,21 @@ async def body(request: Request, settings: ServerSettings) -> AsyncGenerator[byt
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise IdleError(settings.idle_timeout_s) from None
+            raise IdleTimeoutError(settings.idle_timeout_s) from None
         except ClientDisconnect:
             raise ClientLeftError from None
         received += len(chunk)
         if received > limit:
-            raise too_big("request", f"more than {limit} bytes", limit)
+            raise too_big_error("request", f"more than {limit} bytes", limit)
         yield chunk
 
 
-def too_big(what: str, size: str, limit: int) -> SessionError:
+def too_big_error(what: str, size: str, limit: int) -> SessionError:
     message = f"the {what} has {size}; {limit} are accepted (--max-upload-bytes)"
     return SessionError("file_too_big", message, CloseCode.TOO_BIG)
 
 
-async def open_audio(upload: UploadFile, settings: ServerSettings) -> AudioFile:
+async def open_upload(upload: UploadFile, settings: ServerSettings) -> AudioFile:
     """Find out what was uploaded.
 
     Raises:
@@ -142,18 +142,18 @@ async def open_audio(upload: UploadFile, settings: ServerSettings) -> AudioFile:
         file = await anyio.to_thread.run_sync(AudioFile, name, upload.file)
     except InputError as error:
         raise SessionError("bad_audio", str(error), CloseCode.INVALID_DATA) from None
-    if file.seconds is not None and file.seconds > settings.max_duration_s:
+    if file.duration_s is not None and file.duration_s > settings.max_duration_s:
         file.close()
-        raise SessionError("too_long", f"{file.seconds:.0f} s of audio; {settings.max_duration_s:g} s are accepted")
+        raise SessionError("too_long", f"{file.duration_s:.0f} s of audio; {settings.max_duration_s:g} s are accepted")
     return file
 
 
-def format_of(file: AudioFile) -> AudioFormat:
+def upload_format(file: AudioFile) -> AudioFormat:
     """That of the audio that `recognise` feeds."""
     return AudioFormat(file.sample_rate, "pcm_f32le", file.channels)
 
 
-async def recognise(
+async def recognize_upload(
     session: Session, file: AudioFile, request: Request, tell: Callable[[Session], Awaitable[None]]
 ) -> None:
     """Feed a recording to a session of its format, at the pace of sessions.
@@ -177,6 +177,6 @@ async def recognise(
 
     watching = asyncio.create_task(watch())
     try:
-        await converse(session, feed_decoded(session, iter(file), session.feed), consume())
+        await run_session(session, feed_blocks(session, iter(file), session.feed), consume())
     finally:
         watching.cancel()

@@ -1,1 +1,1 @@
-"""Sessions: state that outlives a connection."""
+"""SessionRegistry: state that outlives a connection."""

@@ -10,13 +10,13 @@ from stream_asr.events import Event, Final, Partial
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class MarkReached:
     """All audio before the point that the client tagged has been recognised."""
 
     tag: str | int
 
 
-SessionEvent: TypeAlias = Event | Reached
+SessionEvent: TypeAlias = Event | MarkReached
 
 
 class Outbox:

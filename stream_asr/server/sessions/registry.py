@@ -16,7 +16,7 @@ from stream_asr.errors import InputError, StreamASRError
 from stream_asr.recognizer import Recognizer
 from stream_asr.server.errors import CloseCode, SessionError, TakenOverError
 from stream_asr.server.metrics import Metrics
-from stream_asr.server.sessions.request import Request
+from stream_asr.server.sessions.request import SessionRequest
 from stream_asr.server.sessions.session import Session
 from stream_asr.server.settings import ServerSettings
 
@@ -26,7 +26,7 @@ SHUTTING_DOWN = "the server is shutting down"
 _SHOWN_OF_KEY = 8
 
 
-class Sessions:
+class SessionRegistry:
     """The sessions that are open, and those that have ended but may still lack the client's thanks.
 
     Made and used inside one event loop.
@@ -36,7 +36,7 @@ class Sessions:
         self._recognizer, self._settings, self._metrics = recognizer, settings, metrics
         self._sessions: dict[str, Session] = {}
         self._expiries: dict[str, asyncio.TimerHandle] = {}
-        self._newcomers = 0
+        self._pending_connections = 0
         self._all_closed = asyncio.Event()
         self.draining = False
 
@@ -52,7 +52,7 @@ class Sessions:
 
     # --- coming in ----------------------------------------------------------------------------------------
 
-    def refusal(self, *, may_resume: bool = False) -> str | None:
+    def unavailable_reason(self, *, may_resume: bool = False) -> str | None:
         """Why a new connection cannot be served now; None when it can. For an answer before the upgrade.
 
         Args:
@@ -60,7 +60,7 @@ class Sessions:
         """
         if self.draining:
             return SHUTTING_DOWN
-        free = self._settings.max_sessions - self.open_count - self._newcomers
+        free = self._settings.max_sessions - self.open_count - self._pending_connections
         if may_resume:
             free += self.detached_count
         if free > 0:
@@ -69,15 +69,15 @@ class Sessions:
         return f"all {self._settings.max_sessions} sessions are taken; try again later"
 
     @contextmanager
-    def newcomer(self) -> Iterator[None]:
+    def pending_connection(self) -> Iterator[None]:
         """Around the time in which a connection was let in but has not said yet what it wants."""
-        self._newcomers += 1
+        self._pending_connections += 1
         try:
             yield
         finally:
-            self._newcomers -= 1
+            self._pending_connections -= 1
 
-    def open(self, request: Request) -> Session:
+    def open(self, request: SessionRequest) -> Session:
         """Begin a session. Use it inside `connection`.
 
         Raises:
@@ -151,7 +151,7 @@ class Sessions:
     # --- going out ----------------------------------------------------------------------------------------
 
     @contextmanager
-    def connection(self, session: Session, *, resumable: bool = False) -> Iterator[None]:
+    def manage(self, session: Session, *, resumable: bool = False) -> Iterator[None]:
         """Around all that a connection does with a session; decides what becomes of it afterwards.
 
         Args:
@@ -210,10 +210,10 @@ class Sessions:
                 "protocol": session.request.protocol,
                 "ended_by": ended_by,
                 "wall_s": round(time.monotonic() - session.started_s, 3),
-                "audio_s": round(session.seconds, 3),
-                "sample_rate": session.audio.sample_rate,
-                "encoding": session.audio.encoding,
-                "channels": session.audio.channels,
+                "audio_s": round(session.received_s, 3),
+                "sample_rate": session.audio_format.sample_rate,
+                "encoding": session.audio_format.encoding,
+                "channels": session.audio_format.channels,
                 "finals": session.finals,
                 "words": session.words,
                 "events_sent": session.outbox.sent,
@@ -232,7 +232,7 @@ class Sessions:
         reason = SessionError("shutting_down", SHUTTING_DOWN, CloseCode.GOING_AWAY)
         for session in list(self._sessions.values()):
             if session.attached and session.ended_by is None:
-                session.conclude(reason)
+                session.finish_with_error(reason)
             elif not session.attached:
                 self._end(session, reason.code)
         for time_s in (self._settings.grace_s, self._settings.close_timeout_s):

@@ -22,7 +22,7 @@ class AudioFormat:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SessionRequest:
     """What a client asks for.
 
     Attributes:
@@ -41,7 +41,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class SamplesReceived:
     """Not an event: tells how many samples the session has by now."""
 
     samples: int

@@ -1,6 +1,6 @@
 """One client's audio and captions: a stream of the recognizer with the limits of a server around it.
 
-A session belongs to one event loop. It outlives a connection that is lost; see `Sessions`.
+A session belongs to one event loop. It outlives a connection that is lost; see `SessionRegistry`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from stream_asr.errors import InputError, StreamASRError
 from stream_asr.events import Final, Marked, Overload, Partial
 from stream_asr.server.errors import CloseCode, SessionError, TakenOverError, internal
 from stream_asr.server.metrics import Metrics
-from stream_asr.server.sessions.outbox import Outbox, Reached, SessionEvent
+from stream_asr.server.sessions.outbox import MarkReached, Outbox, SessionEvent
 from stream_asr.server.sessions.pacing import Pace, Timeline
-from stream_asr.server.sessions.request import Received, Request
+from stream_asr.server.sessions.request import SamplesReceived, SessionRequest
 from stream_asr.server.settings import ServerSettings
 from stream_asr.stream import Stream
 
@@ -35,16 +35,18 @@ _MAX_TAGS = 64
 
 
 class Session:
-    """One task feeds it, another one sends what `events` yields. Made by `Sessions.open`.
+    """One task feeds it, another one sends what `events` yields. Made by `SessionRegistry.open`.
 
     Attributes:
         key: what a client needs to resume it, so it is a secret; logs have its first characters.
         received: samples of every channel taken in so far, at the client's rate.
     """
 
-    def __init__(self, key: str, request: Request, stream: Stream, settings: ServerSettings, metrics: Metrics) -> None:
-        self.key, self.request, self.audio = key, request, request.audio
-        self.received = self.trailing_bytes = 0
+    def __init__(
+        self, key: str, request: SessionRequest, stream: Stream, settings: ServerSettings, metrics: Metrics
+    ) -> None:
+        self.key, self.request, self.audio_format = key, request, request.audio
+        self.received_samples = self.trailing_bytes = 0
         self.finals = self.words = self.resumes = 0
         self.started_s = time.monotonic()
         self.outbox = Outbox(settings.max_unsent_events // 2)
@@ -73,7 +75,7 @@ class Session:
             SessionError: the samples are no audio, or the client has called `finish` before.
         """
         await self._require_open()
-        frame_bytes, rate = self.audio.frame_bytes, self.audio.sample_rate
+        frame_bytes, rate = self.audio_format.frame_bytes, self.audio_format.sample_rate
         audio, self._tail = self._tail + audio, b""
         whole = len(audio) - len(audio) % frame_bytes
         size = max(1, int(_PIECE_S * rate)) * frame_bytes
@@ -82,11 +84,11 @@ class Session:
             await self.stream.wait_for_room()
             await self._require_open()  # it may have been concluded while we waited
             self._push(piece)
-            self.received += len(piece) // frame_bytes
+            self.received_samples += len(piece) // frame_bytes
             self._changed.set()
             await self._slow_down(len(piece) / frame_bytes / rate)
-            if self.seconds >= self._settings.max_duration_s:
-                self.conclude(
+            if self.received_s >= self._settings.max_duration_s:
+                self.finish_with_error(
                     SessionError("too_long", f"a session takes {self._settings.max_duration_s:g} s of audio at most")
                 )
                 await self._require_open()
@@ -102,7 +104,7 @@ class Session:
         except StreamASRError as error:
             raise SessionError("internal", str(error), CloseCode.INTERNAL_ERROR) from None
         self._timeline.note(self.stream.received_s, now_s)
-        self._metrics.audio_s.inc(len(piece) / self.audio.frame_bytes / self.audio.sample_rate)
+        self._metrics.audio_s.inc(len(piece) / self.audio_format.frame_bytes / self.audio_format.sample_rate)
 
     async def flush(self) -> None:
         """Ask for a final of all audio so far.
@@ -114,7 +116,7 @@ class Session:
         self.stream.flush()
 
     async def mark(self, tag: str | int) -> None:
-        """Ask for a `Reached` with ``tag`` once all audio so far has been recognised.
+        """Ask for a `MarkReached` with ``tag`` once all audio so far has been recognised.
 
         Raises:
             SessionError: too many of them are under way, or the client has called `finish` before.
@@ -135,15 +137,15 @@ class Session:
     def finished(self) -> bool:
         return self._finished
 
-    def conclude(self, reason: SessionError) -> None:
+    def finish_with_error(self, reason: SessionError) -> None:
         """Take no more audio, and let `events` end with ``reason`` after the last final."""
         self._last_word = self._last_word or reason
         self.finish()
 
     @property
-    def seconds(self) -> float:
+    def received_s(self) -> float:
         """Of audio taken in."""
-        return self.received / self.audio.sample_rate
+        return self.received_samples / self.audio_format.sample_rate
 
     async def _slow_down(self, audio_s: float) -> None:
         # Even if there is no need to wait, the others get their turn between two pieces of a long message.
@@ -158,21 +160,21 @@ class Session:
 
     # --- captions out -------------------------------------------------------------------------------------
 
-    async def events(self, ack_every_s: float | None = None) -> AsyncIterator[SessionEvent | Received]:
+    async def events(self, ack_every_s: float | None = None) -> AsyncIterator[SessionEvent | SamplesReceived]:
         """The events to send, each once; ends after the last one.
 
         Args:
-            ack_every_s: also yield a `Received` after so much audio.
+            ack_every_s: also yield a `SamplesReceived` after so much audio.
 
         Raises:
             SessionError: the session was concluded for a reason, or the recognizer failed.
         """
-        acked = self.received
+        acked = self.received_samples
         while True:
             self._changed.clear()
-            if ack_every_s is not None and self.received - acked >= ack_every_s * self.audio.sample_rate:
-                acked = self.received
-                yield Received(acked)
+            if ack_every_s is not None and self.received_samples - acked >= ack_every_s * self.audio_format.sample_rate:
+                acked = self.received_samples
+                yield SamplesReceived(acked)
             elif (event := self.outbox.take()) is not None:
                 yield event
                 self.outbox.confirm()  # not reached when sending it failed
@@ -187,7 +189,7 @@ class Session:
         """Move the stream's events into the outbox as they come, whether a client is there or not."""
         try:
             async for made in self.stream:
-                event = Reached(self._tags.pop(made.mark)) if isinstance(made, Marked) else made
+                event = MarkReached(self._tags.pop(made.mark)) if isinstance(made, Marked) else made
                 self._observe(event)
                 self.outbox.put(event)
                 self._changed.set()

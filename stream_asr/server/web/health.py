@@ -18,7 +18,7 @@ OPEN_PATHS = ("/healthz", "/readyz")
 @router.get("/healthz")
 async def healthz(request: Request) -> Response:
     """200 while the process is worth keeping, 503 once its recognizer has failed."""
-    if not Service.of(request).recognizer.stats.running:
+    if not Service.from_connection(request).recognizer.stats.running:
         return JSONResponse({"status": "failed", "reason": "the recognizer has stopped"}, 503)
     return JSONResponse({"status": "ok"})
 
@@ -26,7 +26,7 @@ async def healthz(request: Request) -> Response:
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
     """200 while new sessions are welcome."""
-    service = Service.of(request)
+    service = Service.from_connection(request)
     if not service.recognizer.stats.running:
         return JSONResponse({"status": "not ready", "reason": "the recognizer has stopped"}, 503)
     if service.sessions.draining:
@@ -37,4 +37,4 @@ async def readyz(request: Request) -> Response:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Prometheus's text format."""
-    return Response(Service.of(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    return Response(Service.from_connection(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, WebSocket
 
-from stream_asr.server.responses import deny, refusal
+from stream_asr.server.responses import deny, error_response
 
 router = APIRouter()
 
@@ -12,4 +12,4 @@ router = APIRouter()
 @router.websocket("/{path:path}")
 async def unknown(websocket: WebSocket, path: str) -> None:
     reason = f"no websocket protocol is spoken at /{path}; the paths are in the README, the native one is /v1/stream"
-    await deny(websocket, refusal(404, "not_found", reason))
+    await deny(websocket, error_response(404, "not_found", reason))
