@@ -16,7 +16,7 @@ from rich.text import Text
 
 from stream_asr import Final, Partial, Recognizer
 from stream_asr.audio.files import AudioFile
-from stream_asr.audio.sources import paced
+from stream_asr.audio.sources import pace_realtime
 from stream_asr.cli.views import clock, final_text, meter, partial_text
 
 _UNTIL_S = 25.6
@@ -50,7 +50,7 @@ def main() -> None:
         AudioFile(demo) as audio,
         recognizer.stream(audio.sample_rate, channels=audio.channels) as stream,
     ):
-        for block in paced(audio, audio.sample_rate):
+        for block in pace_realtime(audio, audio.sample_rate):
             stream.feed(block)
             for event in stream.poll():
                 if isinstance(event, Final):

@@ -1,1 +1,1 @@
-"""Sound from files, pipes and microphones, brought to 16 kHz mono float32."""
+"""Audio input: files, pipes and microphones, converted to 16 kHz mono float32."""

@@ -1,4 +1,4 @@
-"""Containers read by FFmpeg through PyAV, an optional extra: m4a, webm, the sound of videos and more."""
+"""Decode containers (m4a, webm, video files, ...) with FFmpeg through PyAV, an optional dependency."""
 
 from __future__ import annotations
 
@@ -10,57 +10,58 @@ import numpy as np
 from stream_asr.array_types import FloatArray
 from stream_asr.errors import InputError
 
-BY_LIBSNDFILE = "wav, flac, ogg, opus, mp3, aiff, au, caf and w64"
-BY_FFMPEG = "m4a, mp4, webm, mkv, aac, wma, amr, avi"
-"""On top of those that libsndfile reads, which FFmpeg does, too."""
+LIBSNDFILE_FORMATS = "wav, flac, ogg, opus, mp3, aiff, au, caf and w64"
+FFMPEG_FORMATS = "m4a, mp4, webm, mkv, aac, wma, amr, avi"
+"""Formats that only FFmpeg decodes. FFmpeg decodes all of libsndfile's formats as well."""
 
 DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,gsm,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,ogg,"
     "rm,shn,tak,tta,voc,w64,wav,wv,xwma"
 )
-"""By FFmpeg's names, those for files that hold their sound themselves. Others read further files, or the network, which
-a file from a stranger could name: concat, hls, sdp."""
+"""FFmpeg demuxers that are allowed: formats that contain their audio themselves. Others (concat, hls, sdp) open further
+files or network addresses, which an untrusted file could name."""
 
-_LIVE = {"probesize": "2048", "analyzeduration": "1"}
-"""Bytes, and microseconds (0 would mean 5 s), that FFmpeg may look at before it decodes. Not its ``nobuffer`` as well:
-that throws away what was looked at."""
+_LIVE_OPTIONS = {"probesize": "2048", "analyzeduration": "1"}
+"""Probe at most 2048 bytes and 1 microsecond before decoding starts; FFmpeg reads 0 as its default of 5 s. The flag
+``nobuffer`` must stay off: it discards the probed packets."""
 
 
-class Readable(Protocol):
-    """A file; if it has a ``seek``, FFmpeg uses it."""
+class ReadableFile(Protocol):
+    """A binary file. FFmpeg uses its ``seek`` method if there is one."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class ContainerReader:
-    """The first audio track of a container.
+    """Decode the first audio track of a container.
 
     Args:
-        name: that errors give to it.
-        file: read from where it stands; closing it is up to the caller.
-        live: the file is still being made, so decode what is there before more is read.
+        name: name of the file in error messages.
+        file: read from its current position. The caller closes it.
+        live: the container is still being written, so decode each packet before reading more.
 
     Attributes:
-        sample_rate: in Hz, and ``channels``: of all blocks.
-        frames: the length in samples; None where the format does not say.
+        sample_rate: sample rate of all blocks in Hz.
+        channels: channel count of all blocks.
+        frames: length in samples per channel, or None if the container does not state its length.
 
     Raises:
-        InputError: it is no audio that FFmpeg can decode.
+        InputError: FFmpeg cannot decode the file as audio.
     """
 
-    def __init__(self, name: str, file: Readable, *, live: bool = False) -> None:
+    def __init__(self, name: str, file: ReadableFile, *, live: bool = False) -> None:
         import av
 
         self._av = av
         self._name = name
-        options = {"format_whitelist": DEMUXERS, **(_LIVE if live else {})}
+        options = {"format_whitelist": DEMUXERS, **(_LIVE_OPTIONS if live else {})}
         try:
-            # Old files have tags that are not UTF-8.
+            # Tags in old files are often not UTF-8.
             container: Any = av.open(file, metadata_errors="replace", container_options=options)
         except (av.FFmpegError, ValueError) as error:
             raise InputError(
-                f"{name} is not audio that can be decoded; {BY_LIBSNDFILE} are accepted, and so are "
-                f"{BY_FFMPEG} and more"
+                f"{name} is not audio that can be decoded; {LIBSNDFILE_FORMATS} are accepted, and so are "
+                f"{FFMPEG_FORMATS} and more"
             ) from error
         if not container.streams.audio:
             container.close()
@@ -71,45 +72,48 @@ class ContainerReader:
         if context is None or not context.sample_rate or not context.channels:
             container.close()
             raise InputError(f"{name} has an audio track in an encoding that FFmpeg cannot decode")
-        # Noted now: the context changes with what is decoded.
+        # Copied here because decoding may change the codec context.
         self.sample_rate: int = context.sample_rate
         self.channels: int = context.channels
         self._layout: str = context.layout.name
-        duration = container.duration  # microseconds
-        self.frames: int | None = round(duration / 1e6 * self.sample_rate) if duration else None
+        duration_us = container.duration
+        self.frames: int | None = round(duration_us / 1e6 * self.sample_rate) if duration_us else None
 
     def seek(self, frame: int) -> int:
-        """The frame that the next block begins with, wherever ``frame`` is."""
-        return 0  # FFmpeg finds the nearest key frame only, and not where that is in samples
+        """Return the index of the first frame of the next block. It is always 0: there is no sample-accurate seek."""
+        return 0  # FFmpeg seeks to the nearest key frame and does not report its sample position.
 
     def blocks(self) -> Iterator[FloatArray]:
-        """The sound from the start: float32 of shape (samples, channels), a block as soon as it is decoded.
+        """Yield the decoded audio from the start, each block as soon as it is decoded.
+
+        Yields:
+            float32, shape (samples, channels).
 
         Raises:
-            InputError: it cannot be decoded any further.
+            InputError: decoding failed; blocks decoded before the error have been yielded.
         """
-        done = 0
+        decoded = 0
         try:
-            for frame in self._as_opened():
+            for frame in self._decode_frames():
                 block = frame.to_ndarray().reshape(-1, self.channels).astype(np.float32, copy=False)
-                done += len(block)
+                decoded += len(block)
                 yield block
         except self._av.FFmpegError as error:
-            at_s = done / self.sample_rate
-            raise InputError(f"{self._name} cannot be decoded from {at_s:.1f} s on: {error.strerror}") from error
+            position_s = decoded / self.sample_rate
+            raise InputError(f"{self._name} cannot be decoded from {position_s:.1f} s on: {error.strerror}") from error
 
-    def _as_opened(self) -> Iterator[Any]:
-        """The track's frames as packed float32, at the rate and in the channels that it opened with."""
+    def _decode_frames(self) -> Iterator[Any]:
+        """Yield PyAV frames of packed float32 in the track's initial sample rate and channel layout."""
         resampler: Any = None
-        before = None
+        resampler_input = None
         for frame in self._container.decode(self._stream):
-            kind = frame.format.name, frame.layout.name, frame.sample_rate
-            if kind != before:
-                # Recordings of broadcasts go from stereo to mono and back.
+            frame_format = frame.format.name, frame.layout.name, frame.sample_rate
+            if frame_format != resampler_input:
+                # A broadcast recording may switch between stereo and mono.
                 if resampler is not None:
                     yield from resampler.resample(None)
                 resampler = self._av.AudioResampler(format="flt", layout=self._layout, rate=self.sample_rate)
-                before = kind
+                resampler_input = frame_format
             yield from resampler.resample(frame)
         if resampler is not None:
             yield from resampler.resample(None)

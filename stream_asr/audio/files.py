@@ -1,7 +1,7 @@
-"""Audio files of any length, read in blocks.
+"""Read audio files of any length in blocks.
 
-libsndfile reads wav, flac, ogg, opus, mp3, aiff and more; what it cannot read (m4a, mp4, webm, ...) goes
-through PyAV where that is installed.
+libsndfile decodes wav, flac, ogg, opus, mp3, aiff and more. Other formats (m4a, mp4, webm, ...) are decoded by PyAV if
+it is installed.
 """
 
 from __future__ import annotations
@@ -18,26 +18,30 @@ import numpy as np
 import soundfile
 
 from stream_asr.array_types import FloatArray
-from stream_asr.audio.container import BY_FFMPEG, BY_LIBSNDFILE, ContainerReader
+from stream_asr.audio.container import FFMPEG_FORMATS, LIBSNDFILE_FORMATS, ContainerReader
 from stream_asr.errors import InputError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 BLOCK_S = 0.5
-"""Seconds of audio read at a time."""
+"""Length of the blocks that libsndfile decodes."""
 
-_UNKNOWN_FRAMES = 2**62
-"""libsndfile's count where a header does not say (a flac written to a pipe) is far above this."""
+_MIN_UNKNOWN_FRAMES = 2**62
+"""libsndfile reports more frames than this if the header does not state a length, as in a flac written to a pipe."""
 
-_SHORT_DATA = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
-_UNKNOWN_BYTES = 2**31 - 2**16
-"""In a WAV file's header, which has 32 bits for the length, this much or more says that it was not known."""
+_TRUNCATED_DATA = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""The line in libsndfile's log that reports a WAV data chunk longer than the file: declared bytes, actual bytes."""
 
-_WITH_PYAV = f"with PyAV (pip install 'stream-asr[av]') {BY_FFMPEG} and more as well"
+_MIN_UNKNOWN_BYTES = 2**31 - 2**16
+"""Programs that write WAV to a pipe declare at least this length because they do not know the real one."""
+
+_INSTALL_PYAV = f"with PyAV (pip install 'stream-asr[av]') {FFMPEG_FORMATS} and more as well"
 
 
 class _Reader(Protocol):
+    """Decoder of one open file: libsndfile or FFmpeg."""
+
     sample_rate: int
     channels: int
     frames: int | None
@@ -48,32 +52,32 @@ class _Reader(Protocol):
 
 
 class AudioFile:
-    """An open audio file; iterating gives float32 blocks of shape (samples, channels) at the file's own rate.
+    """An open audio file. Iteration yields float32 blocks of shape (samples, channels) at the file's sample rate.
 
-    What can be decoded of a damaged file is given out before the error.
+    If the file is damaged, iteration yields the blocks that can be decoded before it raises `InputError`.
 
     Args:
-        path: of a file, or the name that errors give to ``file``.
-        file: open and seekable, read from where it stands; closing it is up to the caller.
+        path: path of the file, or the name of ``file`` in error messages.
+        file: an open, seekable file, read from its current position. The caller closes it.
 
     Raises:
-        InputError: the file is missing, unreadable, empty, not audio, or breaks off in a way that cannot be decoded.
+        InputError: the file is missing, unreadable, empty, truncated or not audio.
     """
 
     def __init__(self, path: str | Path, file: BinaryIO | None = None) -> None:
         self.path = Path(path)
         with ExitStack() as stack:
             if file is None:
-                file = stack.enter_context(_open(self.path))
-            self._reader = _reader(self.path, file)
+                file = stack.enter_context(_open_file(self.path))
+            self._reader = _open_reader(self.path, file)
             stack.callback(self._reader.close)
             if self._reader.frames == 0:
-                raise InputError(f"{self.path} holds no audio, only a header")
-            self._opened = stack.pop_all()
+                raise InputError(f"{self.path} contains a header but no audio")
+            self._resources = stack.pop_all()
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Sample rate in Hz."""
         return self._reader.sample_rate
 
     @property
@@ -81,33 +85,38 @@ class AudioFile:
         return self._reader.channels
 
     @property
-    def seconds(self) -> float | None:
-        """Length of the recording; None where the format does not say."""
+    def duration_s(self) -> float | None:
+        """Length of the recording in seconds, or None if the file does not state its length."""
         return None if self._reader.frames is None else self._reader.frames / self.sample_rate
 
     def __iter__(self) -> Iterator[FloatArray]:
         return self._reader.blocks()
 
-    def span(self, start_s: float, end_s: float | None = None) -> Iterator[FloatArray]:
-        """Blocks of a part of a file just opened, without decoding what comes before it where the format allows that.
+    def read_span(self, start_s: float, end_s: float | None = None) -> Iterator[FloatArray]:
+        """Yield the blocks of a part of the file. Call it once, before any other reading.
+
+        Audio before ``start_s`` is skipped by seeking if the format allows it, and decoded otherwise.
 
         Args:
-            start_s: where it begins, in seconds.
-            end_s: where it ends; None for the end of the file.
+            start_s: start of the part in seconds.
+            end_s: end of the part in seconds; None for the end of the file.
+
+        Yields:
+            float32, shape (samples, channels).
         """
         start = round(start_s * self.sample_rate)
         stop = None if end_s is None else round(end_s * self.sample_rate)
-        at = self._reader.seek(start) if start else 0
+        position = self._reader.seek(start) if start else 0
         for block in self._reader.blocks():
-            part = block[max(0, start - at) : None if stop is None else max(0, stop - at)]
+            part = block[max(0, start - position) : None if stop is None else max(0, stop - position)]
             if len(part):
                 yield part
-            at += len(block)
-            if stop is not None and at >= stop:
+            position += len(block)
+            if stop is not None and position >= stop:
                 return
 
     def close(self) -> None:
-        self._opened.close()
+        self._resources.close()
 
     def __enter__(self) -> AudioFile:
         return self
@@ -118,17 +127,17 @@ class AudioFile:
         self.close()
 
 
-def _open(path: Path) -> BinaryIO:
+def _open_file(path: Path) -> BinaryIO:
     if str(path) == "-":
-        raise InputError("recordings are read from files; `stream-asr listen -` takes raw PCM from a pipe")
+        raise InputError("stdin cannot be read as an audio file; `stream-asr listen -` reads raw PCM from a pipe")
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise InputError(f"{path} is a folder; name an audio file")
-        # Opening a pipe would wait for its writer, and decoders want to seek.
+            raise InputError(f"{path} is a folder; give the path of an audio file")
+        # Opening a named pipe blocks until it has a writer, and decoders need to seek.
         if not stat.S_ISREG(status.st_mode):
             raise InputError(
-                f"{path} is a pipe or a device, not a file; `stream-asr listen -` takes raw PCM from a pipe"
+                f"{path} is a pipe or a device, not a file; `stream-asr listen -` reads raw PCM from a pipe"
             )
         if status.st_size == 0:
             raise InputError(f"{path} is empty (0 bytes)")
@@ -137,10 +146,10 @@ def _open(path: Path) -> BinaryIO:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _reader(path: Path, file: BinaryIO) -> _Reader:
+def _open_reader(path: Path, file: BinaryIO) -> _Reader:
     if path.suffix.lower() == ".raw":
         raise InputError(
-            f"{path} has no header to say what it holds; pipe it in: `stream-asr listen - < FILE`, "
+            f"{path} has no header that states its format; use `stream-asr listen - < FILE` "
             "with --sample-rate, --channels and --encoding"
         )
     try:
@@ -148,26 +157,25 @@ def _reader(path: Path, file: BinaryIO) -> _Reader:
     except soundfile.LibsndfileError as error:
         if find_spec("av") is None:
             raise InputError(
-                f"{path} is not audio that can be decoded ({error.error_string}); {BY_LIBSNDFILE} are accepted; "
-                f"{_WITH_PYAV}"
+                f"{path} is not audio that can be decoded ({error.error_string}); {LIBSNDFILE_FORMATS} are accepted; "
+                f"{_INSTALL_PYAV}"
             ) from error
     file.seek(0)
     return ContainerReader(str(path), file)
 
 
-def _announced_bytes(chunks: str) -> int | None:
-    """What the header of a WAV file announces, where that is more than there is.
+def _declared_bytes_if_truncated(log: str) -> int | None:
+    """Return the length in bytes that a truncated WAV file's header declares, or None if the file is complete.
 
     Args:
-        chunks: libsndfile's account of the file.
+        log: libsndfile's log of the file.
     """
-    found = _SHORT_DATA.search(chunks)
-    # Who writes to a pipe does not know the length and announces the largest there is.
-    return int(found[1]) if found and int(found[2]) < int(found[1]) < _UNKNOWN_BYTES else None
+    found = _TRUNCATED_DATA.search(log)
+    return int(found[1]) if found and int(found[2]) < int(found[1]) < _MIN_UNKNOWN_BYTES else None
 
 
 class _SequentialSoundFile(soundfile.SoundFile):  # type: ignore[misc]
-    """Without the seek to its own position that soundfile does after every read; not every file can do that."""
+    """A `SoundFile` that does not seek to its own position after every read, which some files do not support."""
 
     def seekable(self) -> bool:
         return False
@@ -176,15 +184,15 @@ class _SequentialSoundFile(soundfile.SoundFile):  # type: ignore[misc]
 class _SoundFileReader:
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
-        # The open file in place of its name: not every name that a file can have gets through to the library.
+        # Pass the open file, not its path: libsndfile cannot open every valid file name.
         self._file = _SequentialSoundFile(file)
         self.sample_rate: int = self._file.samplerate
         self.channels: int = self._file.channels
-        self.frames: int | None = self._file.frames if self._file.frames < _UNKNOWN_FRAMES else None
-        self._announced = _announced_bytes(self._file.extra_info)
+        self.frames: int | None = self._file.frames if self._file.frames < _MIN_UNKNOWN_FRAMES else None
+        self._declared_bytes = _declared_bytes_if_truncated(self._file.extra_info)
 
     def seek(self, frame: int) -> int:
-        """The frame that the next block begins with: ``frame``, or 0 where the file does not let itself be searched."""
+        """Seek, and return the index of the first frame of the next block: ``frame``, or 0 if the file cannot seek."""
         try:
             return int(self._file.seek(frame))
         except soundfile.SoundFileError:
@@ -192,26 +200,26 @@ class _SoundFileReader:
 
     def blocks(self) -> Iterator[FloatArray]:
         size = max(1, round(BLOCK_S * self.sample_rate))
-        done = self._file.tell()
+        position = self._file.tell()
         while True:
             block = np.empty((size, self.channels), dtype=np.float32)
             try:
                 block = self._file.read(out=block)
             except soundfile.SoundFileError as error:
-                at = self._file.tell()
-                if at > done:
-                    yield block[: at - done]
+                decoded_until = self._file.tell()
+                if decoded_until > position:
+                    yield block[: decoded_until - position]
                 raise InputError(
-                    f"{self._path} cannot be decoded from {at / self.sample_rate:.1f} s on: {error}"
+                    f"{self._path} cannot be decoded from {decoded_until / self.sample_rate:.1f} s on: {error}"
                 ) from error
             if not len(block):
                 break
-            done += len(block)
+            position += len(block)
             yield block
-        if self._announced is not None:
+        if self._declared_bytes is not None:
             raise InputError(
-                f"{self._path} breaks off after {done / self.sample_rate:.1f} s: its header announces "
-                f"{self._announced} bytes of samples, and not all of them are there"
+                f"{self._path} is truncated after {position / self.sample_rate:.1f} s: its header declares "
+                f"{self._declared_bytes} bytes of samples, but the file ends earlier"
             )
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The microphone, through PortAudio, at the device's own sample rate."""
+"""Capture from a microphone through PortAudio, at the sample rate of the device."""
 
 from __future__ import annotations
 
@@ -16,23 +16,34 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 BUFFER_S = 10
-"""Audio that may wait between the callback and its reader; the reader normally takes it within 20 ms."""
+"""Capacity of the buffer between the audio callback and its reader, which normally empties it every 20 ms."""
 
 POLL_S = 0.02
+"""Interval at which the reader checks for new samples."""
+
 STALL_S = 3.0
-"""After so much waiting for a callback, a device has gone away even where the driver does not say so."""
+"""A device that delivers nothing for this long counts as disconnected: not every driver reports it."""
 
 _FALLBACK_RATES = (48_000, 44_100, SAMPLE_RATE, 32_000, 96_000, 8_000)
+"""Sample rates to try, in this order, if the device does not open at its default rate."""
 
 _NO_PORTAUDIO = (
-    "the microphone needs PortAudio, which is missing; install libportaudio2 (Debian, Ubuntu), portaudio "
-    "(Fedora, Arch, Homebrew), and start again. Files, pipes and the demo work without it"
+    "the microphone needs PortAudio, which is not installed; install libportaudio2 (Debian, Ubuntu) or portaudio "
+    "(Fedora, Arch, Homebrew) and try again. Files, pipes and the demo work without it"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class InputDevice:
-    """An audio input as PortAudio lists it."""
+    """An audio input that PortAudio lists.
+
+    Attributes:
+        index: PortAudio's number of the device.
+        name: name of the device.
+        channels: number of input channels.
+        sample_rate: default sample rate in Hz.
+        is_default: whether it is the system's default input.
+    """
 
     index: int
     name: str
@@ -41,23 +52,23 @@ class InputDevice:
     is_default: bool
 
 
-def _sounddevice() -> Any:
+def _import_sounddevice() -> Any:
     try:
         import sounddevice
     except OSError as error:
         raise DeviceError(_NO_PORTAUDIO) from error
-    except Exception as error:  # its PortAudioError, which cannot be named when the import failed
-        raise DeviceError(f"PortAudio does not start: {error}") from error
+    except Exception as error:  # PortAudioError, which a failed import does not define
+        raise DeviceError(f"PortAudio cannot be initialized: {error}") from error
     return sounddevice
 
 
-def input_devices() -> list[InputDevice]:
-    """All inputs, in PortAudio's order.
+def list_input_devices() -> list[InputDevice]:
+    """Return all input devices, in PortAudio's order.
 
     Raises:
-        DeviceError: PortAudio is missing or fails.
+        DeviceError: PortAudio is not installed, or it fails.
     """
-    sounddevice = _sounddevice()
+    sounddevice = _import_sounddevice()
     try:
         devices = sounddevice.query_devices()
         default = sounddevice.default.device[0]
@@ -76,46 +87,54 @@ def input_devices() -> list[InputDevice]:
     ]
 
 
-def find_device(wanted: str | int | None, devices: list[InputDevice]) -> InputDevice:
-    """The device meant by an index, a part of a name (case ignored), or None for the default.
+def find_device(query: str | int | None, devices: list[InputDevice]) -> InputDevice:
+    """Select an input device.
+
+    Args:
+        query: an index, a part of a name (case is ignored), or None for the default device.
+        devices: the devices to select from.
 
     Raises:
-        DeviceError: there is no input device at all.
-        InputError: none or several match; the message lists the choices.
+        DeviceError: there is no input device.
+        InputError: no device matches, or several do; the message lists the choices.
     """
     if not devices:
-        raise DeviceError("no audio input was found; plug in a microphone, or pass audio through a file or a pipe")
-    if wanted is None:
+        raise DeviceError("no audio input was found; connect a microphone, or read audio from a file or a pipe")
+    if query is None:
         return next((device for device in devices if device.is_default), devices[0])
-    text = str(wanted).strip()
+    text = str(query).strip()
     if text.isdecimal():
-        # Never a part of a name: 2 must not find "USB Audio (hw:1,2)" when device 2 is an output.
+        # A number never matches a name: 2 must not select "USB Audio (hw:1,2)" if device 2 is an output.
         matches = [device for device in devices if device.index == int(text)]
     else:
         matches = [device for device in devices if text.lower() in device.name.lower()]
-    # An exact name wins over the longer names that contain it.
+    # An exact match takes precedence over longer names that contain it.
     exact = [device for device in matches if device.name.lower() == text.lower()]
     matches = exact[:1] or matches
     if len(matches) == 1:
         return matches[0]
     choices = "; ".join(f"{device.index}: {device.name}" for device in matches or devices)
-    raise InputError(f"{'several inputs match' if matches else 'no input matches'} {text!r}; there are {choices}")
+    problem = "several inputs match" if matches else "no input matches"
+    raise InputError(f"{problem} {text!r}; choose one of {choices}")
 
 
 class Microphone:
-    """Opens an input device; iterating gives mono float32 blocks at `sample_rate` until `stop`.
+    """Capture from an input device. Iteration yields mono float32 blocks at `sample_rate` until `stop`.
 
-    The audio callback only copies into a ring buffer. What does not fit there is counted in `dropped`.
+    The audio callback only copies samples into a ring buffer. Samples that do not fit are counted in `dropped`.
+
+    Args:
+        device: index or part of the name of the device; None for the default device.
 
     Raises:
-        DeviceError: no PortAudio, no such input, or it cannot be opened; from the iteration, once everything
-            captured was given out: the device went away.
-        InputError: the wanted device is not there, or several match.
+        DeviceError: PortAudio is not installed, there is no input device, or the device cannot be opened. Iteration
+            raises it when the device is disconnected, after it has yielded all captured samples.
+        InputError: no device matches ``device``, or several do.
     """
 
     def __init__(self, device: str | int | None = None) -> None:
-        self._sounddevice = _sounddevice()
-        self.device = find_device(device, input_devices())
+        self._sounddevice = _import_sounddevice()
+        self.device = find_device(device, list_input_devices())
         self.sample_rate = self._probe_rate()
         self._ring = RingBuffer(BUFFER_S * self.sample_rate)
         self._overflows = 0
@@ -124,16 +143,16 @@ class Microphone:
 
     @property
     def dropped(self) -> int:
-        """Samples (at `sample_rate`) lost because nobody read them in time."""
+        """Number of samples (at `sample_rate`) that were dropped because the buffer was full."""
         return self._ring.dropped
 
     @property
     def overflows(self) -> int:
-        """How often the sound card lost samples before we could have them; it does not say how many."""
+        """Number of overflows that PortAudio reported. It does not report how many samples each one lost."""
         return self._overflows
 
     def _probe_rate(self) -> int:
-        """The device's own rate if it really opens with it, else the first common rate that does."""
+        """Return the device's default rate if the device opens at it, else the first fallback rate that works."""
         for rate in dict.fromkeys((self.device.sample_rate, *_FALLBACK_RATES)):
             try:
                 self._sounddevice.check_input_settings(
@@ -143,12 +162,12 @@ class Microphone:
                 continue
             return rate
         raise DeviceError(
-            f"input {self.device.name!r} opens at none of the usual sample rates; another program may hold it"
+            f"input {self.device.name!r} does not open at any common sample rate; another program may be using it"
         )
 
     @property
     def _channels(self) -> int:
-        # Two at most: an audio interface's further inputs are seldom the speaker's voice.
+        # Two at most: the other inputs of an audio interface rarely carry the speaker's voice.
         return min(2, self.device.channels)
 
     def _callback(self, block: FloatArray, frames: int, timing: Any, status: Any) -> None:
@@ -171,7 +190,7 @@ class Microphone:
             raise DeviceError(f"input {self.device.name!r} cannot be opened: {error}") from error
 
     def stop(self) -> None:
-        """End the capture; the iteration gives out what was captured and ends. Safe to call from a signal handler."""
+        """Stop capturing. Iteration yields the samples captured so far, then ends. Safe in a signal handler."""
         self._stopped = True
 
     def close(self) -> None:
@@ -189,11 +208,11 @@ class Microphone:
         self.close()
 
     def __iter__(self) -> Iterator[FloatArray]:
-        """Blocks as they come; an empty one at least every 20 ms, so that the reader can do other things."""
-        # Only own waiting counts: after Ctrl-Z and fg, hours may have passed by the clock.
+        """Yield blocks as they arrive, and an empty block every 20 ms in between so that the caller is not blocked."""
+        # Count only the time spent in sleep here: a suspended process (Ctrl-Z) has not waited for the device.
         waited_s = 0.0
         while True:
-            # Asked before reading: what came before the end was captured, and is not lost.
+            # Check before reading, so that samples captured just before the end are still yielded.
             stopped, active = self._stopped, self._is_active()
             start, stop = self._ring.released, self._ring.written
             block = self._ring.read(start, stop)
@@ -204,7 +223,9 @@ class Microphone:
             if len(block):
                 waited_s = 0.0
             if not active or waited_s > STALL_S:
-                raise DeviceError(f"input {self.device.name!r} went away; what was captured until then is recognised")
+                raise DeviceError(
+                    f"input {self.device.name!r} was disconnected; the audio captured before that is recognized"
+                )
             if not len(block):
                 time.sleep(POLL_S)
                 waited_s += POLL_S

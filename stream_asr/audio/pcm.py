@@ -1,7 +1,7 @@
-"""From any PCM to the recognizer's: 16 kHz, mono, float32 in [-1, 1].
+"""Conversion of PCM in any supported format to 16 kHz mono float32 in [-1, 1].
 
-The result does not depend on how the input was cut into blocks, not even between the bytes of one sample.
-Source of the telephone encodings: ITU-T Recommendation G.711.
+The output does not depend on how the input is split into blocks, even in the middle of a sample.
+Source of the mu-law and A-law tables: ITU-T Recommendation G.711.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from stream_asr.errors import InputError
 
 AudioBlock: TypeAlias = "bytes | bytearray | memoryview | npt.NDArray[Any]"
 
-MIN_RATE, MAX_RATE = 4_000, 384_000
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 4_000, 384_000
 MAX_CHANNELS = 64
 
-LOUDEST = 4.0
-"""Decoders overshoot full scale a little; far beyond it, somebody forgot to divide by 32768."""
+MAX_AMPLITUDE = 4.0
+"""Decoders may overshoot full scale a little. Larger values are integers that were not divided by full scale."""
 
 
 def _mulaw_table() -> FloatArray:
@@ -42,57 +42,59 @@ def _alaw_table() -> FloatArray:
 _MULAW, _ALAW = _mulaw_table(), _alaw_table()
 
 
-def _scaled(integers: npt.NDArray[Any], full_scale: float) -> FloatArray:
+def _to_float(integers: npt.NDArray[Any], full_scale: float) -> FloatArray:
     scaled: FloatArray = integers.astype(np.float32) / np.float32(full_scale)
     return scaled
 
 
-def _s24le(raw: npt.NDArray[np.uint8]) -> FloatArray:
+def _decode_s24le(raw: npt.NDArray[np.uint8]) -> FloatArray:
     octets = raw.reshape(-1, 3).astype(np.int32)
     value = octets[:, 0] | octets[:, 1] << 8 | (octets[:, 2] ^ 0x80) - 0x80 << 16
-    return _scaled(value, 2**23)
+    return _to_float(value, 2**23)
 
 
-def _full_scale(dtype: str, scale: float) -> Callable[[npt.NDArray[np.uint8]], FloatArray]:
-    return lambda raw: _scaled(raw.view(dtype), scale)
+def _integer_decoder(dtype: str, full_scale: float) -> Callable[[npt.NDArray[np.uint8]], FloatArray]:
+    return lambda raw: _to_float(raw.view(dtype), full_scale)
 
 
 ENCODINGS: dict[str, tuple[int, Callable[[npt.NDArray[np.uint8]], FloatArray]]] = {
-    "pcm_s16le": (2, _full_scale("<i2", 2**15)),
-    "pcm_s24le": (3, _s24le),
-    "pcm_s32le": (4, _full_scale("<i4", 2**31)),
+    "pcm_s16le": (2, _integer_decoder("<i2", 2**15)),
+    "pcm_s24le": (3, _decode_s24le),
+    "pcm_s32le": (4, _integer_decoder("<i4", 2**31)),
     "pcm_f32le": (4, lambda raw: raw.view("<f4").astype(np.float32)),
     "mulaw": (1, lambda raw: _MULAW[raw]),
     "alaw": (1, lambda raw: _ALAW[raw]),
 }
-"""Name → (bytes a sample, decoder)."""
+"""Name → (bytes per sample, decoder)."""
 
-_ARRAY_SCALES = {"int16": 2**15, "int32": 2**31}
+_INTEGER_FULL_SCALES = {"int16": 2**15, "int32": 2**31}
 
 
 class AudioConverter:
-    """Blocks of one stream in, 16 kHz mono float32 out.
+    """Convert the blocks of one stream to 16 kHz mono float32.
 
     Args:
-        sample_rate: of the input, in Hz.
-        channels: of the input, interleaved; they are averaged.
-        encoding: of ``bytes``; numpy arrays say it themselves.
+        sample_rate: sample rate of the input in Hz.
+        channels: number of interleaved channels of the input. The output is their mean.
+        encoding: encoding of blocks passed as ``bytes``. Arrays are converted by their dtype.
 
     Raises:
-        InputError: a rate, channel count or encoding outside what is accepted.
+        InputError: the sample rate, channel count or encoding is not supported.
     """
 
     def __init__(self, sample_rate: int = SAMPLE_RATE, channels: int = 1, encoding: str = "pcm_s16le") -> None:
-        if not MIN_RATE <= sample_rate <= MAX_RATE:
-            raise InputError(f"a sample rate of {sample_rate} Hz; {MIN_RATE} to {MAX_RATE} Hz are accepted")
+        if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+            raise InputError(
+                f"a sample rate of {sample_rate} Hz; {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz are accepted"
+            )
         if not 1 <= channels <= MAX_CHANNELS:
             raise InputError(f"{channels} channels; 1 to {MAX_CHANNELS} are accepted")
         if encoding not in ENCODINGS:
-            raise InputError(f"unknown encoding {encoding!r}; accepted are {', '.join(ENCODINGS)}")
+            raise InputError(f"unknown encoding {encoding!r}; supported encodings: {', '.join(ENCODINGS)}")
         self.sample_rate, self.channels, self.encoding = sample_rate, channels, encoding
-        self._sample_bytes, self._decode = ENCODINGS[encoding]
-        self._bytes = b""  # of a sample that is not complete yet
-        self._values: FloatArray = np.zeros(0, dtype=np.float32)  # of an interleaved frame that is not complete yet
+        self._bytes_per_sample, self._decode = ENCODINGS[encoding]
+        self._partial_sample = b""
+        self._partial_frame: FloatArray = np.zeros(0, dtype=np.float32)
         self._frames = 0
         self._resampler = (
             None if sample_rate == SAMPLE_RATE else soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32")
@@ -100,78 +102,79 @@ class AudioConverter:
 
     @property
     def trailing_bytes(self) -> int:
-        """Bytes held back because they do not fill a sample of every channel yet."""
-        return len(self._bytes) + len(self._values) * self._sample_bytes
+        """Bytes held back because they do not complete a sample of every channel."""
+        return len(self._partial_sample) + len(self._partial_frame) * self._bytes_per_sample
 
     def push(self, block: AudioBlock) -> FloatArray:
         """Convert one block of any size.
 
         Args:
-            block: bytes in the declared encoding, or an array of int16, int32, float32 or float64 (integers at
-                full scale, floats in [-1, 1]) of shape (values,) interleaved or (samples, channels).
+            block: bytes in the declared encoding, or an array of int16, int32, float32 or float64. Arrays have shape
+                (samples * channels,), interleaved, or (samples, channels). Integers are at full scale, floats in
+                [-1, 1].
 
         Returns:
-            float32 of shape (samples at 16 kHz,). The resampler holds back some 20 ms.
+            float32, shape (samples at 16 kHz,). The resampler holds back about 20 ms.
 
         Raises:
-            InputError: another type or shape, NaN or infinity, or floats far outside [-1, 1]. Nothing of the
-                block was taken in.
+            InputError: the dtype or shape is not supported, or a value is NaN, infinite or far outside [-1, 1].
+                The converter's state is unchanged.
         """
         if isinstance(block, bytes | bytearray | memoryview):
-            mono = self._mono(self._from_bytes(bytes(block)))
+            mono = self._to_mono(self._decode_bytes(bytes(block)))
         else:
-            mono = self._mono(self._from_array(np.asarray(block)))
+            mono = self._to_mono(self._decode_array(np.asarray(block)))
         if self._resampler is None:
             return mono
         return np.asarray(self._resampler.resample_chunk(mono), dtype=np.float32)
 
     def finish(self) -> FloatArray:
-        """What the resampler still holds; `trailing_bytes` of an incomplete sample are given up."""
+        """Return the samples that the resampler still holds. Incomplete samples (`trailing_bytes`) are discarded."""
         if self._resampler is None:
             return np.zeros(0, dtype=np.float32)
         return np.asarray(self._resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True), dtype=np.float32)
 
-    def _from_bytes(self, block: bytes) -> FloatArray:
-        joined = self._bytes + block if self._bytes else block
-        whole = len(joined) - len(joined) % self._sample_bytes
-        values = self._decode(np.frombuffer(joined, dtype=np.uint8, count=whole))
-        self._require_finite(values)
-        self._bytes = joined[whole:]
+    def _decode_bytes(self, block: bytes) -> FloatArray:
+        data = self._partial_sample + block if self._partial_sample else block
+        whole = len(data) - len(data) % self._bytes_per_sample
+        values = self._decode(np.frombuffer(data, dtype=np.uint8, count=whole))
+        self._check_range(values)
+        self._partial_sample = data[whole:]
         return values
 
-    def _from_array(self, block: npt.NDArray[Any]) -> FloatArray:
+    def _decode_array(self, block: npt.NDArray[Any]) -> FloatArray:
         if block.ndim == 2 and block.shape[1] != self.channels:
             raise InputError(
                 f"a block of shape {block.shape} in a stream of {self.channels} channel(s); "
-                f"(samples, {self.channels}) is accepted"
+                f"the shape must be (samples, {self.channels})"
             )
         if block.ndim not in (1, 2):
-            raise InputError(f"a block of {block.ndim} dimensions; (values,) and (samples, channels) are accepted")
-        if block.dtype.name in _ARRAY_SCALES:
-            return _scaled(block.reshape(-1), _ARRAY_SCALES[block.dtype.name])
+            raise InputError(f"a block of {block.ndim} dimensions; the shape must be (values,) or (samples, channels)")
+        if block.dtype.name in _INTEGER_FULL_SCALES:
+            return _to_float(block.reshape(-1), _INTEGER_FULL_SCALES[block.dtype.name])
         if block.dtype.kind != "f":
             raise InputError(f"a block of {block.dtype}; bytes, int16, int32, float32 and float64 are accepted")
         values = block.reshape(-1).astype(np.float32)
-        self._require_finite(values)
+        self._check_range(values)
         return values
 
-    def _require_finite(self, values: FloatArray) -> None:
-        # NaN fails every comparison, so this one finds NaN, infinity and nonsense in a single pass.
-        if len(values) and not np.abs(values).max() <= LOUDEST:
-            at = int(np.flatnonzero(~(np.abs(values) <= LOUDEST))[0])
-            position_s = (self._frames + at // self.channels) / self.sample_rate
+    def _check_range(self, values: FloatArray) -> None:
+        # NaN fails every comparison, so one pass finds NaN, infinity and values that are too large.
+        if len(values) and not np.abs(values).max() <= MAX_AMPLITUDE:
+            index = int(np.flatnonzero(~(np.abs(values) <= MAX_AMPLITUDE))[0])
+            position_s = (self._frames + index // self.channels) / self.sample_rate
             raise InputError(
-                f"sample value {values[at]} at {position_s:.3f} s; finite numbers in [-1, 1] are accepted"
-                + (" (divide integers by full scale first)" if np.isfinite(values[at]) else "")
+                f"sample value {values[index]} at {position_s:.3f} s; samples must be finite numbers in [-1, 1]"
+                + (" (divide integers by full scale first)" if np.isfinite(values[index]) else "")
             )
 
-    def _mono(self, values: FloatArray) -> FloatArray:
+    def _to_mono(self, values: FloatArray) -> FloatArray:
         if self.channels == 1:
             self._frames += len(values)
             return values
-        joined = np.concatenate([self._values, values]) if len(self._values) else values
-        whole = len(joined) - len(joined) % self.channels
-        self._values = joined[whole:].copy()
+        interleaved = np.concatenate([self._partial_frame, values]) if len(self._partial_frame) else values
+        whole = len(interleaved) - len(interleaved) % self.channels
+        self._partial_frame = interleaved[whole:].copy()
         self._frames += whole // self.channels
-        mono: FloatArray = joined[:whole].reshape(-1, self.channels).mean(axis=1, dtype=np.float32)
+        mono: FloatArray = interleaved[:whole].reshape(-1, self.channels).mean(axis=1, dtype=np.float32)
         return mono

@@ -1,7 +1,7 @@
-"""A bounded buffer of samples with absolute positions, for one writer and one reader.
+"""A bounded, lock-free buffer of samples for one writer and one reader.
 
-No lock is taken: each position is written by one side only, and a Python integer is replaced as a whole.
-The writer may therefore be an audio callback. Positions count samples since the stream began and never wrap.
+The buffer takes no lock: each position is written by one side only, and assigning a Python integer is atomic. The
+writer may therefore be an audio callback. Positions count samples since the start of the stream and never wrap.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from stream_asr.array_types import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Samples [start, stop) arrived while the buffer was full; they read as zeros."""
+    """Samples [start, stop) were dropped because the buffer was full. They read as zeros."""
 
     start: int
     stop: int
 
 
 class RingBuffer:
-    """Holds the samples [`released`, `written`) of a stream, at most ``capacity_samples`` of them.
+    """Buffer of the samples [`released`, `written`) of a stream.
 
-    When it is full, the newest samples are dropped. The clock must not stand still for that, so the dropped
-    stretch is filled with zeros as soon as there is room, and becomes one `Gap`: a long stretch understood
-    and a long stretch lost serve a reader of captions better than a sieve.
+    When the buffer is full, it drops the newest samples. Dropped samples still advance the position: as soon as there
+    is room, the writer fills their place with zeros and reports one `Gap`. New samples are dropped until the whole gap
+    is filled, because captions with one long gap are more useful than captions with many short ones.
+
+    Args:
+        capacity_samples: the largest number of samples that the buffer holds.
 
     Raises:
         ValueError: the capacity is not positive.
@@ -35,14 +38,17 @@ class RingBuffer:
 
     def __init__(self, capacity_samples: int) -> None:
         if capacity_samples <= 0:
-            raise ValueError(f"a ring buffer of {capacity_samples} samples; it needs at least 1")
+            raise ValueError(f"capacity_samples is {capacity_samples}; it must be at least 1")
         self._samples: FloatArray = np.zeros(capacity_samples, dtype=np.float32)
-        self._written = 0  # writer's
-        self._hole = 0  # writer's: dropped samples that still wait for room to be zeros in
-        self._gap_start = 0  # writer's: where the dropped stretch began
-        self._dropped = 0  # writer's
-        self._released = 0  # reader's
-        self._gaps: deque[Gap] = deque()  # appended by the writer, popped by the reader
+        # Assigned by the writer only.
+        self._written = 0
+        self._unfilled = 0  # dropped samples that are not yet filled with zeros
+        self._gap_start = 0
+        self._dropped = 0
+        # Assigned by the reader only.
+        self._released = 0
+        # Appended to by the writer, popped from by the reader.
+        self._gaps: deque[Gap] = deque()
 
     @property
     def capacity(self) -> int:
@@ -50,8 +56,8 @@ class RingBuffer:
 
     @property
     def captured(self) -> int:
-        """Samples that were ever offered, dropped ones included: the writer's clock."""
-        return self._written + self._hole
+        """Number of samples passed to `write` so far, including dropped ones."""
+        return self._written + self._unfilled
 
     @property
     def written(self) -> int:
@@ -65,68 +71,80 @@ class RingBuffer:
 
     @property
     def dropped(self) -> int:
-        """Samples lost so far because the buffer was full."""
+        """Number of samples dropped so far because the buffer was full."""
         return self._dropped
 
     @property
     def free(self) -> int:
+        """Number of samples that fit into the buffer now."""
         return self.capacity - (self._written - self._released)
 
     def write(self, block: FloatArray) -> int:
-        """Append ``block`` (1-D float32) as far as it fits; returns how many of its samples were dropped."""
-        self.settle()
-        stored = 0 if self._hole else min(len(block), self.free)
+        """Append the samples of a block that fit, and drop the rest. Called by the writer.
+
+        Args:
+            block: float32, shape (samples,).
+
+        Returns:
+            The number of dropped samples.
+        """
+        self.fill_gap()
+        stored = 0 if self._unfilled else min(len(block), self.free)
         if stored:
             self._store(block[:stored])
-        lost = len(block) - stored
-        if lost:
-            if not self._hole:
+        dropped = len(block) - stored
+        if dropped:
+            if not self._unfilled:
                 self._gap_start = self._written
-            self._hole += lost
-            self._dropped += lost
-        return lost
+            self._unfilled += dropped
+            self._dropped += dropped
+        return dropped
 
-    def settle(self) -> bool:
-        """Writer's: give dropped samples their place as zeros; True when none is left without one."""
-        if self._hole:
-            zeros = min(self._hole, self.free)
-            self._hole -= zeros
+    def fill_gap(self) -> bool:
+        """Fill dropped samples with zeros if there is room. Called by the writer.
+
+        Returns:
+            Whether all dropped samples are filled.
+        """
+        if self._unfilled:
+            zeros = min(self._unfilled, self.free)
+            self._unfilled -= zeros
             self._store(np.zeros(zeros, dtype=np.float32))
-            if not self._hole:
+            if not self._unfilled:
                 self._gaps.append(Gap(self._gap_start, self._written))
-        return not self._hole
+        return not self._unfilled
 
     def _store(self, block: FloatArray) -> None:
-        at = self._written % self.capacity
-        first = min(len(block), self.capacity - at)
-        self._samples[at : at + first] = block[:first]
+        index = self._written % self.capacity
+        first = min(len(block), self.capacity - index)
+        self._samples[index : index + first] = block[:first]
         self._samples[: len(block) - first] = block[first:]
-        # Last of all: the reader must never see a position whose samples are not there yet.
+        # Advance the position last: the reader must not see a position whose samples are not stored yet.
         self._written += len(block)
 
     def read(self, start: int, stop: int) -> FloatArray:
-        """A copy of the samples [start, stop), which stay in the buffer.
+        """Return a copy of the samples [start, stop), which stay in the buffer. Called by the reader.
 
         Raises:
-            IndexError: some of them were released already or have not arrived.
+            IndexError: some of the samples are released or not yet written.
         """
         if not self._released <= start <= stop <= self._written:
             raise IndexError(
-                f"samples [{start}, {stop}) asked of a buffer that holds [{self._released}, {self._written})"
+                f"samples [{start}, {stop}) are not in the buffer, which holds [{self._released}, {self._written})"
             )
-        at, length = start % self.capacity, stop - start
-        first = min(length, self.capacity - at)
+        index, length = start % self.capacity, stop - start
+        first = min(length, self.capacity - index)
         block = np.empty(length, dtype=np.float32)
-        block[:first] = self._samples[at : at + first]
+        block[:first] = self._samples[index : index + first]
         block[first:] = self._samples[: length - first]
         return block
 
     def release(self, position: int) -> None:
-        """Reader's: samples before ``position`` are not needed any more. A smaller one than before does nothing."""
+        """Free the samples before ``position``, unless they are released already. Called by the reader."""
         self._released = max(self._released, min(position, self._written))
 
     def take_gaps(self) -> list[Gap]:
-        """Reader's: the gaps that were closed since the last call, oldest first."""
+        """Return the gaps that were filled since the last call, oldest first. Called by the reader."""
         gaps = []
         while self._gaps:
             gaps.append(self._gaps.popleft())

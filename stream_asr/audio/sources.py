@@ -1,4 +1,4 @@
-"""Audio for live streams from files, from stdin, and paced like a microphone."""
+"""Sources for live streams: files paced like a microphone, and raw PCM from a pipe."""
 
 from __future__ import annotations
 
@@ -15,54 +15,65 @@ from stream_asr.audio.pcm import AudioConverter
 from stream_asr.errors import InputError
 
 BLOCK_S = 0.02
-"""Length of a paced block: what a sound card delivers at a time."""
+"""Length of a paced block, as a sound card delivers it."""
 
 _READ_BYTES = 1 << 14
-_WAITING_READS = 64
-"""Reads of stdin that may wait; then the pipe has to, which is the sender's own back-pressure."""
+_MAX_QUEUED_READS = 64
+"""Capacity of the queue of blocks read from a pipe. A full queue stops the reading, which is backpressure for the
+writer of the pipe."""
 
 _POLL_S = 0.02
+"""Interval at which `read_raw_pcm` yields an empty block while no data arrives."""
+
 _FILE_MAGIC = (b"RIFF", b"RF64", b"OggS", b"fLaC", b"ID3")
 _MAGIC_BYTES = 4
 
 
-def paced(
+def pace_realtime(
     blocks: Iterable[FloatArray],
     sample_rate: int,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[FloatArray]:
-    """Cut ``blocks`` of shape (samples, ...) into 20 ms and give each out when a microphone would have.
+    """Split blocks into 20 ms and yield each one at the time at which a microphone would have captured it.
 
-    A consumer that is late gets the blocks it missed at once: like a sound card, the source does not wait.
+    A slow consumer receives overdue blocks without delay: like a sound card, the source does not wait for it.
+
+    Args:
+        blocks: arrays of shape (samples, ...).
+        sample_rate: sample rate of the blocks in Hz.
+        clock: returns the current time in seconds.
+        sleep: waits for a number of seconds.
     """
     size = max(1, round(BLOCK_S * sample_rate))
-    start = clock()
-    given = 0
+    start_s = clock()
+    yielded_samples = 0
     for block in blocks:
-        for at in range(0, len(block), size):
-            piece = block[at : at + size]
-            given += len(piece)
-            ahead_s = start + given / sample_rate - clock()
+        for offset in range(0, len(block), size):
+            part = block[offset : offset + size]
+            yielded_samples += len(part)
+            ahead_s = start_s + yielded_samples / sample_rate - clock()
             if ahead_s > 0:
                 sleep(ahead_s)
-            yield piece
+            yield part
 
 
-def raw_pcm(pipe: BinaryIO, converter: AudioConverter) -> Iterator[FloatArray]:
-    """16 kHz mono blocks from raw PCM, as it comes; empty ones while nothing comes, so that captions go on.
+def read_raw_pcm(pipe: BinaryIO, converter: AudioConverter) -> Iterator[FloatArray]:
+    """Read raw PCM from a pipe until it ends, and convert it to 16 kHz mono.
+
+    Yields:
+        float32, shape (samples,), as data arrives. While no data arrives, an empty block every 20 ms, so that the
+        caller can show captions.
 
     Raises:
-        InputError: the bytes begin like a file with a header, which would be heard as a crack at best; or the
-            pipe cannot be read.
+        InputError: the pipe cannot be read, or its data starts with the header of an audio file.
     """
-    # Below the buffer of sys.stdin, if there is one: the thread may be waiting in there, with the buffer's lock,
-    # when Python exits and wants that lock too.
+    # Read from the raw file below sys.stdin.buffer. A thread that blocks in the buffered reader holds its lock, which
+    # Python needs at exit.
     raw = getattr(pipe, "raw", pipe)
-    reads: queue.Queue[bytes | OSError] = queue.Queue(_WAITING_READS)
+    reads: queue.Queue[bytes | OSError] = queue.Queue(_MAX_QUEUED_READS)
 
     def read() -> None:
-        # A thread, because only some systems can wait for a pipe with a timeout.
         try:
             while block := raw.read(_READ_BYTES):
                 reads.put(block)
@@ -70,8 +81,9 @@ def raw_pcm(pipe: BinaryIO, converter: AudioConverter) -> Iterator[FloatArray]:
         except OSError as error:
             reads.put(error)
 
+    # A thread, because not every operating system can read a pipe with a timeout.
     threading.Thread(target=read, name="stream_asr-stdin", daemon=True).start()
-    head = b""
+    header = b""
     while True:
         try:
             block = reads.get(timeout=_POLL_S)
@@ -82,12 +94,13 @@ def raw_pcm(pipe: BinaryIO, converter: AudioConverter) -> Iterator[FloatArray]:
             raise InputError(f"stdin cannot be read: {block.strerror or block}")
         if not block:
             break
-        if len(head) < _MAGIC_BYTES:
-            head += block[: _MAGIC_BYTES - len(head)]
-            if head.startswith(_FILE_MAGIC):
+        if len(header) < _MAGIC_BYTES:
+            header += block[: _MAGIC_BYTES - len(header)]
+            if header.startswith(_FILE_MAGIC):
                 raise InputError(
-                    "stdin starts with the header of an audio file; `listen -` takes raw PCM. Give the file to "
-                    "`stream-asr stream` or `transcribe`, or decode it: ffmpeg -i FILE -f s16le -ar 16000 -ac 1 -"
+                    "stdin starts with the header of an audio file, but `listen -` reads raw PCM. Use `stream-asr "
+                    "stream FILE` or `stream-asr transcribe FILE`, or decode the file first: "
+                    "ffmpeg -i FILE -f s16le -ar 16000 -ac 1 - | stream-asr listen -"
                 )
         yield converter.push(block)
     yield converter.finish()

@@ -1,3 +1,5 @@
+"""Tests of microphone capture, with a fake PortAudio."""
+
 from __future__ import annotations
 
 import sys
@@ -12,9 +14,10 @@ import pytest
 
 from stream_asr.array_types import FloatArray
 from stream_asr.audio import microphone
-from stream_asr.audio.microphone import InputDevice, Microphone, find_device, input_devices
+from stream_asr.audio.microphone import InputDevice, Microphone, find_device, list_input_devices
 from stream_asr.audio.ring_buffer import RingBuffer
 from stream_asr.errors import DeviceError, InputError
+from tests.support.portaudio import fail_import_of_sounddevice
 
 RATE = 48_000
 
@@ -24,7 +27,7 @@ class PortAudioError(Exception):
 
 
 class FakeStream:
-    """Calls back when the test says so."""
+    """An input stream whose callback runs when a test calls `deliver`."""
 
     def __init__(self, callback: Any, **settings: Any) -> None:
         self.settings = settings
@@ -43,31 +46,41 @@ class FakeStream:
     def close(self, ignore_errors: bool = True) -> None:
         self.closed, self.running = True, False
 
-    def deliver(self, block: FloatArray) -> None:
-        self._callback(block, len(block), None, None)
+    def deliver(self, block: FloatArray, *, overflow: bool = False) -> None:
+        self._callback(block, len(block), None, SimpleNamespace(input_overflow=True) if overflow else None)
 
 
 class FakePortAudio(SimpleNamespace):
-    """What of the module `sounddevice` is used, with devices that the tests choose."""
+    """A stand-in for the module `sounddevice`, with devices that the tests choose.
+
+    Attributes:
+        rates: sample rates at which devices open.
+        probed_rates: sample rates that were checked, in order.
+        streams: all opened streams.
+        query_error: raised by `query_devices`, if it is set.
+    """
 
     def __init__(self, *devices: tuple[str, int], default: int = -1) -> None:
         super().__init__(InputStream=self._open, PortAudioError=PortAudioError)
         self.default = SimpleNamespace(device=(default, 0))
-        self.devices = [
+        self.devices: list[dict[str, Any]] = [
             {"index": index, "name": name, "max_input_channels": channels, "default_samplerate": 44_100.0}
             for index, (name, channels) in enumerate(devices)
         ]
         self.rates = {44_100, 48_000}
-        self.asked: list[int] = []
+        self.probed_rates: list[int] = []
         self.streams: list[FakeStream] = []
+        self.query_error: PortAudioError | None = None
 
     def query_devices(self) -> list[dict[str, Any]]:
+        if self.query_error is not None:
+            raise self.query_error
         return self.devices
 
     def check_input_settings(self, device: int, channels: int, dtype: str, samplerate: int) -> None:
         assert dtype == "float32"
         assert channels <= self.devices[device]["max_input_channels"]
-        self.asked.append(samplerate)
+        self.probed_rates.append(samplerate)
         if samplerate not in self.rates:
             raise PortAudioError("Invalid sample rate")
 
@@ -76,98 +89,85 @@ class FakePortAudio(SimpleNamespace):
         return self.streams[-1]
 
 
-class Missing:
-    """Finds `sounddevice` in a state that its import fails in."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def find_spec(self, name: str, *args: object) -> None:
-        if name == "sounddevice":
-            raise self.error
+@pytest.fixture
+def portaudio(monkeypatch: pytest.MonkeyPatch) -> FakePortAudio:
+    """Three inputs, of 1, 2 and 8 channels; the one with index 2 is the default."""
+    fake = FakePortAudio(("HDMI", 0), ("Built-in", 1), ("USB Audio (hw:2,0)", 2), ("usb", 8), default=2)
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    return fake
 
 
 @pytest.fixture
-def sound(monkeypatch: pytest.MonkeyPatch) -> FakePortAudio:
-    made = FakePortAudio(("HDMI", 0), ("Built-in", 1), ("USB Audio (hw:2,0)", 2), ("usb", 8), default=2)
-    monkeypatch.setitem(sys.modules, "sounddevice", made)
-    return made
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(microphone, "STALL_S", 0.05)
     monkeypatch.setattr(microphone, "POLL_S", 0.005)
 
 
 def stereo(start: int, length: int) -> FloatArray:
-    """Frames whose mean counts up from ``start``."""
+    """Two channels of shape (samples, 2) whose mean counts up from ``start``."""
     values = np.arange(start, start + length, dtype=np.float32)
     return np.stack([values + 100, values - 100], axis=1)
 
 
-def named(*names: str) -> list[InputDevice]:
+def make_devices(*names: str) -> list[InputDevice]:
     return [InputDevice(index, name, 1, RATE, is_default=False) for index, name in enumerate(names)]
 
 
-def test_inputs_are_listed_and_the_default_is_marked(sound: FakePortAudio) -> None:
-    assert input_devices() == [
+def test_input_devices_are_listed_with_the_default_marked(portaudio: FakePortAudio) -> None:
+    assert list_input_devices() == [
         InputDevice(1, "Built-in", 1, 44_100, is_default=False),
         InputDevice(2, "USB Audio (hw:2,0)", 2, 44_100, is_default=True),
         InputDevice(3, "usb", 8, 44_100, is_default=False),
     ]
 
 
-def test_a_failing_portaudio_is_a_device_error(sound: FakePortAudio) -> None:
-    def fail() -> None:
-        raise PortAudioError("host error")
-
-    sound.query_devices = fail
+def test_portaudio_error_while_listing_is_a_device_error(portaudio: FakePortAudio) -> None:
+    portaudio.query_error = PortAudioError("host error")
     with pytest.raises(DeviceError, match="cannot list the audio devices: host error"):
-        input_devices()
+        list_input_devices()
 
 
 @pytest.mark.parametrize(
-    ("wanted", "index"),
+    ("query", "index"),
     [(None, 2), (3, 3), ("3", 3), (" 1 ", 1), ("built", 1), ("AUDIO", 2), ("hw:2", 2), ("USB", 3), ("usb audio", 2)],
 )
-def test_devices_are_found_by_number_and_part_of_name(
-    sound: FakePortAudio, wanted: str | int | None, index: int
+def test_devices_are_found_by_index_or_part_of_name(
+    portaudio: FakePortAudio, query: str | int | None, index: int
 ) -> None:
-    assert find_device(wanted, input_devices()).index == index
+    assert find_device(query, list_input_devices()).index == index
 
 
-def test_without_a_default_the_first_input_is_taken() -> None:
-    assert find_device(None, named("a", "b")).name == "a"
+def test_first_input_is_used_if_there_is_no_default() -> None:
+    assert find_device(None, make_devices("a", "b")).name == "a"
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("query", "message"),
     [
-        ("audio", r"several inputs match 'audio'; there are 0: Audio A; 2: Audio B$"),
+        ("audio", r"several inputs match 'audio'; choose one of 0: Audio A; 2: Audio B$"),
         ("", "several inputs match"),
-        ("front", "no input matches 'front'; there are 0: Audio A; 1: Line 7; 2: Audio B$"),
-        (9, "no input matches '9'; there are"),
+        ("front", "no input matches 'front'; choose one of 0: Audio A; 1: Line 7; 2: Audio B$"),
+        (9, "no input matches '9'; choose one of"),
         ("-1", "no input matches"),
         ("²", "no input matches"),
-        # A number is no part of a name: that would open another device than the one that was counted out.
+        # A number never matches a part of a name, which could select another device than the one intended.
         ("7", "no input matches '7'"),
     ],
 )
-def test_a_device_that_is_not_there_lists_the_choices(wanted: str | int, message: str) -> None:
+def test_unknown_or_ambiguous_device_lists_the_choices(query: str | int, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        find_device(wanted, named("Audio A", "Line 7", "Audio B"))
+        find_device(query, make_devices("Audio A", "Line 7", "Audio B"))
 
 
-def test_no_input_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_input_device_is_a_device_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", FakePortAudio(("HDMI", 0)))
-    assert input_devices() == []
-    with pytest.raises(DeviceError, match="no audio input was found; plug in"):
+    assert list_input_devices() == []
+    with pytest.raises(DeviceError, match="no audio input was found; connect a microphone"):
         Microphone()
 
 
 @pytest.mark.parametrize(
-    ("rates", "rate", "asked"),
+    ("rates", "rate", "probed_rates"),
     [
         ({44_100, 48_000}, 44_100, [44_100]),
         ({16_000, 48_000}, 48_000, [44_100, 48_000]),
@@ -175,38 +175,40 @@ def test_no_input_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
         ({8_000}, 8_000, [44_100, 48_000, 16_000, 32_000, 96_000, 8_000]),
     ],
 )
-def test_the_devices_own_rate_is_tried_first(
-    sound: FakePortAudio, rates: set[int], rate: int, asked: list[int]
+def test_default_sample_rate_is_tried_first(
+    portaudio: FakePortAudio, rates: set[int], rate: int, probed_rates: list[int]
 ) -> None:
-    sound.rates = rates
+    portaudio.rates = rates
     with Microphone() as opened:
         assert opened.sample_rate == rate
-    assert sound.asked == asked
-    assert sound.streams[0].settings == {"device": 2, "channels": 2, "samplerate": rate, "dtype": "float32"}
+    assert portaudio.probed_rates == probed_rates
+    assert portaudio.streams[0].settings == {"device": 2, "channels": 2, "samplerate": rate, "dtype": "float32"}
 
 
-def test_a_device_that_opens_at_no_rate(sound: FakePortAudio) -> None:
-    sound.rates = set()
-    with pytest.raises(DeviceError, match=r"'USB Audio \(hw:2,0\)' opens at none .* another program may hold it"):
+def test_device_that_opens_at_no_sample_rate(portaudio: FakePortAudio) -> None:
+    portaudio.rates = set()
+    with pytest.raises(
+        DeviceError, match=r"'USB Audio \(hw:2,0\)' does not open at any .* another program may be using it"
+    ):
         Microphone()
 
 
-def test_a_device_that_somebody_else_took_meanwhile(sound: FakePortAudio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_device_is_a_device_error(portaudio: FakePortAudio, monkeypatch: pytest.MonkeyPatch) -> None:
     def busy(self: FakeStream) -> None:
         raise PortAudioError("Device unavailable")
 
     monkeypatch.setattr(FakeStream, "start", busy)
     with pytest.raises(DeviceError, match="cannot be opened: Device unavailable"):
         Microphone().start()
-    assert sound.streams[0].closed
+    assert portaudio.streams[0].closed
 
 
 @pytest.mark.parametrize("channels", [1, 2, 8])
-def test_all_that_was_delivered_is_given_out_in_order(sound: FakePortAudio, channels: int) -> None:
+def test_all_captured_samples_are_yielded_in_order(portaudio: FakePortAudio, channels: int) -> None:
     device = {1: 1, 2: 2, 8: 3}[channels]
     total, size = 120_000, 441
     with Microphone(device) as opened:
-        stream = sound.streams[0]
+        stream = portaudio.streams[0]
         assert stream.settings["channels"] == min(2, channels)
 
         def deliver() -> None:
@@ -218,23 +220,23 @@ def test_all_that_was_delivered_is_given_out_in_order(sound: FakePortAudio, chan
 
         thread = threading.Thread(target=deliver)
         thread.start()
-        heard = np.concatenate(list(opened))
+        received = np.concatenate(list(opened))
         thread.join()
     expected = np.arange(total) + (100 if channels == 1 else 0)
-    np.testing.assert_array_equal(heard, expected)
-    assert heard.dtype == np.float32
+    np.testing.assert_array_equal(received, expected)
+    assert received.dtype == np.float32
     assert opened.dropped == 0
 
 
-def test_stop_loses_nothing_and_ends(sound: FakePortAudio) -> None:
+def test_stop_ends_iteration_without_losing_samples(portaudio: FakePortAudio) -> None:
     with Microphone() as opened:
-        sound.streams[0].deliver(stereo(0, 500))
+        portaudio.streams[0].deliver(stereo(0, 500))
         opened.stop()
         np.testing.assert_array_equal(np.concatenate(list(opened)), np.arange(500))
-    assert sound.streams[0].closed
+    assert portaudio.streams[0].closed
 
 
-def test_while_nothing_comes_the_reader_gets_empty_blocks(sound: FakePortAudio) -> None:
+def test_iteration_yields_empty_blocks_while_nothing_is_captured(portaudio: FakePortAudio) -> None:
     with Microphone() as opened:
         blocks = iter(opened)
         start = time.monotonic()
@@ -242,82 +244,82 @@ def test_while_nothing_comes_the_reader_gets_empty_blocks(sound: FakePortAudio) 
         assert time.monotonic() - start < 1
 
 
-@pytest.mark.parametrize("sign", ["running", "broken", None])
-def test_a_device_that_is_unplugged_fails_after_its_last_samples(
-    sound: FakePortAudio, impatient: None, sign: str | None
+@pytest.mark.parametrize("symptom", ["inactive", "broken", "silent"])
+def test_disconnected_device_fails_after_its_last_samples(
+    portaudio: FakePortAudio, short_timeouts: None, symptom: str
 ) -> None:
-    heard: list[FloatArray] = []
+    received: list[FloatArray] = []
 
-    def listen(blocks: Iterator[FloatArray]) -> None:
-        for block in blocks:
-            heard.append(block)
+    def read_all(blocks: Iterator[FloatArray]) -> None:
+        received.extend(blocks)
 
     with Microphone() as opened:
-        sound.streams[0].deliver(stereo(0, 500))
+        stream = portaudio.streams[0]
+        stream.deliver(stereo(0, 500))
         blocks = iter(opened)
-        heard.append(next(blocks))
-        sound.streams[0].deliver(stereo(500, 500))
-        if sign is not None:  # some drivers say nothing
-            setattr(sound.streams[0], sign, sign == "broken")
-        with pytest.raises(DeviceError, match=r"'USB Audio \(hw:2,0\)' went away; what was captured"):
-            listen(blocks)
-    np.testing.assert_array_equal(np.concatenate(heard), np.arange(1000))
+        received.append(next(blocks))
+        stream.deliver(stereo(500, 500))
+        if symptom == "inactive":
+            stream.running = False
+        elif symptom == "broken":
+            stream.broken = True
+        # With some drivers the only symptom is that no more callbacks come.
+        with pytest.raises(DeviceError, match=r"'USB Audio \(hw:2,0\)' was disconnected; the audio captured"):
+            read_all(blocks)
+    np.testing.assert_array_equal(np.concatenate(received), np.arange(1000))
 
 
-def test_a_reader_that_was_away_for_long_does_not_take_the_device_for_dead(
-    sound: FakePortAudio, impatient: None
+def test_suspended_process_does_not_count_as_disconnected_device(
+    portaudio: FakePortAudio, short_timeouts: None
 ) -> None:
     with Microphone() as opened:
         blocks = iter(opened)
         assert len(next(blocks)) == 0
-        time.sleep(0.2)  # Ctrl-Z; the callbacks stood still as well
+        time.sleep(0.2)  # Ctrl-Z also stops the callbacks
         assert len(next(blocks)) == 0
-        sound.streams[0].deliver(stereo(0, 10))
+        portaudio.streams[0].deliver(stereo(0, 10))
         assert len(next(blocks)) == 10
 
 
-def test_losses_that_the_sound_card_reports_are_counted(sound: FakePortAudio) -> None:
+def test_overflows_reported_by_portaudio_are_counted(portaudio: FakePortAudio) -> None:
     with Microphone() as opened:
-        for lost in (True, False, True):
-            sound.streams[0]._callback(stereo(0, 4), 4, None, SimpleNamespace(input_overflow=lost))
+        for overflow in (True, False, True):
+            portaudio.streams[0].deliver(stereo(0, 4), overflow=overflow)
         assert opened.overflows == 2
 
 
-def test_what_nobody_reads_in_time_is_counted(sound: FakePortAudio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_that_do_not_fit_into_the_buffer_are_counted(
+    portaudio: FakePortAudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(microphone, "BUFFER_S", 1)
     with Microphone() as opened:
         for start in range(0, 60_000, 1000):
-            sound.streams[0].deliver(stereo(start, 1000))
+            portaudio.streams[0].deliver(stereo(start, 1000))
         assert opened.dropped == 60_000 - opened.sample_rate
         opened.stop()
         np.testing.assert_array_equal(np.concatenate(list(opened)), np.arange(opened.sample_rate))
 
 
-def test_the_callback_only_writes_to_the_ring_buffer(sound: FakePortAudio, monkeypatch: pytest.MonkeyPatch) -> None:
-    # It runs on the sound card's clock: a lock, a queue or a print would be heard as a gap. The ring buffer takes
-    # no lock; what else the callback touched would be missing here.
+def test_callback_takes_no_lock(portaudio: FakePortAudio) -> None:
+    # The callback runs on the sound card's clock: waiting for a lock or for I/O would lose samples. The stand-in below
+    # has only the ring buffer, so the callback fails if it uses anything else.
     opened = Microphone()
     written: list[FloatArray] = []
-    bare = SimpleNamespace(_ring=SimpleNamespace(write=written.append))
-    Microphone._callback(bare, stereo(0, 4), 4, None, None)  # type: ignore[arg-type]
+    stand_in: Any = SimpleNamespace(_ring=SimpleNamespace(write=written.append))
+    Microphone._callback(stand_in, stereo(0, 4), 4, None, None)
     np.testing.assert_array_equal(written[0], np.arange(4))
     assert type(opened._ring) is RingBuffer
     assert not any(hasattr(value, "acquire") for value in vars(opened._ring).values())
 
 
-def missing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [Missing(error), *sys.meta_path])
-
-
-def test_without_portaudio_the_package_to_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing(monkeypatch, OSError("PortAudio library not found"))
-    for attempt in (input_devices, Microphone):
+def test_missing_portaudio_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_import_of_sounddevice(monkeypatch, OSError("PortAudio library not found"))
+    for open_audio in (list_input_devices, Microphone):
         with pytest.raises(DeviceError, match=r"libportaudio2.*Files, pipes and the demo work without it"):
-            attempt()
+            open_audio()
 
 
-def test_a_portaudio_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing(monkeypatch, PortAudioError("Error initializing PortAudio"))
-    with pytest.raises(DeviceError, match="does not start: Error initializing"):
+def test_portaudio_that_fails_to_initialize_is_a_device_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_import_of_sounddevice(monkeypatch, PortAudioError("Error initializing PortAudio"))
+    with pytest.raises(DeviceError, match="cannot be initialized: Error initializing"):
         Microphone()
