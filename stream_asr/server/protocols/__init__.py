@@ -1,1 +1,1 @@
-"""One pure codec a protocol: its messages to frozen dataclasses and back, without sockets."""
+"""The protocols of the server. Each folder contains pure codecs and thin routes; `registry` lists the routes."""

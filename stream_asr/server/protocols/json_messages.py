@@ -1,4 +1,4 @@
-"""What the codecs have in common: text messages that are JSON objects, and refusals that show what was wrong."""
+"""JSON messages and the error texts that all codecs share."""
 
 from __future__ import annotations
 
@@ -8,44 +8,47 @@ from typing import Any, NoReturn
 from stream_asr.server.errors import CloseCode, SessionError
 
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-"""As queries and forms write them."""
+"""Boolean values in query strings and form fields, in lower case."""
+
+_MAX_SHOWN_CHARACTERS = 40
 
 
-def load(text: str) -> dict[str, Any]:
-    """A text message as an object.
+def load_message(text: str) -> dict[str, Any]:
+    """Parse a text message.
 
     Raises:
-        SessionError: it is not JSON, or no object.
+        SessionError: The text is not JSON, or not a JSON object.
     """
     try:
-        message = json.loads(text, parse_constant=_refuse_constant)
+        message = json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise SessionError("invalid_json", f"not JSON: {reason}", CloseCode.INVALID_DATA) from None
+        raise SessionError("invalid_json", f"the message is not JSON: {reason}", CloseCode.INVALID_DATA) from None
     if not isinstance(message, dict):
-        refuse("a message is a JSON object")
+        reject_message("a message must be a JSON object")
     return message
 
 
-def dump(message: dict[str, Any], *, ascii_only: bool = False) -> str:
-    """A message as text.
+def dump_message(message: dict[str, Any], *, ascii_only: bool = False) -> str:
+    """Format a message.
 
     Args:
-        ascii_only: for what a client said and gets back. Half of a surrogate pair must come back as it was sent, and
-            UTF-8 has none.
+        ascii_only: Escape all other characters. Required for text that came from a client: it may contain half of a
+            surrogate pair, which has an escape in JSON but no encoding in UTF-8.
     """
     return json.dumps(message, ensure_ascii=ascii_only, separators=(",", ":"))
 
 
-def refuse(reason: str) -> NoReturn:
+def reject_message(reason: str) -> NoReturn:
+    """Raise the error for a message that does not follow the protocol."""
     raise SessionError("bad_message", reason)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
-
-
-def shown(value: object) -> str:
-    """As JSON, and short: errors go into logs and close frames."""
+def format_value(value: object) -> str:
+    """Format a client's value for an error text, as JSON, shortened for logs and close frames."""
     text = json.dumps(value, ensure_ascii=True)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[: _MAX_SHOWN_CHARACTERS - 3]}..."
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")

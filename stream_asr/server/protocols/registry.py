@@ -1,4 +1,4 @@
-"""One thin route a protocol, between its codec and a `Session`. `ROUTERS` lists them all."""
+"""The routers of all protocols and pages, and their formats of error responses."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from fastapi import APIRouter
 
 from stream_asr.server.protocols.deepgram import route as deepgram
 from stream_asr.server.protocols.native import route as native
-from stream_asr.server.protocols.openai import transcription_route as openai_audio
 from stream_asr.server.protocols.openai import realtime_route as openai_realtime
+from stream_asr.server.protocols.openai import transcription_route as openai_transcription
 from stream_asr.server.protocols.vosk import route as vosk
 from stream_asr.server.responses import ErrorResponseFactory
-from stream_asr.server.web import health
-from stream_asr.server.web import not_found as unknown
-from stream_asr.server.web import pages as page
+from stream_asr.server.web import health, not_found, pages
 
-_ALL = (health, native, openai_audio, openai_realtime, vosk, deepgram, page, unknown)
-ROUTERS: tuple[APIRouter, ...] = tuple(route.router for route in _ALL)
+# The first match counts, so not_found comes last.
+_ROUTE_MODULES = (health, native, openai_transcription, openai_realtime, vosk, deepgram, pages, not_found)
+ROUTERS: tuple[APIRouter, ...] = tuple(module.router for module in _ROUTE_MODULES)
 
 ERROR_RESPONSES: dict[str, ErrorResponseFactory] = {
-    **dict.fromkeys(("/v1/audio/", "/v1/models", "/v1/realtime"), openai_audio.error_response),
+    **dict.fromkeys(("/v1/audio/", "/v1/models", "/v1/realtime"), openai_transcription.error_response),
     "/v1/listen": deepgram.error_response,
 }
-"""How the routes whose paths begin like this say no to those without a token."""
+"""Error responses by path prefix, for protocols with a format of their own. They are used for missing tokens, too."""

@@ -1,1 +1,1 @@
-"""Deepgram's live protocol, ``/v1/listen``."""
+"""Deepgram's interface, ``/v1/listen``: live streams and recordings."""

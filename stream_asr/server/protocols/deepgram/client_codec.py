@@ -1,4 +1,4 @@
-"""Deepgram's listening interface: query parameters, text messages of clients, and refusals."""
+"""What clients of Deepgram send: the parameters of the URL, and text messages."""
 
 from __future__ import annotations
 
@@ -7,36 +7,39 @@ from dataclasses import dataclass
 from enum import Enum
 
 from stream_asr.server.errors import SessionError
-from stream_asr.server.protocols.json_messages import BOOLEANS, dump, load, refuse, shown
+from stream_asr.server.protocols.json_messages import BOOLEANS, format_value, load_message, reject_message
 from stream_asr.server.sessions.request import AudioFormat
 
 _ENCODINGS = {"linear16": "pcm_s16le", "linear32": "pcm_f32le", "mulaw": "mulaw", "alaw": "alaw"}
-_CANNOT = {
-    "callback": "results are sent to nobody but the client",
-    "redact": "nothing would be redacted",
-    "multichannel": "channels are mixed",
-}
-"""Parameters that would leave a client with something else than it relies on."""
+"""Deepgram's names of encodings, and this package's."""
 
-_ERR_CODES = {400: "Bad Request", 401: "INVALID_AUTH"}
+_UNSUPPORTED = {
+    "callback": "results are sent to the client only",
+    "redact": "this server does not redact text",
+    "multichannel": "all channels are mixed",
+}
+"""Parameters that cannot be ignored, because the client relies on their effect."""
+
+_MAX_DIGITS = 9
+"""Longer numbers are not meaningful, and Python refuses to parse very long ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The parameters that mean something here.
+    """The parameters of the URL that have an effect.
 
     Attributes:
-        raw: the format of raw audio; None in front of a file format, which says it itself.
-        interim_results: tell text that may still change.
-        endpointing: mark the ends of utterances with ``speech_final``.
-        endpoint_ms: the silence that ends one, as the client has it; None for the server's.
-        utterance_end_ms: tell when no word has followed the last one for so long; None for never.
-        vad_events: tell when speech starts.
-        formatted: the client expects words in a punctuated form as well.
-        utterances: in the answer for a recording.
+        raw_format: Format of raw audio; None for a container or file, which declares its format.
+        interim_results: Send text that may still change.
+        endpointing: Mark the end of an utterance with ``speech_final``.
+        endpoint_ms: Silence that ends an utterance, as the client requests it; None for the server's default.
+        utterance_end_ms: Send ``UtteranceEnd`` after this much silence since the last word; None for never.
+        vad_events: Send ``SpeechStarted``.
+        formatted: Include a punctuated form of each word.
+        utterances: Include utterances in the response for a recording.
     """
 
-    raw: AudioFormat | None = None
+    raw_format: AudioFormat | None = None
     interim_results: bool = False
     endpointing: bool = True
     endpoint_ms: int | None = None
@@ -46,67 +49,67 @@ class Query:
     utterances: bool = False
 
 
-def parse(pairs: Iterable[tuple[str, str]], *, live: bool) -> Query:
-    """Read the query of a URL; parameters that would change nothing are ignored.
+def parse_query(pairs: Iterable[tuple[str, str]], *, live: bool) -> Query:
+    """Parse the query of a URL. Parameters without an effect on the results are ignored.
 
     Args:
-        live: the audio comes as a stream.
+        pairs: Names and values.
+        live: Whether the audio is streamed over a websocket, rather than uploaded as a recording.
 
     Raises:
-        SessionError: a value is wrong, or what it asks for is impossible.
+        SessionError: A value is invalid, or the client requests something unsupported.
     """
-    given = dict(pairs)
-    for name, reason in _CANNOT.items():
-        if given.get(name, "false").lower() not in ("false", "0", ""):
-            raise _bad_query(f"{name} is not supported: {reason}")
-    encoding, sample_rate = given.get("encoding"), _whole(given, "sample_rate")
+    values = dict(pairs)
+    for name, reason in _UNSUPPORTED.items():
+        if values.get(name, "false").lower() not in ("false", "0", ""):
+            raise _query_error(f"{name} is not supported: {reason}")
+    encoding, sample_rate = values.get("encoding"), _parse_positive_int(values, "sample_rate")
+    encodings = ", ".join(_ENCODINGS)
     if encoding is not None and encoding not in _ENCODINGS:
-        raise _bad_query(f"encoding {encoding[:40]!r} is not supported; accepted are {', '.join(_ENCODINGS)}")
+        raise _query_error(f"encoding {encoding[:40]!r} is not supported; accepted: {encodings}")
     if live and (encoding is None) != (sample_rate is None):
-        raise _bad_query(
-            f"raw audio needs encoding and sample_rate; accepted are {', '.join(_ENCODINGS)}; containers need neither"
-        )
-    endpointing = given.get("endpointing", "true").lower()
+        message = "raw audio requires encoding and sample_rate, a container requires neither"
+        raise _query_error(f"{message}; accepted encodings: {encodings}")
+    endpointing = values.get("endpointing", "true").lower()
     if endpointing not in ("true", "false") and not _is_number(endpointing):
-        raise _bad_query(f"endpointing is {endpointing[:40]!r}; it takes false, or a number of milliseconds")
-    raw = None
+        raise _query_error(f"endpointing is {endpointing[:40]!r}; it must be false or a number of milliseconds")
+    raw_format = None
     if encoding is not None and sample_rate is not None:
-        raw = AudioFormat(sample_rate, _ENCODINGS[encoding], _whole(given, "channels") or 1)
+        raw_format = AudioFormat(sample_rate, _ENCODINGS[encoding], _parse_positive_int(values, "channels") or 1)
     return Query(
-        raw=raw,
-        interim_results=_flag(given, "interim_results"),
+        raw_format=raw_format,
+        interim_results=_parse_boolean(values, "interim_results"),
         endpointing=endpointing != "false",
         endpoint_ms=int(endpointing) if _is_number(endpointing) else None,
-        utterance_end_ms=_whole(given, "utterance_end_ms"),
-        vad_events=_flag(given, "vad_events"),
-        formatted=_flag(given, "punctuate") or _flag(given, "smart_format"),
-        utterances=_flag(given, "utterances"),
+        utterance_end_ms=_parse_positive_int(values, "utterance_end_ms"),
+        vad_events=_parse_boolean(values, "vad_events"),
+        formatted=_parse_boolean(values, "punctuate") or _parse_boolean(values, "smart_format"),
+        utterances=_parse_boolean(values, "utterances"),
     )
 
 
-def _flag(given: dict[str, str], name: str) -> bool:
-    value = given.get(name, "false").lower()
+def _parse_boolean(values: dict[str, str], name: str) -> bool:
+    value = values.get(name, "false").lower()
     if value not in BOOLEANS:
-        raise _bad_query(f"{name} is {value[:40]!r}; it takes true or false")
+        raise _query_error(f"{name} is {value[:40]!r}; it must be true or false")
     return BOOLEANS[value]
 
 
-def _whole(given: dict[str, str], name: str) -> int | None:
-    value = given.get(name)
+def _parse_positive_int(values: dict[str, str], name: str) -> int | None:
+    value = values.get(name)
     if value is None:
         return None
     if not _is_number(value) or int(value) == 0:
-        raise _bad_query(f"{name} is {value[:40]!r}; it takes a whole number above 0")
+        raise _query_error(f"{name} is {value[:40]!r}; it must be a whole number above 0")
     return int(value)
 
 
 def _is_number(value: str) -> bool:
-    """Longer ones mean nothing, and Python refuses to read very long ones."""
-    return value.isascii() and value.isdecimal() and len(value) <= 9
+    return value.isascii() and value.isdecimal() and len(value) <= _MAX_DIGITS
 
 
-def _bad_query(reason: str) -> SessionError:
-    return SessionError("bad_query", reason)
+def _query_error(message: str) -> SessionError:
+    return SessionError("bad_query", message)
 
 
 class Control(Enum):
@@ -119,23 +122,14 @@ class Control(Enum):
 
 
 def decode(text: str) -> Control:
-    """Read a client's text message.
+    """Decode a client's text message.
 
     Raises:
-        SessionError: it is no message of this protocol; says what was wrong and what is accepted.
+        SessionError: The text is not a message of this protocol. The error names the fault and what is accepted.
     """
-    kind = load(text).get("type")
+    message_type = load_message(text).get("type")
     try:
-        return Control(kind)
+        return Control(message_type)
     except ValueError:
-        refuse(f"type {shown(kind)}; accepted are {', '.join(control.value for control in Control)}")
-
-
-def encode_error(error: SessionError) -> str:
-    """A live message; a close follows."""
-    return dump({"type": "Error", "variant": error.code, "description": error.message, "message": error.message})
-
-
-def error_body(status: int, code: str, message: str, request_id: str) -> dict[str, str]:
-    """Of a response with an HTTP ``status`` that is no success."""
-    return {"err_code": _ERR_CODES.get(status, code), "err_msg": message, "request_id": request_id}
+        accepted = ", ".join(control.value for control in Control)
+        reject_message(f"unknown type {format_value(message_type)}; accepted: {accepted}")

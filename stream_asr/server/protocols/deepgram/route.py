@@ -1,4 +1,4 @@
-"""Deepgram's ``/v1/listen``: a websocket for live audio, and plain HTTP for recordings."""
+"""Routes of Deepgram's interface, ``/v1/listen``: a websocket for live audio, HTTP for recordings."""
 
 from __future__ import annotations
 
@@ -21,195 +21,212 @@ from stream_asr.server.errors import CloseCode, IdleTimeoutError, SessionError
 from stream_asr.server.media.container_stream import DECODED_FORMAT, ContainerPipe, decode_container, require_decoder
 from stream_asr.server.media.feed import feed_blocks
 from stream_asr.server.media.upload import (
-    body,
     open_upload,
+    read_body,
     recognize_upload,
     send_response,
     spool_upload,
     too_big_error,
     upload_format,
 )
-from stream_asr.server.protocols.deepgram import client_codec as deepgram
-from stream_asr.server.protocols.deepgram.client_codec import Control, Query
-from stream_asr.server.protocols.deepgram.server_codec import Origin, Results, recording
+from stream_asr.server.protocols.deepgram.client_codec import Control, Query, decode, parse_query
+from stream_asr.server.protocols.deepgram.server_codec import (
+    RequestInfo,
+    ResultEncoder,
+    encode_error,
+    error_body,
+    recording_response,
+)
 from stream_asr.server.responses import HandlerResponse, deny
 from stream_asr.server.service import Service
 from stream_asr.server.sessions.outbox import MarkReached
 from stream_asr.server.sessions.request import SamplesReceived, SessionRequest
 from stream_asr.server.sessions.session import Session
+from stream_asr.server.settings import DEEPGRAM_MARK_INTERVAL_S, DEEPGRAM_MAX_PENDING_MARKS
 
 router = APIRouter()
 
 EXPOSED_HEADERS = ("dg-request-id", "dg-error")
-"""Of responses, for web pages to read."""
-
-_MARK_EVERY_S = 0.1
-_MAX_MARKS = 16
-"""Positions under way for ``utterance_end_ms``; more would not make it any more exact."""
+"""Response headers that web pages may read."""
 
 
 def error_response(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
-    """An HTTP response in the words of this interface. The headers are for clients that cannot see the body."""
+    """Build an HTTP error response in Deepgram's format.
+
+    Its headers repeat the error for clients that cannot read the body of a refused handshake.
+    """
     request_id = str(uuid.uuid4())
-    seen = {"dg-request-id": request_id, "dg-error": message.encode("ascii", "replace").decode()}
-    return JSONResponse(deepgram.error_body(status, code, message, request_id), status, {**(headers or {}), **seen})
+    error_headers = {"dg-request-id": request_id, "dg-error": message.encode("ascii", "replace").decode()}
+    content = error_body(status, code, message, request_id)
+    return JSONResponse(content, status, {**(headers or {}), **error_headers})
 
 
-def _refused(service: Service, error: SessionError) -> Response:
+def _count_error(service: Service, error: SessionError) -> Response:
     service.metrics.errors.labels(error.code).inc()
     return error_response(error.http_status, error.code, error.message)
 
 
-def _origin(service: Service) -> Origin:
+def _make_request_info(service: Service) -> RequestInfo:
     created = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return Origin(str(uuid.uuid4()), created, service.recognizer.model.name, stream_asr.__version__)
+    return RequestInfo(str(uuid.uuid4()), created, service.recognizer.model.name, stream_asr.__version__)
 
 
-# --- live -----------------------------------------------------------------------------------------------------
+# --- live audio -----------------------------------------------------------------------------------------------
 
 
 @router.websocket("/v1/listen")
 async def listen(websocket: WebSocket) -> None:
+    """Run one connection with live audio: raw samples, or a container."""
     service = Service.from_connection(websocket)
     try:
-        query = deepgram.parse(websocket.query_params.multi_items(), live=True)
-        if query.raw is None:
+        query = parse_query(websocket.query_params.multi_items(), live=True)
+        if query.raw_format is None:
             require_decoder()
-        audio, endpoint_ms = query.raw or DECODED_FORMAT, _endpoint_ms(service, query)
-        session = service.sessions.open(SessionRequest("deepgram", audio, endpoint_ms=endpoint_ms))
+        audio_format, endpoint_ms = query.raw_format or DECODED_FORMAT, _endpoint_ms(service, query)
+        session = service.sessions.open(SessionRequest("deepgram", audio_format, endpoint_ms=endpoint_ms))
     except SessionError as error:
-        await deny(websocket, _refused(service, error))
+        await deny(websocket, _count_error(service, error))
         return
-    connection, origin = WebSocketConnection(websocket, service.settings, service.metrics), _origin(service)
-    async with connection.report_errors(deepgram.encode_error):
+    connection = WebSocketConnection(websocket, service.settings, service.metrics)
+    request_info, idle_timeout_s = _make_request_info(service), service.settings.idle_timeout_s
+    async with connection.report_errors(encode_error):
         with service.sessions.manage(session):
-            await accept(websocket, [(b"dg-request-id", origin.request_id.encode())])
-            if query.raw is not None:
-                listener = _Listener(connection, session, query, origin)
-                await run_session(session, listener.hear(service.settings.idle_timeout_s), listener.tell())
+            await accept(websocket, [(b"dg-request-id", request_info.request_id.encode())])
+            if query.raw_format is not None:
+                raw_client = _RawClient(connection, session, query, request_info)
+                await run_session(session, raw_client.receive(idle_timeout_s), raw_client.send())
             else:
-                unpacker = _Unpacker(connection, session, query, origin, service.settings.max_upload_bytes)
-                hear = unpacker.hear(service.settings.idle_timeout_s)
-                await run_session(session, hear, unpacker.tell(), unpacker.unpack())
+                max_bytes = service.settings.max_upload_bytes
+                client = _ContainerClient(connection, session, query, request_info, max_bytes)
+                await run_session(session, client.receive(idle_timeout_s), client.send(), client.decode_audio())
         await connection.close()
 
 
 def _endpoint_ms(service: Service, query: Query) -> int | None:
-    """What the client asks for, or the least there is: 10, the default over there, is no mistake."""
+    """Raise the requested silence to the minimum: Deepgram's default, 10 ms, must not be an error."""
     if query.endpoint_ms is None:
         return None
     shortest_ms, _ = service.recognizer.config.segmenter.endpoint_range_ms
     return max(shortest_ms, query.endpoint_ms)
 
 
-class _Listener:
-    """A connection with raw audio, which goes into the session as it comes."""
+class _RawClient:
+    """The two halves of a connection with raw audio."""
 
-    def __init__(self, connection: WebSocketConnection, session: Session, query: Query, origin: Origin) -> None:
+    def __init__(
+        self, connection: WebSocketConnection, session: Session, query: Query, request_info: RequestInfo
+    ) -> None:
         self._connection, self._session, self._query = connection, session, query
-        self._results = Results(query, origin)
+        self._results = ResultEncoder(query, request_info)
         self._digest = hashlib.sha256()
-        self._marks = 0
-        self._marked_s = 0.0
+        self._pending_marks = 0
+        self._last_mark_s = 0.0
 
-    async def hear(self, idle_timeout_s: float) -> None:
+    async def receive(self, idle_timeout_s: float) -> None:
+        """Handle all messages, up to the end of the audio."""
         control = Control.KEEP_ALIVE
         while control is not Control.CLOSE_STREAM:
             try:
                 message = await self._connection.receive(idle_timeout_s)
-            except IdleTimeoutError as idle:
-                await self._settle()
-                self._session.finish_with_error(idle)
+            except IdleTimeoutError as error:
+                await self._wait_fed()
+                self._session.finish_with_error(error)
                 return
             if isinstance(message, str):
-                control = deepgram.decode(message)
-                await self._obey(control)
+                control = decode(message)
+                await self._handle_control(control)
             elif message:
                 self._digest.update(message)
-                await self._receive(message)
-            else:  # how a stream was ended before there was a message for it
+                await self._handle_audio(message)
+            else:  # older clients end the stream with an empty message
                 control = Control.CLOSE_STREAM
-        self._end()
+        self._finish_audio()
 
-    async def _receive(self, data: bytes) -> None:
+    async def _handle_audio(self, data: bytes) -> None:
         await self._feed(data)
 
-    async def _settle(self) -> None:
-        """Wait until the session has all audio that came."""
+    async def _wait_fed(self) -> None:
+        """Wait until all received audio has been fed to the session."""
 
-    def _end(self) -> None:
+    def _finish_audio(self) -> None:
         self._session.finish()
 
     async def _feed(self, audio: bytes) -> None:
         await self._session.feed(audio)
         position_s = self._session.received_s
-        if self._query.utterance_end_ms and position_s >= self._marked_s + _MARK_EVERY_S and self._marks < _MAX_MARKS:
-            self._marks, self._marked_s = self._marks + 1, position_s
+        is_due = position_s >= self._last_mark_s + DEEPGRAM_MARK_INTERVAL_S
+        if self._query.utterance_end_ms and is_due and self._pending_marks < DEEPGRAM_MAX_PENDING_MARKS:
+            self._pending_marks, self._last_mark_s = self._pending_marks + 1, position_s
             await self._session.mark(int(1000 * position_s))
 
-    async def _obey(self, control: Control) -> None:
+    async def _handle_control(self, control: Control) -> None:
         if control is Control.FINALIZE:
-            await self._settle()
-            self._results.finalizing()
+            await self._wait_fed()
+            self._results.expect_finalize()
             await self._session.flush()
         if control in (Control.FINALIZE, Control.CONFIGURE):
             await self._session.mark(control.value)
 
-    async def tell(self) -> None:
+    async def send(self) -> None:
+        """Send the results, and at the end the metadata."""
         try:
             async for event in self._session.events():
                 if isinstance(event, SamplesReceived):
                     continue
                 if isinstance(event, MarkReached) and isinstance(event.tag, int):
-                    self._marks -= 1
-                await self._send(self._results.hear(event))
+                    self._pending_marks -= 1
+                await self._send_all(self._results.on_event(event))
         except SessionError:
-            await self._send(self._results.end())
+            await self._send_all(self._results.flush())
             raise
-        await self._send(self._results.end())
+        await self._send_all(self._results.flush())
         session = self._session
         await self._connection.send(
-            self._results.metadata(self._digest.hexdigest(), session.received_s, session.audio_format.channels)
+            self._results.encode_metadata(self._digest.hexdigest(), session.received_s, session.audio_format.channels)
         )
 
-    async def _send(self, messages: list[str]) -> None:
+    async def _send_all(self, messages: list[str]) -> None:
         for message in messages:
             await self._connection.send(message)
 
 
-class _Unpacker(_Listener):
-    """A connection with a container, which has to be decoded first."""
+class _ContainerClient(_RawClient):
+    """The halves of a connection with a container, which a thread decodes."""
 
     def __init__(
-        self, connection: WebSocketConnection, session: Session, query: Query, origin: Origin, max_bytes: int
+        self,
+        connection: WebSocketConnection,
+        session: Session,
+        query: Query,
+        request_info: RequestInfo,
+        max_bytes: int,
     ) -> None:
-        super().__init__(connection, session, query, origin)
-        self._pipe, self._left_bytes, self._max_bytes = ContainerPipe(), max_bytes, max_bytes
+        super().__init__(connection, session, query, request_info)
+        self._pipe, self._remaining_bytes, self._max_bytes = ContainerPipe(), max_bytes, max_bytes
 
-    async def unpack(self) -> None:
-        """Feed the session; beside `hear`."""
-        # Its thread waits for the client most of the time; those that all share have better things to do.
-        thread = anyio.CapacityLimiter(1)
+    async def decode_audio(self) -> None:
+        """Decode what `receive` writes to the pipe, and feed the session."""
+        # Not a thread of the shared pool: it would be occupied for as long as the client is connected.
+        limiter = anyio.CapacityLimiter(1)
         try:
             with closing(decode_container(self._pipe)) as blocks:
-                await feed_blocks(self._session, blocks, self._feed, release=self._pipe.write_eof, limiter=thread)
+                await feed_blocks(self._session, blocks, self._feed, unblock=self._pipe.write_eof, limiter=limiter)
         finally:
             self._pipe.close()
 
-    async def _receive(self, data: bytes) -> None:
-        self._left_bytes -= len(data)
-        if self._left_bytes < 0:
-            await self._settle()
-            self._session.finish_with_error(
-                too_big_error("stream", f"more than {self._max_bytes} bytes", self._max_bytes)
-            )
+    async def _handle_audio(self, data: bytes) -> None:
+        self._remaining_bytes -= len(data)
+        if self._remaining_bytes < 0:
+            await self._wait_fed()
+            error = too_big_error("stream", f"more than {self._max_bytes} bytes", self._max_bytes)
+            self._session.finish_with_error(error)
         else:
             await self._pipe.write(data)
 
-    async def _settle(self) -> None:
+    async def _wait_fed(self) -> None:
         await self._pipe.wait_consumed()
 
-    def _end(self) -> None:
+    def _finish_audio(self) -> None:
         self._pipe.write_eof()
 
 
@@ -218,40 +235,41 @@ class _Unpacker(_Listener):
 
 @router.post("/v1/listen")
 async def transcribe() -> Response:
+    """Transcribe the recording in the body of the request."""
     return HandlerResponse(_transcribe)
 
 
 async def _transcribe(request: Request, send: Send) -> None:
     service = Service.from_connection(request)
 
-    async def fail(error: SessionError) -> Response:
-        return _refused(service, error)
+    async def on_error(error: SessionError) -> Response:
+        return _count_error(service, error)
 
-    await send_response(request, send, lambda: _answer(service, request), fail)
+    await send_response(request, send, lambda: _recognize_recording(service, request), on_error)
 
 
-async def _answer(service: Service, request: Request) -> Response:
-    query = deepgram.parse(request.query_params.multi_items(), live=False)
+async def _recognize_recording(service: Service, request: Request) -> Response:
+    query = parse_query(request.query_params.multi_items(), live=False)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
-        raise SessionError("bad_query", "this server fetches nothing from a url; send the recording itself as the body")
+        raise SessionError("bad_query", "this server does not download from a url; send the recording as the body")
     if reason := service.sessions.unavailable_reason():
         raise SessionError("too_many_sessions", reason, CloseCode.TRY_AGAIN_LATER)
-    origin, digest, finals = _origin(service), hashlib.sha256(), list[Final]()
+    request_info, digest, finals = _make_request_info(service), hashlib.sha256(), list[Final]()
 
     async def chunks() -> AsyncIterator[bytes]:
-        async for chunk in body(request, service.settings):
+        async for chunk in read_body(request, service.settings):
             digest.update(chunk)
             yield chunk
 
-    async def tell(session: Session) -> None:
+    async def collect_finals(session: Session) -> None:
         async for event in session.events():
             if isinstance(event, Final) and event.text:
                 finals.append(event)
 
-    if query.raw is not None:
-        session = service.sessions.open(SessionRequest("deepgram", query.raw, partials=False))
+    if query.raw_format is not None:
+        session = service.sessions.open(SessionRequest("deepgram", query.raw_format, partials=False))
         with service.sessions.manage(session):
-            await run_session(session, _feed(session, chunks()), tell(session))
+            await run_session(session, _feed_raw(session, chunks()), collect_finals(session))
     else:
         async with AsyncExitStack() as stack:
             with service.sessions.pending_connection():
@@ -259,12 +277,13 @@ async def _answer(service: Service, request: Request) -> Response:
                 stack.callback(file.close)
                 session = service.sessions.open(SessionRequest("deepgram", upload_format(file), partials=False))
             with service.sessions.manage(session):
-                await recognize_upload(session, file, request, tell)
-    metadata = origin.metadata(digest.hexdigest(), session.received_s, session.audio_format.channels)
-    return JSONResponse(recording(query, metadata, finals), headers={"dg-request-id": origin.request_id})
+                await recognize_upload(session, file, request, collect_finals)
+    metadata = request_info.metadata_object(digest.hexdigest(), session.received_s, session.audio_format.channels)
+    content = recording_response(query, metadata, finals)
+    return JSONResponse(content, headers={"dg-request-id": request_info.request_id})
 
 
-async def _feed(session: Session, chunks: AsyncIterator[bytes]) -> None:
+async def _feed_raw(session: Session, chunks: AsyncIterator[bytes]) -> None:
     async for chunk in chunks:
         await session.feed(chunk)
     session.finish()

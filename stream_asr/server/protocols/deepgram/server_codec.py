@@ -1,4 +1,4 @@
-"""Deepgram's answers: the messages of a live stream, and the response for a recording."""
+"""What the server sends to clients of Deepgram: live messages, responses for recordings, and errors."""
 
 from __future__ import annotations
 
@@ -8,18 +8,46 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream_asr.events import Final, Partial, SpeechStarted, Word
+from stream_asr.server.errors import SessionError
 from stream_asr.server.protocols.deepgram.client_codec import Control, Query
-from stream_asr.server.protocols.json_messages import dump
+from stream_asr.server.protocols.json_messages import dump_message
 from stream_asr.server.sessions.outbox import MarkReached, SessionEvent
+
+_ERROR_CODES = {400: "Bad Request", 401: "INVALID_AUTH"}
+"""Deepgram's ``err_code`` for an HTTP status."""
+
+_CHANNEL_INDEX = [0, 1]
+"""The first of one channel."""
+
+
+def encode_error(error: SessionError) -> str:
+    """Encode the live message for an error; a close follows."""
+    return dump_message(
+        {"type": "Error", "variant": error.code, "description": error.message, "message": error.message}
+    )
+
+
+def error_body(status: int, code: str, message: str, request_id: str) -> dict[str, str]:
+    """Build the body of an HTTP error response.
+
+    Args:
+        status: HTTP status.
+        code: The server's error code, for statuses for which Deepgram has none.
+        message: Description of the error.
+        request_id: UUID of the request.
+    """
+    return {"err_code": _ERROR_CODES.get(status, code), "err_msg": message, "request_id": request_id}
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """What every answer says about where it comes from.
+class RequestInfo:
+    """Identifies a request, the model and the server in all messages.
 
     Attributes:
-        created: ISO 8601, UTC.
-        version: of this package.
+        request_id: UUID of the request.
+        created: Time of the request: ISO 8601, UTC.
+        model: Name of the model.
+        version: Version of this package.
     """
 
     request_id: str
@@ -29,14 +57,22 @@ class Origin:
 
     @property
     def model_uuid(self) -> str:
+        """UUID that is derived from the name of the model."""
         return str(uuid.uuid5(uuid.NAMESPACE_OID, self.model))
 
     @property
     def model_info(self) -> dict[str, str]:
+        """Description of the model."""
         return {"name": self.model, "version": self.version, "arch": "ctc"}
 
-    def metadata(self, sha256: str, duration_s: float, channels: int) -> dict[str, Any]:
-        """About audio whose bytes, as they were sent, have this digest."""
+    def metadata_object(self, sha256: str, duration_s: float, channels: int) -> dict[str, Any]:
+        """Build the metadata of a stream or recording.
+
+        Args:
+            sha256: Digest of the bytes that the client sent, in hexadecimal.
+            duration_s: Duration of the audio.
+            channels: Number of channels.
+        """
         return {
             "transaction_key": "deprecated",
             "request_id": self.request_id,
@@ -49,130 +85,135 @@ class Origin:
         }
 
 
-class Results:
-    """The live messages for the events of a session.
+class ResultEncoder:
+    """Encodes the events of a session as live messages.
 
-    ``is_final`` says that the text of a stretch of audio will not change any more: so it comes with every growth of
-    the stable text, and these results join up to the whole text. ``speech_final`` says that the utterance is over.
+    ``is_final`` marks text that will not change. A result with it is sent whenever the stable text grows, and these
+    results join up to the whole text. ``speech_final`` marks the end of an utterance.
 
-    Client requests that are answered in their place among the events come back as the tags of `MarkReached`: the values
-    of `Control.FINALIZE` and `Control.CONFIGURE`, and, for ``utterance_end_ms``, positions in milliseconds.
+    Client requests with an answer at their place among the events return as tags of `MarkReached`: the values of
+    `Control.FINALIZE` and `Control.CONFIGURE`, and for ``utterance_end_ms`` positions in milliseconds.
     """
 
-    def __init__(self, query: Query, origin: Origin) -> None:
-        self._query, self._origin = query, origin
-        self._told_words = 0  # of the current utterance, as final
-        self._told_s = 0.0  # where the next result starts
-        self._speaking = False
+    def __init__(self, query: Query, request_info: RequestInfo) -> None:
+        self._query, self._request_info = query, request_info
+        self._final_words = 0  # words of the current utterance that were sent as final
+        self._final_s = 0.0  # end of the last final result
+        self._in_speech = False
         self._last_word_s: float | None = None
-        self._finalizing = 0
-        self._held: dict[str, Any] | None = None
+        self._pending_finalizes = 0
+        self._held_result: dict[str, Any] | None = None
 
-    def finalizing(self) -> None:
-        """The client has asked for a final; a `MarkReached` with ``Finalize`` follows.
+    def expect_finalize(self) -> None:
+        """Prepare for a `MarkReached` with `Control.FINALIZE`, after a request of the client.
 
-        Until then the newest final is held back: it may be the one that has to say ``from_finalize``.
+        Until then the latest final is held back, because the last one before the mark carries ``from_finalize``.
         """
-        self._finalizing += 1
+        self._pending_finalizes += 1
 
-    def hear(self, event: SessionEvent) -> list[str]:
-        """The messages that an event leads to."""
+    def on_event(self, event: SessionEvent) -> list[str]:
+        """Return the messages for an event."""
         if isinstance(event, MarkReached):
-            return [dump(message) for message in self._reached(event.tag)]
-        messages = self._released()
+            return [dump_message(message) for message in self._on_mark(event.tag)]
+        messages = self._release_held_result()
         if isinstance(event, SpeechStarted):
-            messages += self._silence(event.start)  # positions may be further apart than pauses are long
-            self._speaking, self._told_words, self._told_s = True, 0, event.start
+            # Marks may be further apart than the silence before this event.
+            messages += self._utterance_end(event.start)
+            self._in_speech, self._final_words, self._final_s = True, 0, event.start
             if self._query.vad_events:
-                messages.append({"type": "SpeechStarted", "channel": [0, 1], "timestamp": round(event.start, 3)})
+                timestamp = round(event.start, 3)
+                messages.append({"type": "SpeechStarted", "channel": _CHANNEL_INDEX, "timestamp": timestamp})
         elif isinstance(event, Partial):
-            messages += self._partial(event)
+            messages += self._on_partial(event)
         elif isinstance(event, Final):
-            rest = event.words[self._told_words :]
-            result = self._result(event.end, rest, is_final=True, speech_final=self._query.endpointing)
-            self._speaking, self._told_s = False, event.end
-            if self._finalizing:
-                self._held = result
+            words = event.words[self._final_words :]
+            result = self._result(event.end, words, is_final=True, speech_final=self._query.endpointing)
+            self._in_speech, self._final_s = False, event.end
+            if self._pending_finalizes:
+                self._held_result = result
             else:
                 messages.append(result)
-        return [dump(message) for message in messages]
+        return [dump_message(message) for message in messages]
 
-    def end(self) -> list[str]:
-        """What is left to say when no event follows."""
-        return [dump(message) for message in self._released()]
+    def flush(self) -> list[str]:
+        """Return the messages that are held back, at the end of the events."""
+        return [dump_message(message) for message in self._release_held_result()]
 
-    def metadata(self, sha256: str, duration_s: float, channels: int) -> str:
-        """The last message."""
-        return dump({"type": "Metadata", **self._origin.metadata(sha256, duration_s, channels)})
+    def encode_metadata(self, sha256: str, duration_s: float, channels: int) -> str:
+        """Encode the last message; see `RequestInfo.metadata_object`."""
+        return dump_message({"type": "Metadata", **self._request_info.metadata_object(sha256, duration_s, channels)})
 
-    def _partial(self, event: Partial) -> list[dict[str, Any]]:
+    def _on_partial(self, event: Partial) -> list[dict[str, Any]]:
         messages = []
         stable_words = event.stable.count(" ") + 1 if event.stable else 0
-        if grown := event.words[self._told_words : stable_words]:
-            messages.append(self._result(grown[-1].end, grown, is_final=True))
-            self._told_words, self._told_s = stable_words, grown[-1].end
-        if self._query.interim_results and (rest := event.words[self._told_words :]):
-            messages.append(self._result(event.end, rest))
+        if new_words := event.words[self._final_words : stable_words]:
+            messages.append(self._result(new_words[-1].end, new_words, is_final=True))
+            self._final_words, self._final_s = stable_words, new_words[-1].end
+        if self._query.interim_results and (interim_words := event.words[self._final_words :]):
+            messages.append(self._result(event.end, interim_words))
         return messages
 
-    def _reached(self, tag: str | int) -> list[dict[str, Any]]:
+    def _on_mark(self, tag: str | int) -> list[dict[str, Any]]:
         if tag == Control.FINALIZE.value:
-            self._finalizing -= 1
-            result = self._held or self._result(self._told_s, (), is_final=True)
-            self._held = None
+            self._pending_finalizes -= 1
+            result = self._held_result or self._result(self._final_s, (), is_final=True)
+            self._held_result = None
             return [{**result, "from_finalize": True}]
         if tag == Control.CONFIGURE.value:
             return [
                 {
                     "type": "ConfigureFailure",
-                    "request_id": self._origin.request_id,
+                    "request_id": self._request_info.request_id,
                     "code": "CONFIGURE_KEYTERMS_NOT_SUPPORTED",
-                    "description": "a stream cannot be configured once it runs",
+                    "description": "a running stream cannot be configured",
                 }
             ]
-        return self._silence(int(tag) / 1000)
+        return self._utterance_end(int(tag) / 1000)
 
-    def _silence(self, position_s: float) -> list[dict[str, Any]]:
-        """All audio before ``position_s`` is recognised."""
-        last, gap_ms = self._last_word_s, self._query.utterance_end_ms
-        if last is None or gap_ms is None or self._speaking or self._held or position_s - last < gap_ms / 1000:
+    def _utterance_end(self, position_s: float) -> list[dict[str, Any]]:
+        """Return ``UtteranceEnd`` if all audio before ``position_s`` is recognized and the silence is long enough."""
+        last_s, gap_ms = self._last_word_s, self._query.utterance_end_ms
+        if last_s is None or gap_ms is None or self._in_speech or self._held_result:
+            return []
+        if position_s - last_s < gap_ms / 1000:
             return []
         self._last_word_s = None
-        return [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": round(last, 3)}]
+        return [{"type": "UtteranceEnd", "channel": _CHANNEL_INDEX, "last_word_end": round(last_s, 3)}]
 
-    def _released(self) -> list[dict[str, Any]]:
-        held, self._held = self._held, None
+    def _release_held_result(self) -> list[dict[str, Any]]:
+        held, self._held_result = self._held_result, None
         return [held] if held else []
 
     def _result(
-        self, end: float, words: Sequence[Word], *, is_final: bool = False, speech_final: bool = False
+        self, end_s: float, words: Sequence[Word], *, is_final: bool = False, speech_final: bool = False
     ) -> dict[str, Any]:
-        """The text from where the last final result ended."""
+        """Build a result for the audio from the end of the last final result to ``end_s``."""
         if is_final and words:
             self._last_word_s = words[-1].end
         return {
             "type": "Results",
-            "channel_index": [0, 1],
-            "duration": round(max(0.0, end - self._told_s), 3),
-            "start": round(self._told_s, 3),
+            "channel_index": _CHANNEL_INDEX,
+            "duration": round(max(0.0, end_s - self._final_s), 3),
+            "start": round(self._final_s, 3),
             "is_final": is_final,
             "speech_final": speech_final,
             "from_finalize": False,
             "channel": {"alternatives": [_alternative(words, self._query)]},
             "metadata": {
-                "request_id": self._origin.request_id,
-                "model_info": self._origin.model_info,
-                "model_uuid": self._origin.model_uuid,
+                "request_id": self._request_info.request_id,
+                "model_info": self._request_info.model_info,
+                "model_uuid": self._request_info.model_uuid,
             },
         }
 
 
-def recording(query: Query, metadata: dict[str, Any], finals: Sequence[Final]) -> dict[str, Any]:
-    """The answer for a whole recording.
+def recording_response(query: Query, metadata: dict[str, Any], finals: Sequence[Final]) -> dict[str, Any]:
+    """Build the response for a recording.
 
     Args:
-        metadata: see `Origin.metadata`.
-        finals: those that hold words, in order.
+        query: The parameters of the request.
+        metadata: See `RequestInfo.metadata_object`.
+        finals: The finals that contain words, in order.
     """
     words = [word for final in finals for word in final.words]
     results: dict[str, Any] = {"channels": [{"alternatives": [_alternative(words, query)]}]}
@@ -195,5 +236,9 @@ def _alternative(words: Sequence[Word], query: Query) -> dict[str, Any]:
     return {
         "transcript": " ".join(word.word for word in words),
         "confidence": round(confidence, 3),
-        "words": [{**word.to_json(), **({"punctuated_word": word.word} if query.formatted else {})} for word in words],
+        "words": [_word_object(word, query) for word in words],
     }
+
+
+def _word_object(word: Word, query: Query) -> dict[str, Any]:
+    return {**word.to_json(), **({"punctuated_word": word.word} if query.formatted else {})}

@@ -1,4 +1,4 @@
-"""The native protocol of ``/v1/stream``: JSON messages to frozen dataclasses and back."""
+"""The messages of the native protocol: JSON to frozen dataclasses, and dataclasses and events to JSON."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from typing import ClassVar, TypeAlias
 
 from stream_asr.audio.pcm import ENCODINGS
 from stream_asr.events import Final
-from stream_asr.server.protocols.json_messages import dump, load, refuse, shown
+from stream_asr.server.protocols.json_messages import dump_message, format_value, load_message, reject_message
 from stream_asr.server.sessions.outbox import MarkReached, SessionEvent
+from stream_asr.server.settings import NATIVE_MAX_PING_ID_CHARACTERS
 
-MAX_TAG_CHARACTERS = 100
+# --- client to server -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Begins a session; binary messages with audio in this format follow.
+    """Opens a session. Binary messages with audio in this format follow.
 
     Attributes:
-        sample_rate: in Hz.
-        channels: interleaved.
-        partials: send partial captions.
-        words: send the words of finals, with their times.
-        endpoint_ms: the silence that ends an utterance; None for the server's.
+        sample_rate: Sample rate in Hz.
+        encoding: Sample encoding, a key of `ENCODINGS`.
+        channels: Number of interleaved channels.
+        partials: Send partials.
+        words: Include the words of finals, with their times.
+        endpoint_ms: Silence that ends an utterance; None for the server's default.
     """
 
     type: ClassVar[str] = "start"
@@ -36,10 +38,11 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Goes on with a session whose connection was lost.
+    """Resumes a session after a lost connection.
 
     Attributes:
-        events: how many of the session's events have arrived, on all its connections; None for all that were sent.
+        session: The session key from `Ready`.
+        events: Number of events that arrived on all connections of the session; None for all that were sent.
     """
 
     type: ClassVar[str] = "resume"
@@ -49,14 +52,14 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Asks for a final of all audio so far."""
+    """Requests a final of all audio so far."""
 
     type: ClassVar[str] = "flush"
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Asks for a `pong` once all audio before it has been recognised."""
+    """Requests a ``pong`` once all earlier audio has been recognized."""
 
     type: ClassVar[str] = "ping"
     id: str | int
@@ -64,16 +67,18 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """There is no more audio."""
+    """Marks the end of the audio."""
 
     type: ClassVar[str] = "finish"
 
 
 ClientMessage: TypeAlias = Start | Resume | Flush | Ping | Finish
 
-_MESSAGES: dict[str, type[ClientMessage]] = {kind.type: kind for kind in (Start, Resume, Flush, Ping, Finish)}
+_MESSAGE_CLASSES: dict[str, type[ClientMessage]] = {
+    message_class.type: message_class for message_class in (Start, Resume, Flush, Ping, Finish)
+}
 
-_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+_KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "sample_rate": ((int,), "an integer"),
     "encoding": ((str,), "a string"),
     "channels": ((int,), "an integer"),
@@ -84,41 +89,46 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "events": ((int,), "an integer"),
     "id": ((str, int), "a string or an integer"),
 }
+"""The accepted types of each key, and their description for error texts."""
 
 
 def decode(text: str) -> ClientMessage:
-    """Read a client's text message.
+    """Decode a client's text message.
 
     Raises:
-        SessionError: it is no message of this protocol; says what was wrong and what is accepted.
+        SessionError: The text is not a message of this protocol. The error names the fault and what is accepted.
     """
-    message = load(text)
-    kind = message.pop("type", None)
-    made = _MESSAGES.get(kind) if isinstance(kind, str) else None
-    if made is None:
-        refuse(f"type {shown(kind)}; accepted are {', '.join(_MESSAGES)}")
-    accepted = {field.name: field for field in fields(made)}
-    for key, value in message.items():
+    values = load_message(text)
+    message_type = values.pop("type", None)
+    message_class = _MESSAGE_CLASSES.get(message_type) if isinstance(message_type, str) else None
+    if message_class is None:
+        reject_message(f"unknown type {format_value(message_type)}; accepted: {', '.join(_MESSAGE_CLASSES)}")
+    accepted = {field.name: field for field in fields(message_class)}
+    for key, value in values.items():
         if key not in accepted:
-            refuse(f"unknown key {shown(key)} in {kind}; accepted are {', '.join(('type', *accepted))}")
-        types, wanted = _TYPES[key]
-        if type(value) not in types:  # not isinstance: true is no sample rate
-            refuse(f"{key} is {shown(value)}; it takes {wanted}")
+            keys = ", ".join(("type", *accepted))
+            reject_message(f"unknown key {format_value(key)} in {message_type}; accepted: {keys}")
+        types, description = _KEY_TYPES[key]
+        if type(value) not in types:  # not isinstance: bool is a subclass of int
+            reject_message(f"{key} is {format_value(value)}; it must be {description}")
     for name, field in accepted.items():
-        if field.default is MISSING and name not in message:
-            refuse(f"{kind} lacks {name}, {_TYPES[name][1]}")
-    decoded = made(**message)
-    _check(decoded)
-    return decoded
+        if field.default is MISSING and name not in values:
+            reject_message(f"{message_type} requires {name}, {_KEY_TYPES[name][1]}")
+    message = message_class(**values)
+    _check_values(message)
+    return message
 
 
-def _check(message: ClientMessage) -> None:
+def _check_values(message: ClientMessage) -> None:
     if isinstance(message, Start) and message.encoding not in ENCODINGS:
-        refuse(f"encoding {shown(message.encoding)}; accepted are {', '.join(ENCODINGS)}")
+        reject_message(f"unknown encoding {format_value(message.encoding)}; accepted: {', '.join(ENCODINGS)}")
     if isinstance(message, Resume) and message.events is not None and message.events < 0:
-        refuse(f"events is {shown(message.events)}; it cannot be negative")
-    if isinstance(message, Ping) and len(str(message.id)) > MAX_TAG_CHARACTERS:
-        refuse(f"the id of a ping has {len(str(message.id))} characters; {MAX_TAG_CHARACTERS} are accepted")
+        reject_message(f"events is {format_value(message.events)}; it must not be negative")
+    if isinstance(message, Ping) and len(str(message.id)) > NATIVE_MAX_PING_ID_CHARACTERS:
+        length = len(str(message.id))
+        reject_message(
+            f"the id of a ping has {length} characters; at most {NATIVE_MAX_PING_ID_CHARACTERS} are accepted"
+        )
 
 
 # --- server to client -----------------------------------------------------------------------------------------
@@ -126,12 +136,14 @@ def _check(message: ClientMessage) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The first answer.
+    """Accepts a `Start` or `Resume`; the first message.
 
     Attributes:
-        sample_rate: of the recognizer; times of events are multiples of its samples.
-        received, events: after `Resume` only: samples of the client's audio that the server has, and how many
-            events came before the next one that it will send.
+        session: Session key for `Resume`.
+        model: Name of the model.
+        sample_rate: Sample rate of the recognizer in Hz. Event times are multiples of its sample period.
+        received: After `Resume` only: samples of the client's audio that the server has, at the client's rate.
+        events: After `Resume` only: number of events before the next one that the server will send.
     """
 
     type: ClassVar[str] = "ready"
@@ -144,7 +156,11 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The server has so many samples (of every channel, at the client's rate); they need not be sent again."""
+    """Acknowledges audio: these samples need not be sent again after a lost connection.
+
+    Attributes:
+        received: Samples per channel, at the client's rate.
+    """
 
     type: ClassVar[str] = "ack"
     received: int
@@ -152,11 +168,12 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """All was recognised and sent; a normal close follows.
+    """Ends a complete session; a normal close follows.
 
     Attributes:
-        seconds: of audio.
-        trailing_bytes: at the end of the audio that make up no sample of every channel, if there were any.
+        received: Samples per channel, at the client's rate.
+        seconds: Duration of the audio.
+        trailing_bytes: Bytes of an incomplete sample at the end of the audio; None if there are none.
     """
 
     type: ClassVar[str] = "done"
@@ -167,7 +184,12 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """What was wrong; a close with a code that is not 1000 follows."""
+    """Reports an error; an abnormal close follows.
+
+    Attributes:
+        code: Stable error code, for programs.
+        message: Description, for people.
+    """
 
     type: ClassVar[str] = "error"
     code: str
@@ -178,16 +200,21 @@ ServerMessage: TypeAlias = Ready | Ack | Done | Error
 
 
 def encode(message: ServerMessage) -> str:
-    """As JSON; what is None is left out."""
+    """Encode a message as JSON, without attributes that are None."""
     values = {field.name: getattr(message, field.name) for field in fields(message)}
-    return dump({"type": message.type, **{name: value for name, value in values.items() if value is not None}})
+    return dump_message({"type": message.type, **{name: value for name, value in values.items() if value is not None}})
 
 
 def encode_event(event: SessionEvent, *, words: bool) -> str:
-    """An event as JSON, a final without its ``words`` if they are not wanted."""
+    """Encode an event as JSON.
+
+    Args:
+        event: The event.
+        words: Include the words of finals.
+    """
     if isinstance(event, MarkReached):
-        return dump({"type": "pong", "id": event.tag}, ascii_only=True)
+        return dump_message({"type": "pong", "id": event.tag}, ascii_only=True)
     message = event.to_json()
     if isinstance(event, Final) and not words:
         del message["words"]
-    return dump(message)
+    return dump_message(message)

@@ -1,4 +1,4 @@
-"""The native protocol's connection, ``/v1/stream``."""
+"""Routes of the native protocol, ``/v1/stream``."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from fastapi.responses import Response
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.server.connection import WebSocketConnection, accept, run_session
 from stream_asr.server.errors import IdleTimeoutError, SessionError
-from stream_asr.server.protocols.native import codec as native
+from stream_asr.server.protocols.native import codec
 from stream_asr.server.responses import deny, error_response
 from stream_asr.server.service import Service
 from stream_asr.server.sessions.request import AudioFormat, SamplesReceived, SessionRequest
 from stream_asr.server.sessions.session import Session
+from stream_asr.server.settings import NATIVE_ACK_INTERVAL_S
 
 router = APIRouter()
-
-_ACK_EVERY_S = 0.5
 
 
 @router.get("/v1/stream")
 async def availability(connection: HTTPConnection) -> Response:
-    """Whether a session could begin: 204, or why not. Browsers do not tell a page why its websocket was refused."""
+    """Report whether a session could start now: 204, or 503 with the reason.
+
+    Browsers do not show a page why its websocket was refused.
+    """
     if reason := Service.from_connection(connection).sessions.unavailable_reason():
         return error_response(503, "too_many_sessions", reason)
     return Response(status_code=204)
@@ -32,71 +34,72 @@ async def availability(connection: HTTPConnection) -> Response:
 
 @router.websocket("/v1/stream")
 async def stream(websocket: WebSocket) -> None:
+    """Run one connection: a new session, or the continuation of one."""
     service = Service.from_connection(websocket)
     if reason := service.sessions.unavailable_reason(may_resume=True):
         await deny(websocket, error_response(503, "too_many_sessions", reason))
         return
     connection = WebSocketConnection(websocket, service.settings, service.metrics)
-    async with connection.report_errors(lambda error: native.encode(native.Error(error.code, error.message))):
+    async with connection.report_errors(lambda error: codec.encode(codec.Error(error.code, error.message))):
         with service.sessions.pending_connection():
             await accept(websocket)
-            first = await connection.receive(service.settings.start_timeout_s)
-        session = await _session(service, first)
+            first_message = await connection.receive(service.settings.start_timeout_s)
+        session = await _open_or_resume(service, first_message)
         with service.sessions.manage(session, resumable=True):
-            ready = native.Ready(session.key, service.recognizer.model.name, SAMPLE_RATE)
+            ready = codec.Ready(session.key, service.recognizer.model.name, SAMPLE_RATE)
             if session.resumes:
                 ready = replace(ready, received=session.received_samples, events=session.outbox.sent)
-            await connection.send(native.encode(ready))
-            await run_session(
-                session, _hear(connection, session, service.settings.idle_timeout_s), _tell(connection, session)
-            )
-            done = native.Done(session.received_samples, round(session.received_s, 3), session.trailing_bytes or None)
-            await connection.send(native.encode(done))
+            await connection.send(codec.encode(ready))
+            receive = _receive(connection, session, service.settings.idle_timeout_s)
+            await run_session(session, receive, _send(connection, session))
+            done = codec.Done(session.received_samples, round(session.received_s, 3), session.trailing_bytes or None)
+            await connection.send(codec.encode(done))
         await connection.close()
 
 
-async def _session(service: Service, first: str | bytes) -> Session:
-    """The session that a client begins or goes on with."""
-    if isinstance(first, bytes):
-        raise SessionError("audio_before_start", "audio before start; the first message is start or resume, as text")
-    message = native.decode(first)
-    if isinstance(message, native.Resume):
+async def _open_or_resume(service: Service, first_message: str | bytes) -> Session:
+    if isinstance(first_message, bytes):
+        raise SessionError("audio_before_start", "audio before start; send start or resume first, as a text message")
+    message = codec.decode(first_message)
+    if isinstance(message, codec.Resume):
         return await service.sessions.resume(message.session, message.events)
-    if isinstance(message, native.Start):
-        audio = AudioFormat(message.sample_rate, message.encoding, message.channels)
+    if isinstance(message, codec.Start):
+        audio_format = AudioFormat(message.sample_rate, message.encoding, message.channels)
         return service.sessions.open(
-            SessionRequest("native", audio, message.partials, message.words, endpoint_ms=message.endpoint_ms)
+            SessionRequest("native", audio_format, message.partials, message.words, endpoint_ms=message.endpoint_ms)
         )
-    raise SessionError("not_started", f"{message.type} before start; the first message is start or resume")
+    raise SessionError("not_started", f"{message.type} before start; send start or resume first")
 
 
-async def _hear(connection: WebSocketConnection, session: Session, idle_timeout_s: float) -> None:
+async def _receive(connection: WebSocketConnection, session: Session, idle_timeout_s: float) -> None:
+    """Feed the session; runs until it is cancelled or the client is idle."""
     while True:
         try:
             message = await connection.receive(None if session.finished else idle_timeout_s)
-        except IdleTimeoutError as idle:
-            session.finish_with_error(idle)
+        except IdleTimeoutError as error:
+            session.finish_with_error(error)
             return
         if isinstance(message, bytes):
             await session.feed(message)
         else:
-            await _obey(session, native.decode(message))
+            await _handle_control(session, codec.decode(message))
 
 
-async def _obey(session: Session, message: native.ClientMessage) -> None:
-    if isinstance(message, native.Flush):
+async def _handle_control(session: Session, message: codec.ClientMessage) -> None:
+    if isinstance(message, codec.Flush):
         await session.flush()
-    elif isinstance(message, native.Ping):
+    elif isinstance(message, codec.Ping):
         await session.mark(message.id)
-    elif isinstance(message, native.Finish):
+    elif isinstance(message, codec.Finish):
         session.finish()
     else:
-        raise SessionError("started_already", f"{message.type} on a connection that has a session already")
+        raise SessionError("started_already", f"{message.type} on a connection that already has a session")
 
 
-async def _tell(connection: WebSocketConnection, session: Session) -> None:
-    async for event in session.events(_ACK_EVERY_S):
+async def _send(connection: WebSocketConnection, session: Session) -> None:
+    """Send all events of the session."""
+    async for event in session.events(NATIVE_ACK_INTERVAL_S):
         if isinstance(event, SamplesReceived):
-            await connection.send(native.encode(native.Ack(event.samples)))
+            await connection.send(codec.encode(codec.Ack(event.samples)))
         else:
-            await connection.send(native.encode_event(event, words=session.request.words))
+            await connection.send(codec.encode_event(event, words=session.request.words))

@@ -1,1 +1,1 @@
-"""OpenAI's transcription endpoint and realtime protocol."""
+"""OpenAI's interfaces: transcriptions over HTTP (``/v1/audio``) and the Realtime API (``/v1/realtime``)."""

@@ -1,4 +1,4 @@
-"""What OpenAI's interfaces have in common: errors, models, and transcripts that only grow."""
+"""Objects that OpenAI's interfaces share: errors, models, and transcripts that are sent as deltas."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from stream_asr.server.errors import CloseCode, SessionError
 
 
 class RequestError(SessionError):
-    """A mistake in one request or message, in the words of these interfaces; a connection outlives it.
+    """An invalid request or message; a connection survives it.
 
     Attributes:
-        param: the parameter that is wrong, if it is one.
+        param: Name of the invalid parameter, if there is one.
     """
 
     def __init__(
@@ -22,52 +22,62 @@ class RequestError(SessionError):
 
 
 def error_object(error: SessionError) -> dict[str, Any]:
-    """What is under ``error`` in the body of a failed request, and in an ``error`` event."""
+    """Build the ``error`` object of a response body or an ``error`` event."""
     param = error.param if isinstance(error, RequestError) else None
-    return _error_object(error.code, error.message, param, is_ours=error.http_status >= 500)
+    return _error_object(error.http_status, error.code, error.message, param)
 
 
 def error_body(status: int, code: str, message: str) -> dict[str, Any]:
-    """The body of an answer with an HTTP ``status``."""
-    return {"error": _error_object(code, message, None, is_ours=status >= 500)}
+    """Build the body of an HTTP error response."""
+    return {"error": _error_object(status, code, message, None)}
 
 
-def _error_object(code: str, message: str, param: str | None, *, is_ours: bool) -> dict[str, Any]:
-    kind = "server_error" if is_ours else "invalid_request_error"
-    return {"message": message, "type": kind, "param": param, "code": code}
+def _error_object(status: int, code: str, message: str, param: str | None) -> dict[str, Any]:
+    error_type = "server_error" if status >= 500 else "invalid_request_error"
+    return {"message": message, "type": error_type, "param": param, "code": code}
 
 
 def model_object(name: str) -> dict[str, Any]:
-    """A model; when it was made is not known here, so ``created`` is 0."""
+    """Build the description of a model. The creation time is unknown, so ``created`` is 0."""
     return {"id": name, "object": "model", "created": 0, "owned_by": "stream-asr"}
 
 
 class Transcript:
-    """The text of successive utterances, in pieces that are never taken back.
+    """Text of successive utterances, sent as deltas. Text that was sent never changes.
 
     Attributes:
-        text: the joined pieces so far.
+        text: All deltas so far, joined.
     """
 
     def __init__(self) -> None:
         self.text = ""
-        self._told = 0  # characters of the utterance that goes on
+        self._sent_characters = 0  # of the current utterance
 
-    def grow(self, stable: str) -> str:
-        """The piece that is new in the current utterance.
+    def extend(self, stable: str) -> str:
+        """Update the current utterance.
 
         Args:
-            stable: its text so far, which begins with what was given before; may be empty.
-        """
-        piece = stable[self._told :]
-        if piece and not self._told and self.text:
-            piece = f" {piece}"
-        self._told = len(stable)
-        self.text += piece
-        return piece
+            stable: Stable text of the utterance so far; begins with the earlier stable text. May be empty.
 
-    def end(self, final: str) -> str:
-        """The same for the whole text of the current utterance; the next one begins."""
-        piece = self.grow(final)
-        self._told = 0
-        return piece
+        Returns:
+            The delta, with a space in front between utterances; empty if nothing is new.
+        """
+        delta = stable[self._sent_characters :]
+        if delta and not self._sent_characters and self.text:
+            delta = f" {delta}"
+        self._sent_characters = len(stable)
+        self.text += delta
+        return delta
+
+    def end_utterance(self, text: str) -> str:
+        """Complete the current utterance and begin the next.
+
+        Args:
+            text: Text of the final.
+
+        Returns:
+            The delta; see `extend`.
+        """
+        delta = self.extend(text)
+        self._sent_characters = 0
+        return delta

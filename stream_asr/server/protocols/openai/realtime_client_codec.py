@@ -1,7 +1,7 @@
-"""OpenAI's Realtime API, transcription sessions: what clients send, to frozen dataclasses.
+"""What clients of the Realtime API send: events of transcription sessions to frozen dataclasses.
 
-It exists in two shapes. The older one (beta) has ``transcription_session.update`` with flat settings, the current one
-``session.update`` with nested ones.
+The API has two versions. Its beta version has ``transcription_session.update`` with flat settings, the current
+version has ``session.update`` with nested settings.
 """
 
 from __future__ import annotations
@@ -12,78 +12,86 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from stream_asr.server.errors import SessionError
-from stream_asr.server.protocols.json_messages import load, shown
+from stream_asr.server.protocols.json_messages import format_value, load_message
 from stream_asr.server.protocols.openai.common_codec import RequestError
+from stream_asr.server.settings import REALTIME_MAX_TEXT_CHARACTERS
 
-SAMPLE_RATE = 24_000
-"""Of ``pcm16``; that of the telephone encodings is 8000."""
-
-MAX_TEXT_CHARACTERS = 4096
-"""Of each setting that is kept to be given back."""
-
-_TRANSCRIPTION = ("model", "language", "prompt")
+_TRANSCRIPTION_KEYS = ("model", "language", "prompt")
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
-    """An audio format by its three names: of this package, of the beta shape and of the current one."""
+class InputFormat:
+    """An audio format.
+
+    Attributes:
+        encoding: This package's name of the encoding.
+        sample_rate: Sample rate in Hz.
+        beta_name: Name in the beta version of the API.
+        name: Name in the current version.
+    """
 
     encoding: str
     sample_rate: int
-    flat: str
-    nested: str
+    beta_name: str
+    name: str
 
 
-FORMATS = (
-    Format("pcm_s16le", SAMPLE_RATE, "pcm16", "audio/pcm"),
-    Format("mulaw", 8_000, "g711_ulaw", "audio/pcmu"),
-    Format("alaw", 8_000, "g711_alaw", "audio/pcma"),
+INPUT_FORMATS = (
+    InputFormat("pcm_s16le", 24_000, "pcm16", "audio/pcm"),
+    InputFormat("mulaw", 8_000, "g711_ulaw", "audio/pcmu"),
+    InputFormat("alaw", 8_000, "g711_alaw", "audio/pcma"),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """The settings of a session that a client can change.
+class SessionSettings:
+    """Settings of a session that a client can change.
 
     Attributes:
-        detects_turns: utterances end with the speaker's pauses; else only a commit ends an item.
-        transcription: model, language and prompt as the client gave them. They change nothing, and are given back.
-        endpoint_ms: the pause that ends an utterance; None for the server's own choice.
+        format: Format of the audio.
+        turn_detection: Whether pauses end items; otherwise only commits end them.
+        transcription: Model, language and prompt as the client sent them, to be echoed. They have no effect.
+        endpoint_ms: Silence that ends an utterance; None for the server's default.
     """
 
-    format: Format = FORMATS[0]
-    detects_turns: bool = True
+    format: InputFormat = INPUT_FORMATS[0]
+    turn_detection: bool = True
     transcription: dict[str, str] = field(default_factory=dict)
     endpoint_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
-    """Changes settings; what is None stays as it is.
+class SessionUpdate:
+    """Changes settings. The attributes are those of `SessionSettings`; None leaves a setting unchanged.
 
     Attributes:
-        beta: it came in the older shape, so the client understands that one.
+        beta: Whether the event has the form of the beta version.
     """
 
     beta: bool
-    format: Format | None = None
-    detects_turns: bool | None = None
+    format: InputFormat | None = None
+    turn_detection: bool | None = None
     transcription: dict[str, str] | None = None
     endpoint_ms: int | None = None
 
-    def applied(self, setup: Setup) -> Setup:
+    def apply(self, settings: SessionSettings) -> SessionSettings:
+        """Return changed settings."""
         return replace(
-            setup,
-            format=self.format or setup.format,
-            detects_turns=setup.detects_turns if self.detects_turns is None else self.detects_turns,
-            transcription={**setup.transcription, **(self.transcription or {})},
-            endpoint_ms=setup.endpoint_ms if self.endpoint_ms is None else self.endpoint_ms,
+            settings,
+            format=self.format or settings.format,
+            turn_detection=settings.turn_detection if self.turn_detection is None else self.turn_detection,
+            transcription={**settings.transcription, **(self.transcription or {})},
+            endpoint_ms=settings.endpoint_ms if self.endpoint_ms is None else self.endpoint_ms,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Audio in the session's format; whole samples or not."""
+    """Adds audio.
+
+    Attributes:
+        audio: Bytes in the session's format; may end inside a sample.
+    """
 
     audio: bytes
 
@@ -95,12 +103,12 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """Forgets the audio since the last item."""
+    """Discards the audio since the last item."""
 
 
-ClientEvent: TypeAlias = Update | Append | Commit | Clear
+ClientEvent: TypeAlias = SessionUpdate | Append | Commit | Clear
 
-_ACCEPTED = (
+_EVENT_TYPES = (
     "session.update",
     "transcription_session.update",
     "input_audio_buffer.append",
@@ -110,10 +118,10 @@ _ACCEPTED = (
 
 
 class EventError(RequestError):
-    """A client's event that cannot be obeyed; the session goes on.
+    """An invalid event of a client; the session continues.
 
     Attributes:
-        event_id: the client's own name of the event, if it gave one.
+        event_id: The client's id of the event, if it has one.
     """
 
     def __init__(self, code: str, message: str, *, param: str | None = None, event_id: str | None = None) -> None:
@@ -122,131 +130,138 @@ class EventError(RequestError):
 
 
 def decode(message: str | bytes) -> ClientEvent:
-    """Read a client's message.
+    """Decode a client's message.
 
     Raises:
-        EventError: it is no event of a transcription session; says what was wrong and what is accepted.
+        EventError: The message is not an event of a transcription session. The error names the fault and what is
+            accepted.
     """
     if isinstance(message, bytes):
-        raise EventError("invalid_event", "a binary message; audio comes as base64 in input_audio_buffer.append")
+        raise EventError("invalid_event", "binary message; send audio as base64 in input_audio_buffer.append")
     try:
-        event = load(message)
+        event = load_message(message)
     except SessionError as error:
         raise EventError(error.code, error.message) from None
     try:
-        return _event(event)
+        return _decode_event(event)
     except EventError as error:
         event_id = event.get("event_id")
         error.event_id = event_id if isinstance(event_id, str) else None
         raise
 
 
-def _event(event: dict[str, Any]) -> ClientEvent:
-    kind = event.get("type")
-    if kind == "input_audio_buffer.append":
-        return Append(_audio(event.get("audio")))
-    if kind == "input_audio_buffer.commit":
+def _decode_event(event: dict[str, Any]) -> ClientEvent:
+    event_type = event.get("type")
+    if event_type == "input_audio_buffer.append":
+        return Append(_decode_audio(event.get("audio")))
+    if event_type == "input_audio_buffer.commit":
         return Commit()
-    if kind == "input_audio_buffer.clear":
+    if event_type == "input_audio_buffer.clear":
         return Clear()
-    if kind == "session.update":
-        return _nested(_object(event, "session", "session"))
-    if kind == "transcription_session.update":
-        return _flat(_object(event, "session", "session"))
+    if event_type == "session.update":
+        return _decode_update(_get_object(event, "session", "session"))
+    if event_type == "transcription_session.update":
+        return _decode_beta_update(_get_object(event, "session", "session"))
     raise EventError(
         "invalid_value",
-        f"type is {shown(kind)}; this server has transcription sessions only, with {', '.join(_ACCEPTED)}",
+        f"type is {format_value(event_type)}; this server has transcription sessions only; "
+        f"accepted: {', '.join(_EVENT_TYPES)}",
         param="type",
     )
 
 
-def _audio(audio: object) -> bytes:
+def _decode_audio(audio: object) -> bytes:
     if not isinstance(audio, str):
-        raise EventError("invalid_type", f"audio is {shown(audio)}; it takes a base64 string", param="audio")
+        message = f"audio is {format_value(audio)}; it must be a base64 string"
+        raise EventError("invalid_type", message, param="audio")
     try:
         return base64.b64decode(audio, validate=True)
     except (binascii.Error, ValueError) as error:
         raise EventError("invalid_value", f"audio is not base64: {error}", param="audio") from None
 
 
-def _nested(session: dict[str, Any]) -> Update:
+def _decode_update(session: dict[str, Any]) -> SessionUpdate:
+    """Decode the settings of ``session.update``."""
     if session.get("type", "transcription") != "transcription":
-        raise EventError(
-            "invalid_value",
-            f"type is {shown(session['type'])}; this server has sessions of type transcription only",
-            param="session.type",
-        )
-    audio = _object(session, "audio", "session.audio")
-    settings = _object(audio, "input", "session.audio.input")
-    made = _update(settings, "session.audio.input", "transcription", beta=False)
+        message = f"type is {format_value(session['type'])}; this server has sessions of type transcription only"
+        raise EventError("invalid_value", message, param="session.type")
+    audio = _get_object(session, "audio", "session.audio")
+    settings = _get_object(audio, "input", "session.audio.input")
+    update = _decode_common_settings(settings, "session.audio.input", "transcription", beta=False)
     if settings.get("format") is None:
-        return made
-    given = _object(settings, "format", "session.audio.input.format")
-    found = _format([form.nested for form in FORMATS], given.get("type"), "session.audio.input.format.type")
-    rate = given.get("rate", found.sample_rate)
-    if rate != found.sample_rate:
+        return update
+    format_object = _get_object(settings, "format", "session.audio.input.format")
+    names = [input_format.name for input_format in INPUT_FORMATS]
+    input_format = _find_format(names, format_object.get("type"), "session.audio.input.format.type")
+    rate = format_object.get("rate", input_format.sample_rate)
+    if rate != input_format.sample_rate:
+        message = f"rate is {format_value(rate)}; {input_format.name} requires {input_format.sample_rate}"
+        raise EventError("invalid_value", message, param="session.audio.input.format.rate")
+    return replace(update, format=input_format)
+
+
+def _decode_beta_update(session: dict[str, Any]) -> SessionUpdate:
+    """Decode the settings of ``transcription_session.update``."""
+    update = _decode_common_settings(session, "session", "input_audio_transcription", beta=True)
+    if (name := session.get("input_audio_format")) is None:
+        return update
+    names = [input_format.beta_name for input_format in INPUT_FORMATS]
+    return replace(update, format=_find_format(names, name, "session.input_audio_format"))
+
+
+def _find_format(names: list[str], name: object, param: str) -> InputFormat:
+    if name not in names:
+        key = param.rpartition(".")[2]
+        message = f"{key} is {format_value(name)}; accepted: {', '.join(names)}"
+        raise EventError("invalid_value", message, param=param)
+    return INPUT_FORMATS[names.index(str(name))]
+
+
+def _decode_common_settings(
+    settings: dict[str, Any], path: str, transcription_key: str, *, beta: bool
+) -> SessionUpdate:
+    """Decode the settings that both versions have. Unknown keys are ignored: the API often gets new ones."""
+    turn_detection = settings["turn_detection"] is not None if "turn_detection" in settings else None
+    detection = _get_object(settings, "turn_detection", f"{path}.turn_detection")
+    detection_type = detection.get("type", "server_vad")
+    if detection_type != "server_vad":
         raise EventError(
             "invalid_value",
-            f"rate is {shown(rate)}; {found.sample_rate} is accepted for {found.nested}",
-            param="session.audio.input.format.rate",
-        )
-    return replace(made, format=found)
-
-
-def _flat(session: dict[str, Any]) -> Update:
-    made = _update(session, "session", "input_audio_transcription", beta=True)
-    if (given := session.get("input_audio_format")) is None:
-        return made
-    return replace(made, format=_format([form.flat for form in FORMATS], given, "session.input_audio_format"))
-
-
-def _format(names: list[str], given: object, param: str) -> Format:
-    if given not in names:
-        name = param.rpartition(".")[2]
-        raise EventError("invalid_value", f"{name} is {shown(given)}; accepted are {', '.join(names)}", param=param)
-    return FORMATS[names.index(str(given))]
-
-
-def _update(settings: dict[str, Any], path: str, transcription: str, *, beta: bool) -> Update:
-    """What both shapes have under the same names. Keys that are not known here are no errors: new ones come often."""
-    detects_turns = settings["turn_detection"] is not None if "turn_detection" in settings else None
-    detection = _object(settings, "turn_detection", f"{path}.turn_detection")
-    detector = detection.get("type", "server_vad")
-    if detector != "server_vad":
-        raise EventError(
-            "invalid_value",
-            f"turn_detection has the type {shown(detector)}; accepted are server_vad, and null in its place",
+            f"turn_detection has type {format_value(detection_type)}; accepted: server_vad, or turn_detection null",
             param=f"{path}.turn_detection.type",
         )
     silence_ms = detection.get("silence_duration_ms")
-    if silence_ms is not None and type(silence_ms) is not int:  # not isinstance: true is no duration
+    if silence_ms is not None and type(silence_ms) is not int:  # not isinstance: bool is a subclass of int
         raise EventError(
             "invalid_type",
-            f"silence_duration_ms is {shown(silence_ms)}; it takes an integer",
+            f"silence_duration_ms is {format_value(silence_ms)}; it must be an integer",
             param=f"{path}.turn_detection.silence_duration_ms",
         )
-    given = _object(settings, transcription, f"{path}.{transcription}")
-    kept = {name: _text(given, name, f"{path}.{transcription}") for name in _TRANSCRIPTION if name in given}
-    return Update(beta, detects_turns=detects_turns, transcription=kept, endpoint_ms=silence_ms)
+    transcription_path = f"{path}.{transcription_key}"
+    values = _get_object(settings, transcription_key, transcription_path)
+    transcription = {key: _get_text(values, key, transcription_path) for key in _TRANSCRIPTION_KEYS if key in values}
+    return SessionUpdate(beta, turn_detection=turn_detection, transcription=transcription, endpoint_ms=silence_ms)
 
 
-def _text(parent: dict[str, Any], key: str, path: str) -> str:
+def _get_text(parent: dict[str, Any], key: str, path: str) -> str:
+    """Return a string in ``parent``; an empty one for null."""
     value = parent[key]
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise EventError("invalid_type", f"{key} is {shown(value)}; it takes a string", param=f"{path}.{key}")
-    if len(value) > MAX_TEXT_CHARACTERS:
-        reason = f"{key} has {len(value)} characters; {MAX_TEXT_CHARACTERS} are accepted"
-        raise EventError("invalid_value", reason, param=f"{path}.{key}")
+        message = f"{key} is {format_value(value)}; it must be a string"
+        raise EventError("invalid_type", message, param=f"{path}.{key}")
+    if len(value) > REALTIME_MAX_TEXT_CHARACTERS:
+        message = f"{key} has {len(value)} characters; at most {REALTIME_MAX_TEXT_CHARACTERS} are accepted"
+        raise EventError("invalid_value", message, param=f"{path}.{key}")
     return value
 
 
-def _object(parent: dict[str, Any], key: str, path: str) -> dict[str, Any]:
-    """An object in ``parent``; an empty one where there is none, or null."""
+def _get_object(parent: dict[str, Any], key: str, path: str) -> dict[str, Any]:
+    """Return an object in ``parent``; an empty one if it is missing or null."""
     value = parent.get(key)
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise EventError("invalid_type", f"{key} is {shown(value)}; it takes an object", param=path)
+        raise EventError("invalid_type", f"{key} is {format_value(value)}; it must be an object", param=path)
     return value

@@ -1,4 +1,4 @@
-"""OpenAI's Realtime API at ``/v1/realtime``: transcription sessions."""
+"""Route of OpenAI's Realtime API, ``/v1/realtime``: transcription sessions."""
 
 from __future__ import annotations
 
@@ -8,22 +8,28 @@ from fastapi import APIRouter, WebSocket
 
 from stream_asr.server.connection import WebSocketConnection, accept, run_session, setup_timeout
 from stream_asr.server.errors import IdleTimeoutError, SessionError
-from stream_asr.server.protocols.openai.transcription_route import error_response
+from stream_asr.server.protocols.openai.realtime_client_codec import (
+    Append,
+    Clear,
+    ClientEvent,
+    Commit,
+    EventError,
+    decode,
+)
 from stream_asr.server.protocols.openai.realtime_server_codec import Conversation
-from stream_asr.server.protocols.openai.realtime_client_codec import Append, Clear, ClientEvent, Commit, EventError, decode
+from stream_asr.server.protocols.openai.transcription_route import error_response
 from stream_asr.server.responses import deny
 from stream_asr.server.service import Service
 from stream_asr.server.sessions.request import AudioFormat, SamplesReceived, SessionRequest
 from stream_asr.server.sessions.session import Session
+from stream_asr.server.settings import REALTIME_MAX_CLIENT_ERRORS
 
 router = APIRouter()
-
-_MAX_MISTAKES = 100
-"""Clients may go on after a mistake, but not for ever."""
 
 
 @router.websocket("/v1/realtime")
 async def realtime(websocket: WebSocket) -> None:
+    """Run one transcription session."""
     service = Service.from_connection(websocket)
     intent = websocket.query_params.get("intent", "transcription")
     if intent != "transcription":
@@ -33,67 +39,68 @@ async def realtime(websocket: WebSocket) -> None:
     if reason := service.sessions.unavailable_reason():
         await deny(websocket, error_response(503, "too_many_sessions", reason))
         return
-    recognizer, connection = service.recognizer, WebSocketConnection(websocket, service.settings, service.metrics)
+    recognizer, idle_timeout_s = service.recognizer, service.settings.idle_timeout_s
+    connection = WebSocketConnection(websocket, service.settings, service.metrics)
     beta = "realtime=v1" in websocket.headers.get("openai-beta", "")
     name = secrets.token_hex(8)
     conversation = Conversation(name, recognizer.model.name, recognizer.config.segmenter, beta=beta)
-    hearing = _Hearing(connection, conversation)
-    async with connection.report_errors(conversation.failed):
+    client = _RealtimeClient(connection, conversation)
+    async with connection.report_errors(conversation.encode_error):
         with service.sessions.pending_connection():
             await accept(websocket)
-            await connection.send(conversation.created())
-            # The format and the endpoint may change until the first audio is there.
-            with setup_timeout(service.settings.idle_timeout_s):
-                first = await hearing.event_for_stream(None)
-        setup = conversation.setup
-        audio = AudioFormat(setup.format.sample_rate, setup.format.encoding)
-        session = service.sessions.open(SessionRequest("openai_realtime", audio, endpoint_ms=setup.endpoint_ms))
+            await connection.send(conversation.encode_created())
+            # Settings may change until the first audio, so there is no session before it.
+            with setup_timeout(idle_timeout_s):
+                first_event = await client.next_stream_event(None)
+        settings = conversation.settings
+        audio_format = AudioFormat(settings.format.sample_rate, settings.format.encoding)
+        request = SessionRequest("openai_realtime", audio_format, endpoint_ms=settings.endpoint_ms)
+        session = service.sessions.open(request)
         with service.sessions.manage(session):
-            hear = hearing.obey(session, first, service.settings.idle_timeout_s)
-            await run_session(session, hear, _tell(connection, session, conversation))
+            await run_session(session, client.receive(session, first_event, idle_timeout_s), client.send(session))
 
 
-class _Hearing:
-    """The client's half of a conversation."""
+class _RealtimeClient:
+    """The two halves of a connection."""
 
     def __init__(self, connection: WebSocketConnection, conversation: Conversation) -> None:
         self._connection, self._conversation = connection, conversation
-        self._mistakes = 0
+        self._error_count = 0
 
-    async def obey(self, session: Session, first: ClientEvent, idle_timeout_s: float) -> None:
-        """Feed ``session`` with all that comes."""
-        event = first
+    async def receive(self, session: Session, event: ClientEvent, idle_timeout_s: float) -> None:
+        """Handle ``event`` and all later ones; runs until it is cancelled or the client is idle."""
         while True:
             if isinstance(event, Append):
                 await session.feed(event.audio)
             elif isinstance(event, Commit | Clear):
                 await session.flush()
-                await session.mark(self._conversation.cut(event, session.stream.received_s))
+                await session.mark(self._conversation.add_boundary(event, session.stream.received_s))
             try:
-                event = await self.event_for_stream(None if session.finished else idle_timeout_s)
-            except IdleTimeoutError as idle:
-                session.finish_with_error(idle)
+                event = await self.next_stream_event(None if session.finished else idle_timeout_s)
+            except IdleTimeoutError as error:
+                session.finish_with_error(error)
                 return
 
-    async def event_for_stream(self, timeout_s: float | None) -> ClientEvent:
-        """The next event that the conversation cannot answer by itself. Mistakes are answered, too."""
+    async def next_stream_event(self, timeout_s: float | None) -> ClientEvent:
+        """Return the next event that concerns the stream; answer invalid events and all others."""
         while True:
             message = await self._connection.receive(timeout_s)
             try:
                 event = decode(message)
-                answer = self._conversation.heard(event)
-            except EventError as mistake:
-                self._mistakes += 1
-                if self._mistakes > _MAX_MISTAKES:
-                    raise SessionError("too_many_mistakes", f"more than {_MAX_MISTAKES} events made no sense") from None
-                answer = self._conversation.failed(mistake)
+                answer = self._conversation.on_client_event(event)
+            except EventError as error:
+                self._error_count += 1
+                if self._error_count > REALTIME_MAX_CLIENT_ERRORS:
+                    reason = f"more than {REALTIME_MAX_CLIENT_ERRORS} invalid events"
+                    raise SessionError("too_many_mistakes", reason) from None
+                answer = self._conversation.encode_error(error)
             if answer is None:
                 return event
             await self._connection.send(answer)
 
-
-async def _tell(connection: WebSocketConnection, session: Session, conversation: Conversation) -> None:
-    async for event in session.events():
-        if not isinstance(event, SamplesReceived):
-            for message in conversation.react(event):
-                await connection.send(message)
+    async def send(self, session: Session) -> None:
+        """Send the messages for all events of the session."""
+        async for event in session.events():
+            if not isinstance(event, SamplesReceived):
+                for message in self._conversation.on_event(event):
+                    await self._connection.send(message)

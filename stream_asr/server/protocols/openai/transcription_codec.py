@@ -1,4 +1,4 @@
-"""OpenAI's ``POST /v1/audio/transcriptions``: form fields in, response bodies and server-sent events out."""
+"""The messages of ``POST /v1/audio/transcriptions``: form fields, response bodies and server-sent events."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream_asr.events import Final, Word
-from stream_asr.server.protocols.json_messages import BOOLEANS, dump
+from stream_asr.server.protocols.json_messages import BOOLEANS, dump_message
 from stream_asr.server.protocols.openai.common_codec import RequestError
 from stream_asr.subtitles import srt, vtt
 
-FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
-_STREAMED_FORMATS = ("json", "text")
+RESPONSE_FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
+_STREAMING_FORMATS = ("json", "text")
 _GRANULARITIES = ("word", "segment")
-_LEAST_CONFIDENCE = 1e-5
-"""For the logarithm: a segment may have none."""
+_MIN_CONFIDENCE = 1e-5
+"""Lower bound for the logarithm of a confidence, which may be 0."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a client asks for.
+class TranscriptionRequest:
+    """Parameters of a request that have an effect.
 
     Attributes:
-        language: as the client names it; it changes nothing, the model knows its own.
-        granularities: times in ``verbose_json``: of words, segments or both.
-        stream: tell the text as it is recognised.
+        response_format: One of `RESPONSE_FORMATS`.
+        language: Language, for the response only; the model determines what is recognized.
+        granularities: Units with times in ``verbose_json``: ``word``, ``segment`` or both.
+        stream: Send the text as server-sent events while it is recognized.
     """
 
     response_format: str = "json"
@@ -36,82 +37,93 @@ class Wanted:
     stream: bool = False
 
 
-def decode(fields: Iterable[tuple[str, str]]) -> Wanted:
-    """Read the form's fields, in any order; those that could change nothing here are ignored.
+def decode(fields: Iterable[tuple[str, str]]) -> TranscriptionRequest:
+    """Decode the fields of a form, in any order. Fields without an effect are ignored.
 
     Raises:
-        RequestError: a value is not accepted; says which ones are.
+        RequestError: A value is not accepted. The error names the accepted values.
     """
     pairs = list(fields)
-    given = dict(pairs)
-    response_format = _one_of("response_format", given.get("response_format", "json"), FORMATS)
-    stream = BOOLEANS[_one_of("stream", given.get("stream", "false").lower(), BOOLEANS)]
+    values = dict(pairs)
+    response_format = _check_choice("response_format", values.get("response_format", "json"), RESPONSE_FORMATS)
+    stream = BOOLEANS[_check_choice("stream", values.get("stream", "false").lower(), BOOLEANS)]
     if stream:
-        _one_of("response_format", response_format, _STREAMED_FORMATS, " with stream")
+        _check_choice("response_format", response_format, _STREAMING_FORMATS, " with stream")
     granularities = tuple(
-        _one_of("timestamp_granularities", value, _GRANULARITIES)
+        _check_choice("timestamp_granularities", value, _GRANULARITIES)
         for name, value in pairs
         if name in ("timestamp_granularities[]", "timestamp_granularities")
     )
     if granularities and response_format != "verbose_json":
         raise RequestError(
             "invalid_value",
-            f"timestamp_granularities go with response_format verbose_json, which here is {response_format}",
+            f"timestamp_granularities requires response_format verbose_json, not {response_format}",
             param="timestamp_granularities",
         )
-    return Wanted(response_format, given.get("language") or None, granularities or ("segment",), stream)
+    return TranscriptionRequest(response_format, values.get("language") or None, granularities or ("segment",), stream)
 
 
-def _one_of(name: str, value: str, accepted: Iterable[str], circumstance: str = "") -> str:
+def _check_choice(name: str, value: str, accepted: Iterable[str], condition: str = "") -> str:
     if value not in accepted:
-        raise RequestError(
-            "invalid_value", f"{name} is {value[:40]!r}; accepted{circumstance} are {', '.join(accepted)}", param=name
-        )
+        message = f"{name} is {value[:40]!r}; accepted{condition}: {', '.join(accepted)}"
+        raise RequestError("invalid_value", message, param=name)
     return value
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
-    """Of a response."""
+class ResponseBody:
+    """Body of a response.
+
+    Attributes:
+        text: The content.
+        media_type: Its media type.
+    """
 
     text: str
     media_type: str
 
 
-def encode(wanted: Wanted, finals: Sequence[Final], duration_s: float) -> Body:
-    """The whole answer.
+def encode_response(request: TranscriptionRequest, finals: Sequence[Final], duration_s: float) -> ResponseBody:
+    """Encode a whole transcript.
 
     Args:
-        finals: those that hold words, in order.
-        duration_s: of the audio.
+        request: Parameters of the request.
+        finals: The finals that contain words, in order.
+        duration_s: Duration of the audio.
     """
     text = " ".join(final.text for final in finals)
-    plain = {"text": lambda: f"{text}\n", "srt": lambda: srt(finals), "vtt": lambda: vtt(finals)}
-    if made := plain.get(wanted.response_format):
-        return Body(made(), "text/plain")
-    answer: dict[str, Any] = {"text": text}
-    if wanted.response_format == "verbose_json":
-        answer = {
-            "task": "transcribe",
-            "language": wanted.language or "unknown",
-            "duration": round(duration_s, 3),
-            **answer,
-        }
-        if "word" in wanted.granularities:
-            answer["words"] = [_word(word) for final in finals for word in final.words]
-        if "segment" in wanted.granularities:
-            answer["segments"] = [_segment(number, final) for number, final in enumerate(finals)]
-    answer["usage"] = {"type": "duration", "seconds": math.ceil(duration_s)}
-    return Body(dump(answer, ascii_only="language" in answer), "application/json")
+    if request.response_format == "text":
+        return ResponseBody(f"{text}\n", "text/plain")
+    if request.response_format == "srt":
+        return ResponseBody(srt(finals), "text/plain")
+    if request.response_format == "vtt":
+        return ResponseBody(vtt(finals), "text/plain")
+    usage = {"type": "duration", "seconds": math.ceil(duration_s)}
+    if request.response_format == "json":
+        return ResponseBody(dump_message({"text": text, "usage": usage}), "application/json")
+    content: dict[str, Any] = {
+        "task": "transcribe",
+        "language": request.language or "unknown",
+        "duration": round(duration_s, 3),
+        "text": text,
+    }
+    if "word" in request.granularities:
+        content["words"] = [_word_object(word) for final in finals for word in final.words]
+    if "segment" in request.granularities:
+        content["segments"] = [_segment_object(number, final) for number, final in enumerate(finals)]
+    return ResponseBody(dump_message({**content, "usage": usage}, ascii_only=True), "application/json")
 
 
-def _word(word: Word) -> dict[str, Any]:
+def _word_object(word: Word) -> dict[str, Any]:
     return {"word": word.word, "start": round(word.start, 3), "end": round(word.end, 3)}
 
 
-def _segment(number: int, final: Final) -> dict[str, Any]:
-    """An utterance. Clients drop segments whose numbers look bad, so each number is what it says, or harmless."""
-    octets = final.text.encode()
+def _segment_object(number: int, final: Final) -> dict[str, Any]:
+    """Build a segment from an utterance.
+
+    Clients discard segments by their statistics. Values that this server does not have are set to harmless ones.
+    """
+    encoded_text = final.text.encode()
     return {
         "id": number,
         "seek": 0,
@@ -120,26 +132,26 @@ def _segment(number: int, final: Final) -> dict[str, Any]:
         "text": final.text,
         "tokens": [],
         "temperature": 0.0,
-        "avg_logprob": round(math.log(max(final.confidence, _LEAST_CONFIDENCE)), 3),
-        "compression_ratio": round(len(octets) / len(zlib.compress(octets)), 3),
+        "avg_logprob": round(math.log(max(final.confidence, _MIN_CONFIDENCE)), 3),
+        "compression_ratio": round(len(encoded_text) / len(zlib.compress(encoded_text)), 3),
         "no_speech_prob": 0.0,
     }
 
 
-def encode_delta(piece: str) -> str:
-    """A server-sent event: the transcript goes on with ``piece``."""
-    return _event({"type": "transcript.text.delta", "delta": piece})
+def encode_delta(delta: str) -> str:
+    """Encode new text as a server-sent event."""
+    return _server_sent_event({"type": "transcript.text.delta", "delta": delta})
 
 
 def encode_done(text: str) -> str:
-    """The last server-sent event, with the whole transcript."""
-    return _event({"type": "transcript.text.done", "text": text})
+    """Encode the whole transcript as the last server-sent event."""
+    return _server_sent_event({"type": "transcript.text.done", "text": text})
 
 
-def encode_failure(error: dict[str, Any]) -> str:
-    """The last server-sent event of a transcript that breaks off."""
-    return _event({"error": error})
+def encode_error(error: dict[str, Any]) -> str:
+    """Encode an error object as the last server-sent event."""
+    return _server_sent_event({"error": error})
 
 
-def _event(data: dict[str, Any]) -> str:
-    return f"data: {dump(data)}\n\n"
+def _server_sent_event(data: dict[str, Any]) -> str:
+    return f"data: {dump_message(data)}\n\n"

@@ -1,1 +1,1 @@
-"""The Vosk server protocol."""
+"""The protocol of Vosk's websocket server, ``/vosk`` and ``/``."""

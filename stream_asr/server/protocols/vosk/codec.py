@@ -1,4 +1,4 @@
-"""The protocol of Vosk's websocket server: its messages in, and the one reply that each of them is owed."""
+"""The messages of Vosk's websocket protocol: text messages to options and commands, events to replies."""
 
 from __future__ import annotations
 
@@ -8,131 +8,140 @@ from enum import Enum
 from typing import Any
 
 from stream_asr.events import Final, Partial, Word
-from stream_asr.server.protocols.json_messages import dump, load, refuse, shown
+from stream_asr.server.protocols.json_messages import dump_message, format_value, load_message, reject_message
 from stream_asr.server.sessions.outbox import SessionEvent
-
-_MAX_IGNORED = 8
-"""Names that are remembered for the log."""
+from stream_asr.server.settings import VOSK_MAX_LOGGED_KEYS
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a client has configured.
+    """Options that a client sets with ``config``.
 
     Attributes:
-        sample_rate: in Hz. The default is that of Vosk's server: browser clients record at it and say nothing.
-        words: send the words of results, with their times.
-        max_alternatives: above 0, results come in the form for several alternatives, of which there is one.
-        ignored: the first few keys that change nothing here.
-        ignored_count: how many there were, with repetitions.
+        sample_rate: Sample rate in Hz. The default is that of Vosk's server: browser clients rely on it.
+        words: Include the words of results, with their times.
+        max_alternatives: If above 0, results have the form for several alternatives, with one entry.
+        ignored_keys: The first few keys without an effect, for the log.
+        ignored_count: Number of all keys without an effect, with repetitions.
     """
 
     sample_rate: int = 8000
     words: bool = True
     max_alternatives: int = 0
-    ignored: tuple[str, ...] = ()
+    ignored_keys: tuple[str, ...] = ()
     ignored_count: int = 0
 
 
 class Command(Enum):
+    """Text messages other than ``config``."""
+
     RESET = "reset"
-    """End the utterance now; its result is the reply."""
+    """End the utterance now and reply with its result."""
 
     EOF = "eof"
-    """The same, and there is no more audio."""
+    """Like `RESET`, at the end of the audio."""
 
 
 def decode(text: str, options: Options) -> Options | Command:
-    """Read a client's text message.
+    """Decode a client's text message.
 
     Args:
-        options: in force until now; a ``config`` changes what it names.
+        text: The message.
+        options: The current options.
+
+    Returns:
+        A command, or the options with the changes of a ``config`` message.
 
     Raises:
-        SessionError: it is no message of this protocol; says what was wrong and what is accepted.
+        SessionError: The text is not a message of this protocol. The error names the fault and what is accepted.
     """
-    message = load(text)
+    message = load_message(text)
     if "config" in message:
-        return _configured(message["config"], options)
+        return _apply_config(message["config"], options)
     command = next((command for command in Command if message.get(command.value)), None)
     if command is None:
-        refuse(f'{shown(message)}; accepted are {{"config": {{...}}}}, {{"eof": 1}}, {{"reset": 1}}, and binary audio')
+        accepted = '{"config": {...}}, {"eof": 1}, {"reset": 1}, and binary audio'
+        reject_message(f"unknown message {format_value(message)}; accepted: {accepted}")
     return command
 
 
-def _configured(config: object, options: Options) -> Options:
+def _apply_config(config: object, options: Options) -> Options:
     if not isinstance(config, dict):
-        refuse(f"config is {shown(config)}; it takes an object")
+        reject_message(f"config is {format_value(config)}; it must be an object")
     for key, value in config.items():
         if key == "sample_rate":
-            options = replace(options, sample_rate=_whole(key, value))
+            options = replace(options, sample_rate=_parse_whole_number(key, value))
         elif key == "max_alternatives":
-            options = replace(options, max_alternatives=_whole(key, value))
+            options = replace(options, max_alternatives=_parse_whole_number(key, value))
         elif key == "words":
-            options = replace(options, words=bool(_whole(key, value)))
+            options = replace(options, words=bool(_parse_whole_number(key, value)))
         else:
-            options = replace(options, ignored=_noted(options.ignored, key), ignored_count=options.ignored_count + 1)
+            options = _note_ignored_key(options, format_value(key))
     return options
 
 
-def _noted(names: tuple[str, ...], key: str) -> tuple[str, ...]:
-    return names if len(names) == _MAX_IGNORED or shown(key) in names else (*names, shown(key))
+def _note_ignored_key(options: Options, key: str) -> Options:
+    keys = options.ignored_keys
+    if len(keys) < VOSK_MAX_LOGGED_KEYS and key not in keys:
+        keys = (*keys, key)
+    return replace(options, ignored_keys=keys, ignored_count=options.ignored_count + 1)
 
 
-def _whole(key: str, value: object) -> int:
-    """Clients write numbers as 16000, 16000.0 and "16000", and booleans as 1."""
+def _parse_whole_number(key: str, value: object) -> int:
+    """Parse a number as clients write it: 16000, 16000.0, "16000", and for booleans true or 1."""
     try:
         number = float(value) if isinstance(value, int | float | str) else math.nan
     except (ValueError, OverflowError):
         number = math.nan
     if not (number >= 0 and number.is_integer()):
-        refuse(f"{key} is {shown(value)}; it takes a whole number from 0")
+        reject_message(f"{key} is {format_value(value)}; it must be a whole number, 0 or greater")
     return int(number)
 
 
-class Replies:
-    """Gathers events until a reply is due.
+class ReplyEncoder:
+    """Collects events and encodes replies.
 
     Attributes:
-        options: may be replaced between two replies.
+        options: The current options; may be replaced between two replies.
     """
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self._partial = ""
+        self._partial_text = ""
         self._finals: list[Final] = []
 
-    def hear(self, event: SessionEvent) -> None:
+    def on_event(self, event: SessionEvent) -> None:
+        """Take an event into account in later replies."""
         if isinstance(event, Partial):
-            self._partial = event.text
+            self._partial_text = event.text
         elif isinstance(event, Final):
             self._finals.append(event)
-            self._partial = ""
+            self._partial_text = ""
 
     @property
-    def pending(self) -> bool:
-        """There are words that no result has told."""
+    def has_unsent_words(self) -> bool:
+        """Whether there are words that no result contains yet."""
         return any(final.text for final in self._finals)
 
-    def to_audio(self) -> str:
-        """The result, if an utterance has ended since the last one; else the caption of the current utterance."""
-        return self.result() if self._finals else dump({"partial": self._partial})
+    def encode_audio_reply(self) -> str:
+        """Encode the reply to audio: a result if an utterance ended since the last result, otherwise a partial."""
+        return self.encode_result() if self._finals else dump_message({"partial": self._partial_text})
 
-    def result(self) -> str:
-        """All that has ended since the last result: one reply may have to tell of two short utterances."""
+    def encode_result(self) -> str:
+        """Encode all utterances since the last result as one; a message may end several short utterances."""
         finals, self._finals = [final for final in self._finals if final.text], []
         text = " ".join(final.text for final in finals)
         words = [word for final in finals for word in final.words]
         if not self.options.max_alternatives:
-            told = [_word(word) for word in words] if self.options.words else []
-            return dump({"result": told, "text": text} if told else {"text": text})
+            word_objects = [_word_object(word) for word in words] if self.options.words else []
+            return dump_message({"result": word_objects, "text": text} if word_objects else {"text": text})
         confidence = sum(word.confidence for word in words) / len(words) if words else 0.0
         alternative: dict[str, Any] = {"confidence": round(confidence, 3)}
         if self.options.words and words:
-            alternative["result"] = [_word(word, confidence=False) for word in words]
-        return dump({"alternatives": [{**alternative, "text": text}]})
+            alternative["result"] = [_word_object(word, confidence=False) for word in words]
+        return dump_message({"alternatives": [{**alternative, "text": text}]})
 
 
-def _word(word: Word, *, confidence: bool = True) -> dict[str, Any]:
-    times = {"start": round(word.start, 3), "end": round(word.end, 3), "word": word.word}
-    return {"conf": round(word.confidence, 3), **times} if confidence else times
+def _word_object(word: Word, *, confidence: bool = True) -> dict[str, Any]:
+    fields = {"start": round(word.start, 3), "end": round(word.end, 3), "word": word.word}
+    return {"conf": round(word.confidence, 3), **fields} if confidence else fields

@@ -1,4 +1,4 @@
-"""The connection of Vosk's protocol, ``/vosk``; and ``/``, because a Vosk server has no paths."""
+"""Route of the Vosk protocol: ``/vosk``, and ``/`` because a Vosk server has no paths."""
 
 from __future__ import annotations
 
@@ -9,110 +9,116 @@ from fastapi import APIRouter, WebSocket
 
 from stream_asr.server.connection import WebSocketConnection, accept, run_session, setup_timeout
 from stream_asr.server.errors import IdleTimeoutError, SessionError
-from stream_asr.server.protocols.json_messages import refuse
-from stream_asr.server.protocols.vosk import codec as vosk
+from stream_asr.server.protocols.json_messages import reject_message
+from stream_asr.server.protocols.vosk.codec import Command, Options, ReplyEncoder, decode
 from stream_asr.server.responses import deny, error_response
 from stream_asr.server.service import Service
 from stream_asr.server.sessions.outbox import MarkReached
 from stream_asr.server.sessions.request import AudioFormat, SamplesReceived, SessionRequest
 from stream_asr.server.sessions.session import Session
+from stream_asr.server.settings import VOSK_MAX_PENDING_REPLIES
 
 router = APIRouter()
 _log = logging.getLogger(__name__)
 
-_MAX_OWED = 32
-"""Replies under way to a client that does not wait for them; then it has to."""
-
-_AUDIO = "audio"
+_AUDIO_TAG = "audio"
+"""Tag of the mark after an audio message."""
 
 
 @router.websocket("/")
 @router.websocket("/vosk")
 async def stream(websocket: WebSocket) -> None:
+    """Run one connection."""
     service = Service.from_connection(websocket)
     if reason := service.sessions.unavailable_reason():
         await deny(websocket, error_response(503, "too_many_sessions", reason))
         return
-    connection, idle_timeout_s = (
-        WebSocketConnection(websocket, service.settings, service.metrics),
-        service.settings.idle_timeout_s,
-    )
-    async with connection.report_errors(lambda error: None):  # the protocol has no message for them: the close tells
+    connection = WebSocketConnection(websocket, service.settings, service.metrics)
+    idle_timeout_s = service.settings.idle_timeout_s
+    async with connection.report_errors(lambda error: None):  # the protocol reports errors in the close frame only
         with service.sessions.pending_connection():
             await accept(websocket)
-            # It has longer than other clients for a first message: browsers connect before they ask for the microphone.
+            # Longer than start_timeout_s: browser clients connect before they ask for the microphone.
             with setup_timeout(idle_timeout_s):
-                options, first = await _introduction(connection)
-        if options.ignored:
-            _log.warning("vosk: ignored in config: %s (%d)", ", ".join(options.ignored), options.ignored_count)
-        session = service.sessions.open(SessionRequest("vosk", AudioFormat(options.sample_rate), words=options.words))
+                options, first_message = await _receive_setup(connection)
+        if options.ignored_keys:
+            keys = ", ".join(options.ignored_keys)
+            _log.warning("vosk: ignored keys in config: %s (%d in total)", keys, options.ignored_count)
+        audio_format = AudioFormat(options.sample_rate)
+        session = service.sessions.open(SessionRequest("vosk", audio_format, words=options.words))
         with service.sessions.manage(session):
-            dialogue = _Dialogue(connection, session, options)
-            await run_session(session, dialogue.hear(first, idle_timeout_s), dialogue.tell())
+            client = _VoskClient(connection, session, options)
+            await run_session(session, client.receive(first_message, idle_timeout_s), client.send())
         await connection.close()
 
 
-async def _introduction(connection: WebSocketConnection) -> tuple[vosk.Options, bytes | vosk.Command]:
-    """What the client configures, and the first message after that."""
-    options = vosk.Options()
+async def _receive_setup(connection: WebSocketConnection) -> tuple[Options, bytes | Command]:
+    """Receive the client's options, and the first message after them."""
+    options = Options()
     while True:
         message = await connection.receive(None)
-        decoded = message if isinstance(message, bytes) else vosk.decode(message, options)
-        if not isinstance(decoded, vosk.Options):
+        decoded = message if isinstance(message, bytes) else decode(message, options)
+        if not isinstance(decoded, Options):
             return options, decoded
         options = decoded
 
 
-class _Dialogue:
-    """Every message but a config is owed one reply, in order: when all that it said has been recognised."""
+class _VoskClient:
+    """The two halves of a connection. Every message except ``config`` gets one reply, in order.
 
-    def __init__(self, connection: WebSocketConnection, session: Session, options: vosk.Options) -> None:
+    A reply is sent once all audio up to its message has been recognized: a mark in the stream shows when.
+    """
+
+    def __init__(self, connection: WebSocketConnection, session: Session, options: Options) -> None:
         self._connection, self._session = connection, session
-        self._replies = vosk.Replies(options)
-        self._free = asyncio.Semaphore(_MAX_OWED)
+        self._replies = ReplyEncoder(options)
+        self._reply_slots = asyncio.Semaphore(VOSK_MAX_PENDING_REPLIES)
 
-    async def hear(self, message: bytes | vosk.Command, idle_timeout_s: float) -> None:
-        """Take in ``message`` and all that follow, up to the end of the audio."""
-        while message is not vosk.Command.EOF:
+    async def receive(self, message: bytes | Command, idle_timeout_s: float) -> None:
+        """Handle ``message`` and all later ones, up to the end of the audio."""
+        while message is not Command.EOF:
             if isinstance(message, bytes):
                 await self._session.feed(message)
-                await self._owe(_AUDIO)
+                await self._request_reply(_AUDIO_TAG)
             else:
                 await self._session.flush()
-                await self._owe(vosk.Command.RESET.value)
+                await self._request_reply(Command.RESET.value)
             try:
-                message = await self._next(idle_timeout_s)
-            except IdleTimeoutError as idle:
-                self._session.finish_with_error(idle)
+                message = await self._receive_message(idle_timeout_s)
+            except IdleTimeoutError as error:
+                self._session.finish_with_error(error)
                 return
         self._session.finish()
 
-    async def _next(self, idle_timeout_s: float) -> bytes | vosk.Command:
+    async def _receive_message(self, idle_timeout_s: float) -> bytes | Command:
+        """Receive the next audio message or command; apply options that come before."""
         while True:
             message = await self._connection.receive(idle_timeout_s)
             options = self._replies.options
-            decoded = message if isinstance(message, bytes) else vosk.decode(message, options)
-            if not isinstance(decoded, vosk.Options):
+            decoded = message if isinstance(message, bytes) else decode(message, options)
+            if not isinstance(decoded, Options):
                 return decoded
             if decoded.sample_rate != options.sample_rate:
-                refuse("the sample_rate cannot change once there was audio")
+                reject_message("sample_rate cannot be changed after the first audio")
             self._replies.options = decoded
 
-    async def _owe(self, tag: str) -> None:
-        await self._free.acquire()
+    async def _request_reply(self, tag: str) -> None:
+        await self._reply_slots.acquire()
         await self._session.mark(tag)
 
-    async def tell(self) -> None:
+    async def send(self) -> None:
+        """Send the replies, and at the end the last result."""
         try:
             async for event in self._session.events():
                 if isinstance(event, MarkReached):
-                    wanted = self._replies.to_audio if event.tag == _AUDIO else self._replies.result
-                    await self._connection.send(wanted())
-                    self._free.release()
+                    is_audio = event.tag == _AUDIO_TAG
+                    reply = self._replies.encode_audio_reply() if is_audio else self._replies.encode_result()
+                    await self._connection.send(reply)
+                    self._reply_slots.release()
                 elif not isinstance(event, SamplesReceived):
-                    self._replies.hear(event)
+                    self._replies.on_event(event)
         except SessionError:
-            if self._replies.pending:
-                await self._connection.send(self._replies.result())
+            if self._replies.has_unsent_words:
+                await self._connection.send(self._replies.encode_result())
             raise
-        await self._connection.send(self._replies.result())
+        await self._connection.send(self._replies.encode_result())
