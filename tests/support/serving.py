@@ -22,7 +22,7 @@ from stream_asr import Recognizer, RecognizerConfig
 from stream_asr.array_types import FloatArray
 from stream_asr.server.run import Tls, listen, make_server
 from stream_asr.server.settings import ServerSettings
-from tests.support.fakes import FakeModel, loud
+from tests.support.fakes import FakeModel, conversation, loud
 
 CONTROL = {"ready", "ack", "done", "error"}
 TIMEOUT_S = 60.0
@@ -129,6 +129,11 @@ def pcm(audio: FloatArray) -> bytes:
     return np.asarray(audio, dtype="<f4").tobytes()
 
 
+def pcm16(audio: FloatArray) -> bytes:
+    """Encode samples as ``pcm_s16le``."""
+    return np.clip(np.rint(audio * 32768), -32768, 32767).astype("<i2").tobytes()
+
+
 def blocked_model(event: threading.Event) -> FakeModel:
     """A model that does not answer before ``event``."""
 
@@ -194,3 +199,17 @@ class NativeClient:
     @property
     def finals(self) -> list[str]:
         return [message["text"] for message in self.messages if message["type"] == "final"]
+
+
+PROBE_TEXT = "all is well"
+
+
+def assert_serves_new_client(server: RunningServer) -> None:
+    """Check that a new client is served, whatever happened to other clients; it says `PROBE_TEXT`."""
+    with server.connect() as connection:
+        client = NativeClient(connection)
+        client.start()
+        client.send(conversation(PROBE_TEXT), 1000)
+        client.send_message("finish")
+        client.receive_until("done")
+        assert client.finals == [PROBE_TEXT]
