@@ -1,4 +1,4 @@
-"""What the engine needs of an acoustic model; nothing here imports torch."""
+"""Interfaces of acoustic models. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -12,65 +12,64 @@ from stream_asr.config import WindowConfig
 
 
 class AcousticModel(Protocol):
-    """A CTC model whose frame k covers samples from ``k * frame_samples`` of a window on."""
+    """A CTC model. Frame k of a window covers samples from ``k * frame_samples`` on."""
 
     @property
     def name(self) -> str:
-        """How the user called it."""
+        """The name or folder that the user gave."""
 
     @property
     def frame_samples(self) -> int:
-        """Samples from one output frame to the next."""
+        """Stride of the output frames, in samples."""
 
     @property
-    def longest_samples(self) -> int | None:
-        """The longest window it takes; None for any."""
+    def max_window_samples(self) -> int | None:
+        """Length of the longest window that the model accepts; None for no limit."""
 
     @property
     def labels(self) -> Labels:
-        """What its outputs spell."""
+        """The output alphabet."""
 
     @property
     def pads(self) -> bool:
-        """Windows of different lengths may share a batch."""
+        """Whether windows of different lengths may share a batch."""
 
     @property
-    def batches_kept_windows(self) -> bool:
-        """Windows that decide the text that stays may share a batch.
+    def batches_commit_windows(self) -> bool:
+        """Whether windows that decide final text may share a batch.
 
-        False where the company of other windows changes the rounding and running them one by one costs
-        little, as on a processor. True on a GPU, at the price that two letters of equal probability may
-        come out either way.
+        False where the other windows of a batch change the rounding and single windows cost little, as on a CPU.
+        True on a GPU, at the price that two tokens of equal probability may come out either way.
         """
 
     @property
-    def most_windows(self) -> int | None:
-        """Windows that gain by being run at the same time, each by itself; None where they become one batch."""
+    def parallel_windows(self) -> int | None:
+        """How many windows run in parallel, each by itself; None for a model that runs them as one batch."""
 
     def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
         """Run one batch.
 
         Args:
-            windows: float32, shape (samples,), whole multiples of ``frame_samples``; of one length unless
-                the model `pads`.
+            windows: float32, shape (samples,), whole multiples of ``frame_samples``; of equal length unless the
+                model `pads`.
 
         Returns:
-            For each window its natural log-probabilities, float32, shape (frames, vocabulary).
+            For each window its natural log-probabilities, float32, shape (frames, tokens).
         """
 
 
 State: TypeAlias = Any
-"""What a model keeps of the audio it has heard; only the model itself looks into it, and never changes it."""
+"""What a stateful model keeps of earlier audio. Opaque outside the model, and immutable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Audio that goes on where a memory ends.
+    """Audio that continues where a state ends.
 
     Attributes:
         samples: float32, shape (samples,), whole multiples of the model's ``frame_samples``.
-        kept_samples: of these from the first; the others are right context.
-        memory: of the audio before.
+        kept_samples: length of the part, from the first sample, that enters the next state; the rest is right context.
+        state: the state before the first sample.
     """
 
     samples: FloatArray
@@ -80,11 +79,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class ChunkOutput:
-    """What a model makes of a `Chunk`.
+    """The output for a `Chunk`.
 
     Attributes:
-        log_probs: natural, float32, shape (frames, outputs), of all of its samples.
-        memory: of the audio before and what was kept of the piece.
+        log_probs: natural logarithms, float32, shape (frames, tokens), for all samples of the chunk.
+        state: the state after the kept samples.
     """
 
     log_probs: FloatArray
@@ -92,41 +91,42 @@ class ChunkOutput:
 
 
 class StreamingEncoder(Protocol):
-    """An encoder and what is above it, as they hear one piece of audio after another."""
+    """Runs an encoder and its CTC head on one chunk after another."""
 
     @property
     def backend(self) -> str:
-        """The name of what runs it."""
+        """Name of the runtime."""
 
-    def initial_state(self, reach: int) -> State:
-        """A memory of nothing, which never reaches back any further than so many frames of the encoder."""
+    def initial_state(self, max_left_frames: int) -> State:
+        """The state at the start of an utterance, for attention that reaches back at most so many encoder frames."""
 
     def forward(self, samples: FloatArray, kept_samples: int, state: State) -> tuple[FloatArray, State]:
-        """Hear a piece.
+        """Run one chunk.
 
         Args:
-            samples: float32, shape (samples,); the first follows the last one kept of the piece before.
-            kept_samples: of them, from the first, which stay in the memory; whole frames of the output, or more than
-                there are if nothing follows.
+            samples: float32, shape (samples,). The first one follows the last sample that was kept before.
+            kept_samples: how many of them enter the next state: whole output frames, or more than there are samples
+                if no chunk follows.
+            state: the state before the first sample.
 
         Returns:
-            Logits, float32, shape (frames, outputs), and the memory with the kept part of the piece.
+            Logits, float32, shape (frames, tokens), and the next state.
         """
 
 
 @runtime_checkable
 class StatefulModel(AcousticModel, Protocol):
-    """A model that needs no left context: it keeps what it made of the audio before.
+    """A model that keeps a state between windows and therefore needs no left context.
 
-    What it makes of a piece depends on the pieces before it and on no others.
+    Its output for a chunk depends on the earlier chunks of the same utterance and on nothing else.
     """
 
     @property
     def window_config(self) -> WindowConfig:
-        """The windows that suit it; their left context is how far back it looks."""
+        """Windows that suit the model. Their left context is how far its attention reaches back."""
 
     def initial_state(self, left_samples: int) -> State:
-        """A memory of nothing, which never reaches back any further than that."""
+        """The state at the start of an utterance, for attention that reaches back at most ``left_samples``."""
 
-    def forward_chunks(self, pieces: Sequence[Chunk]) -> list[ChunkOutput]:
-        """Hear pieces of different utterances."""
+    def forward_chunks(self, chunks: Sequence[Chunk]) -> list[ChunkOutput]:
+        """Run chunks of different utterances."""

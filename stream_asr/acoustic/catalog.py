@@ -1,4 +1,4 @@
-"""The models that `stream-asr models` lists; nothing here imports torch."""
+"""Known models, and where a named model is. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from stream_asr.errors import ModelError
 EMBEDDED = "embedded-en"
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "models" / EMBEDDED
 BUNDLED_LMS = {"lm-en": EMBEDDED_FOLDER.parent / "lm-en" / "lm.npz"}
-"""Language models of the package by name; a checkpoint's ``config.json`` may name the one that suits it."""
+"""Bundled language models by name. A checkpoint's ``config.json`` may name the one that suits it."""
 
 RECOMMENDED = "facebook/wav2vec2-base-960h"
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """A model worth naming.
+    """A model that `stream-asr models` lists.
 
     Attributes:
-        needs_download: it comes from the Hugging Face hub at first use.
+        needs_download: whether it is downloaded from the Hugging Face hub at first use.
         parameters_m: millions of parameters.
+        about: one line for users.
     """
 
     name: str
@@ -37,28 +38,27 @@ CATALOG = (
     CatalogEntry(RECOMMENDED, True, 94.4, "English; recommended; 3.4 % WER on LibriSpeech test-clean (its card)"),
 )
 
-
-WAYS_ON = (
-    f"what always works is the embedded model ({EMBEDDED!r}, the default) "
-    f"or a local folder that holds a Transformers CTC checkpoint"
+ALTERNATIVES = (
+    f"the embedded model ({EMBEDDED!r}, the default) always works, "
+    f"and so does a local folder with a Transformers CTC checkpoint"
 )
 
 
 def locate(name: str) -> str | Path:
-    """The folder of a local model, or the hub name.
+    """Return the folder of a local model, or the hub name.
 
     Raises:
-        ModelError: it is neither.
+        ModelError: the name is neither.
     """
     if name == EMBEDDED:
         return EMBEDDED_FOLDER
-    folder = os.path.expanduser(name)  # Path's own raises for a user that does not exist
+    folder = os.path.expanduser(name)  # Path.expanduser raises for an unknown user
     if os.path.isdir(folder):
         if not os.path.isfile(os.path.join(folder, "config.json")):
-            raise ModelError(f"{folder} has no config.json, so it is no Transformers checkpoint; {WAYS_ON}")
+            raise ModelError(f"{folder} has no config.json, so it is not a Transformers checkpoint; {ALTERNATIVES}")
         return Path(folder)
     if os.path.exists(folder):
         raise ModelError(f"{folder} is a file; a model is a folder or a hub name such as {RECOMMENDED!r}")
     if name.startswith((".", "~", os.sep)) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise ModelError(f"there is no folder {name!r}; {WAYS_ON}")
+        raise ModelError(f"there is no folder {name!r}; {ALTERNATIVES}")
     return name

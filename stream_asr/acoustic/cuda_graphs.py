@@ -1,4 +1,9 @@
-"""Recordings of passes by CUDA graphs.
+"""Model passes that are captured once for each input shape and replayed from then on.
+
+A small model on a GPU spends most of a pass on kernel launches; a captured graph launches all kernels at once. A
+graph is valid for one shape only, so there must be few shapes: batches are filled up to `bucket` windows, and windows
+that may be padded to a multiple of `AcousticConfig.graph_length_ms`. A shape that occurs for the first time runs
+eagerly, because it may never occur again.
 
 Source: NVIDIA, "CUDA C++ Programming Guide", section "CUDA Graphs"; PyTorch's notes on CUDA semantics, "CUDA Graphs".
 """
@@ -12,127 +17,118 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from stream_asr.config import SAMPLE_RATE
-
-_WARM_UPS = 3
-
-
-class CudaRecorder:
-    """See `Recorder`. The recordings share their memory: one is played back at a time."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._pool = torch.cuda.graph_pool_handle()
-        # Warmed up and recorded on one stream: libraries get their workspaces for each.
-        self._stream = torch.cuda.Stream(device)
-
-    def __call__(self, run: Run, inputs: Inputs) -> Run:
-        """
-        Raises:
-            RuntimeError: the run does what cannot be recorded, such as to wait for the device.
-        """
-        models = torch.cuda.current_stream(self._device)
-        fixed = {name: tensor.clone() for name, tensor in inputs.items()}
-        self._stream.wait_stream(models)
-        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
-            for _ in range(_WARM_UPS):
-                run(fixed)
-            graph = torch.cuda.CUDAGraph()
-            # Other threads may use the device meanwhile.
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-                output = run(fixed)
-        models.wait_stream(self._stream)
-
-        def played_back(inputs: Inputs) -> Tensor:
-            for name, tensor in inputs.items():
-                fixed[name].copy_(tensor, non_blocking=True)
-            graph.replay()
-            return output
-
-        return played_back
-
+from stream_asr.config import AcousticConfig
 
 _log = logging.getLogger(__name__)
 
-RECORDABLE = frozenset({"data2vec-audio", "hubert", "moonshine_ctc", "unispeech", "unispeech-sat", "wav2vec2"})
-"""Model types that take waveforms and keep nothing from one pass to the next, which a recording would go on reading
-from where it once was."""
-
-GRAIN_SAMPLES = SAMPLE_RATE // 5
+CAPTURABLE = frozenset({"data2vec-audio", "hubert", "moonshine_ctc", "unispeech", "unispeech-sat", "wav2vec2"})
+"""Model types that take waveforms and keep no tensor between passes. A captured graph would go on reading such a tensor
+from its old address."""
 
 Inputs: TypeAlias = Mapping[str, Tensor]
-Run: TypeAlias = Callable[[Inputs], Tensor]
-Recorder: TypeAlias = Callable[[Run, Inputs], Run]
-"""Makes of a run and an example of its inputs one that does the same, faster, for all inputs of these shapes. What that
-returns is overwritten by the next."""
+ForwardPass: TypeAlias = Callable[[Inputs], Tensor]
+Capture: TypeAlias = Callable[[ForwardPass, Inputs], ForwardPass]
+"""Captures a pass with example inputs. The result runs the same pass, faster, for all inputs of these shapes; the next
+call overwrites its output."""
 
 _Shape: TypeAlias = tuple[tuple[str, torch.Size, torch.dtype], ...]
 
-_MOST = 128
-"""Recordings; those of other shapes are left alone then. Each holds memory of the device, and making one takes longer
-than many passes."""
-
-_SEEN = 1024
-"""Shapes that are remembered to have come before."""
-
-_TOLERANCE = 0.05
-"""Of log-probabilities, on average over a batch: rounding in half precision stays far below."""
-
 
 def bucket(count: int) -> int:
-    """The number of windows that as many are filled up to: a power of two."""
+    """Round a number of windows up to a power of two."""
     return 1 << (count - 1).bit_length()
 
 
-class Replays:
-    """Calls like the run that it is made of, from one thread at a time.
+class GraphCache:
+    """Calls like the pass that it wraps, from one thread at a time.
 
     Args:
-        run: one pass of a model, inputs to logits of shape (windows, frames, outputs).
-        record: what records it.
-        most: recordings made.
+        forward: a model pass, inputs to logits of shape (windows, frames, tokens).
+        capture: captures it.
+        config: limits.
 
     Attributes:
-        works: False once something could not be recorded, or sounded different when played back: the model runs all
-            by itself from then on.
+        works: False once a pass could not be captured, or its replay differed. All passes run eagerly from then on.
     """
 
-    def __init__(self, run: Run, record: Recorder, most: int = _MOST) -> None:
+    def __init__(self, forward: ForwardPass, capture: Capture, config: AcousticConfig | None = None) -> None:
         self.works = True
-        self._run = run
-        self._record = record
-        self._most = most
-        self._recorded: dict[_Shape, Run] = {}
+        self._forward = forward
+        self._capture = capture
+        self._config = config or AcousticConfig()
+        self._graphs: dict[_Shape, ForwardPass] = {}
         self._seen: set[_Shape] = set()
 
     def __call__(self, inputs: Inputs) -> Tensor:
-        """Logits; they may be overwritten by the next call."""
+        """Compute logits. The next call may overwrite them."""
         shape = tuple((name, tensor.shape, tensor.dtype) for name, tensor in inputs.items())
-        if (recorded := self._recorded.get(shape)) is not None:
-            return recorded(inputs)
-        expected = self._run(inputs)
-        if self.works and len(self._recorded) < self._most:
+        if (graph := self._graphs.get(shape)) is not None:
+            return graph(inputs)
+        expected = self._forward(inputs)
+        if self.works and len(self._graphs) < self._config.max_graphs:
             if shape in self._seen:
-                self._try(shape, inputs, expected)
-            elif len(self._seen) < _SEEN:
+                self._try_capture(shape, inputs, expected)
+            elif len(self._seen) < self._config.max_seen_shapes:
                 self._seen.add(shape)
         return expected
 
-    def _try(self, shape: _Shape, inputs: Inputs, expected: Tensor) -> None:
+    def _try_capture(self, shape: _Shape, inputs: Inputs, expected: Tensor) -> None:
         try:
-            recorded = self._record(self._run, inputs)
-            off = float((_log_probs(recorded(inputs)) - _log_probs(expected)).abs().mean())
-            if not off < _TOLERANCE:
-                raise RuntimeError(f"what is played back is {off:.3f} off")
-            self._recorded[shape] = recorded
-        except Exception as error:  # such as a model that looks at its numbers to decide what to do
+            graph = self._capture(self._forward, inputs)
+            difference = float((_log_probs(graph(inputs)) - _log_probs(expected)).abs().mean())
+            if not difference < self._config.max_graph_difference:
+                raise RuntimeError(f"the replay differs by {difference:.3f}")
+            self._graphs[shape] = graph
+        except Exception as error:  # for example a model whose control flow depends on values
             _log.warning(
-                "this model cannot be recorded, so each pass is launched anew; better start without CUDA graphs: %s",
+                "this model cannot be captured, so every pass runs eagerly; start without CUDA graphs: %s",
                 error,
                 exc_info=True,
             )
             self.works = False
-            self._recorded.clear()
+            self._graphs.clear()
+
+
+class CudaGraphCapture:
+    """See `Capture`. All graphs share one memory pool, so one is replayed at a time.
+
+    Args:
+        device: of the model.
+        warm_ups: passes before each capture.
+    """
+
+    def __init__(self, device: torch.device, warm_ups: int = 3) -> None:
+        self._device = device
+        self._warm_ups = warm_ups
+        self._pool = torch.cuda.graph_pool_handle()
+        # Warm-up and capture run on the same stream: libraries allocate workspaces for each stream.
+        self._stream = torch.cuda.Stream(device)
+
+    def __call__(self, forward: ForwardPass, inputs: Inputs) -> ForwardPass:
+        """Capture a pass.
+
+        Raises:
+            RuntimeError: the pass does what cannot be captured, such as waiting for the device.
+        """
+        model_stream = torch.cuda.current_stream(self._device)
+        static = {name: tensor.clone() for name, tensor in inputs.items()}
+        self._stream.wait_stream(model_stream)
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+            for _ in range(self._warm_ups):
+                forward(static)
+            graph = torch.cuda.CUDAGraph()
+            # "thread_local": other threads may use the device during the capture.
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                output = forward(static)
+        model_stream.wait_stream(self._stream)
+
+        def replay(inputs: Inputs) -> Tensor:
+            for name, tensor in inputs.items():
+                static[name].copy_(tensor, non_blocking=True)
+            graph.replay()
+            return output
+
+        return replay
 
 
 def _log_probs(logits: Tensor) -> Tensor:

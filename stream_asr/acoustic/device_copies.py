@@ -1,4 +1,4 @@
-"""Tensors between the processor's memory and a device's."""
+"""Copies of tensors between the memory of the CPU and of a device."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor
 from stream_asr.array_types import FloatArray
 
 
-class Copies(Protocol):
+class DeviceCopies(Protocol):
     def to_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors of the processor's memory, by the same names; the device may use them at once."""
+        """Copy tensors from CPU memory, under the same names. The device may use the results at once."""
 
     def to_host(self, tensor: Tensor) -> FloatArray:
-        """float32; what is returned belongs to the caller."""
+        """Copy a tensor to a new float32 array."""
 
 
-def copies_for(device: torch.device) -> Copies:
-    """Those that suit the device."""
-    return PinnedCopies(device) if device.type == "cuda" else PlainCopies(device)
+def device_copies(device: torch.device) -> DeviceCopies:
+    """Create the implementation that suits the device."""
+    return PinnedCopies(device) if device.type == "cuda" else BlockingCopies(device)
 
 
-class PlainCopies:
-    """Each waits until it is done; where the device is the processor, nothing is copied."""
+class BlockingCopies:
+    """Each copy blocks until it is done. On the CPU nothing is copied."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -39,37 +39,38 @@ class PlainCopies:
 
 
 class PinnedCopies:
-    """For CUDA: through pages of memory that stay where they are, on a stream of their own beside that of the model.
+    """CUDA copies through pinned memory, on a side stream next to the model's stream.
 
-    PyTorch keeps such pages and uses them again once nobody holds them. The device's own memory is always that of the
-    model's stream, which waits for what comes in; what goes out is waited for here. So no tensor is given up while the
-    other stream has work to do on it.
+    PyTorch's caching allocator keeps pinned pages and reuses them once they are free. Device memory always belongs to
+    the model's stream: that stream waits for inputs, and outputs are waited for here. So no tensor is freed while the
+    side stream still works on it.
 
     Source: PyTorch's notes on CUDA semantics, "Use pinned memory buffers" and "CUDA streams".
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self._side_stream = torch.cuda.Stream(device)
 
     def to_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        models = torch.cuda.current_stream(self._device)
-        moved = {name: torch.empty_like(tensor, device=self._device) for name, tensor in tensors.items()}
-        self._stream.wait_stream(models)  # which may still use this memory for what was there before
-        with torch.cuda.stream(self._stream):
+        model_stream = torch.cuda.current_stream(self._device)
+        copied = {name: torch.empty_like(tensor, device=self._device) for name, tensor in tensors.items()}
+        # The model's stream may still use this memory for an earlier tensor.
+        self._side_stream.wait_stream(model_stream)
+        with torch.cuda.stream(self._side_stream):
             for name, tensor in tensors.items():
-                moved[name].copy_(tensor.pin_memory(), non_blocking=True)
-        models.wait_stream(self._stream)
-        return moved
+                copied[name].copy_(tensor.pin_memory(), non_blocking=True)
+        model_stream.wait_stream(self._side_stream)
+        return copied
 
     def to_host(self, tensor: Tensor) -> FloatArray:
         tensor = tensor.float()
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream):
+        self._side_stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._side_stream):
             host = torch.empty(tensor.shape, pin_memory=True)
             host.copy_(tensor, non_blocking=True)
-            done = torch.cuda.Event()
-            done.record(self._stream)
-        done.synchronize()
+            copied = torch.cuda.Event()
+            copied.record(self._side_stream)
+        copied.synchronize()
         array: FloatArray = host.numpy()
         return array

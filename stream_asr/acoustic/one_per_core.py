@@ -1,7 +1,7 @@
-"""Small models on a processor: each window alone, on a core of its own.
+"""Run small models on a CPU with one window for each core.
 
-A window of a small model is too little work to share among cores: waiting for each other costs them more than the
-work. And what comes out for a window that is run alone does not depend on its company.
+One window of a small model is too little work to split between cores: synchronization costs more than it gains. And the
+output for a window that runs by itself does not depend on a batch.
 """
 
 from __future__ import annotations
@@ -25,52 +25,58 @@ class OnePerCore:
     """See `AcousticModel`.
 
     Args:
-        model: runs the windows.
-        cores: that it may have.
+        model: runs single windows.
+        cores: number of windows that run in parallel.
     """
 
     pads = True
-    batches_kept_windows = True
+    batches_commit_windows = True
 
     def __init__(self, model: AcousticModel, cores: int) -> None:
-        self._model = model
-        self.most_windows = cores
+        self.model = model
+        self.parallel_windows = cores
         threads = torch.get_num_threads()
         self._pool = ThreadPoolExecutor(cores, "stream_asr-model")
-        everyone = threading.Barrier(cores)
-        list(self._pool.map(lambda _: _one_thread(everyone), range(cores)))
-        # What a thread asks for, PyTorch keeps for threads to come as well.
+        all_started = threading.Barrier(cores)
+        list(self._pool.map(lambda _: _limit_to_one_thread(all_started), range(cores)))
+        # PyTorch applies a thread's setting to threads that start later, too.
         torch.set_num_threads(threads)
 
     @property
     def name(self) -> str:
-        return self._model.name
+        return self.model.name
 
     @property
     def frame_samples(self) -> int:
-        return self._model.frame_samples
+        return self.model.frame_samples
 
     @property
-    def longest_samples(self) -> int | None:
-        return self._model.longest_samples
+    def max_window_samples(self) -> int | None:
+        return self.model.max_window_samples
 
     @property
     def labels(self) -> Labels:
-        return self._model.labels
+        return self.model.labels
+
+    @property
+    def language_model(self) -> str | None:
+        """Name of the bundled language model that the checkpoint was made for; None for none."""
+        name: str | None = getattr(self.model, "language_model", None)
+        return name
 
     def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
-        return self._each(self._alone, windows)
+        return self._map(self._log_probs_of_one, windows)
 
-    def _alone(self, window: FloatArray) -> FloatArray:
-        return self._model.log_probs([window])[0]
+    def _log_probs_of_one(self, window: FloatArray) -> FloatArray:
+        return self.model.log_probs([window])[0]
 
-    def _each(self, run: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:
-        """All items at the same time, as far as there are cores."""
+    def _map(self, run: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:
+        """Run all items in parallel, at most one for each core."""
         return list(self._pool.map(run, items))
 
 
-def _one_thread(everyone: threading.Barrier) -> None:
-    """Of this thread's own; all workers wait for each other, lest one does it twice."""
-    everyone.wait()
-    torch.get_num_threads()  # the first question sets it to what the process has
+def _limit_to_one_thread(all_started: threading.Barrier) -> None:
+    """Limit the calling worker to one PyTorch thread. The barrier makes every worker run this exactly once."""
+    all_started.wait()
+    torch.get_num_threads()  # the first query initializes the worker's setting from the process's
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Load any CTC checkpoint with Transformers, from a folder or the hub."""
+"""Load CTC checkpoints with Transformers, from a folder or the hub."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ from huggingface_hub.utils import logging as hub_logging
 from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from stream_asr.acoustic.catalog import EMBEDDED, RECOMMENDED, WAYS_ON, locate
+from stream_asr.acoustic.catalog import ALTERNATIVES, EMBEDDED, RECOMMENDED, locate
 from stream_asr.acoustic.labels import Labels
-from stream_asr.acoustic.moonshine import transformers as moonshine_ctc
-from stream_asr.acoustic.tokenizer_labels import labels_of
-from stream_asr.config import SAMPLE_RATE
+from stream_asr.acoustic.moonshine import transformers as moonshine_transformers
+from stream_asr.acoustic.tokenizer_labels import labels_from_vocabulary
+from stream_asr.config import SAMPLE_RATE, AcousticConfig
 from stream_asr.errors import ModelError
 
 HEADS = ("lm_head", "ctc_head")
-"""What Transformers calls the output layer of a CTC model."""
+"""Names of the output layer in Transformers' CTC models."""
 
-_HUB_TIMEOUT_S = 5.0
 _MODEL = "model (config.json, model.safetensors)"
 
 
 @dataclass(frozen=True, slots=True)
 class Pretrained:
-    """A checkpoint, loaded: everything that ``save_pretrained`` writes again.
+    """A loaded checkpoint: everything that ``save_pretrained`` writes.
 
     Attributes:
-        name: how the user called it.
-        model: of ``AutoModelForCTC``.
-        labels: what its outputs spell.
+        name: the name or folder that the user gave.
+        model: an ``AutoModelForCTC``.
+        labels: the output alphabet.
     """
 
     name: str
@@ -56,13 +55,13 @@ def load_pretrained(
     Args:
         name: as for `load_model`.
         dtype: of the weights.
-        tokenizer: in place of the checkpoint's own: the model gets a new head with random weights for it, and the
+        tokenizer: replaces the checkpoint's own. The model gets a new head with random weights for it, and the
             checkpoint needs neither head nor tokenizer.
 
     Raises:
         ModelError: not found, not fetched, not a CTC model, or without what decoding needs.
     """
-    moonshine_ctc.register()
+    moonshine_transformers.register()
     wanted = EMBEDDED if name is None else str(name)
     source = locate(wanted)
     with quiet():
@@ -76,8 +75,8 @@ def _load(source: str | Path, name: str, dtype: torch.dtype, tokenizer: Any) -> 
     def part(what: str, load: Callable[..., Any], **options: Any) -> Any:
         try:
             return load(source, local_files_only=offline, **options)
-        except Exception as error:  # a broken checkpoint can raise anything
-            raise ModelError(_why_not(source, name, what, error)) from error
+        except Exception as error:  # a damaged checkpoint can raise anything
+            raise ModelError(_reason(source, name, what, error)) from error
 
     head: dict[str, Any] = {}
     if tokenizer is not None:
@@ -87,53 +86,55 @@ def _load(source: str | Path, name: str, dtype: torch.dtype, tokenizer: Any) -> 
             "ignore_mismatched_sizes": True,
         }
     model, report = part(_MODEL, AutoModelForCTC.from_pretrained, dtype=dtype, output_loading_info=True, **head)
-    # Transformers fills missing weights with random numbers and a warning. The exception is used in training only.
+    # Transformers fills missing weights with random numbers and a warning. masked_spec_embed is used in training only.
     replaced = ("masked_spec_embed", *(HEADS if head else ()))
     missing = sorted(key for key in report["missing_keys"] if not any(part in replaced for part in key.split(".")))
     if missing:
         some = ", ".join(missing[:3])
-        raise ModelError(f"{name!r} is no trained CTC model: {some} missing among its weights; {WAYS_ON}")
+        raise ModelError(f"{name!r} is not a trained CTC model: its weights lack {some}; {ALTERNATIVES}")
     feature_extractor = part("feature extractor (preprocessor_config.json)", AutoFeatureExtractor.from_pretrained)
     if feature_extractor.sampling_rate != SAMPLE_RATE:
-        raise ModelError(f"{name!r} takes audio at {feature_extractor.sampling_rate} Hz; {SAMPLE_RATE} Hz is needed")
+        raise ModelError(
+            f"{name!r} expects audio at {feature_extractor.sampling_rate} Hz; {SAMPLE_RATE} Hz is required"
+        )
     if tokenizer is None:
         tokenizer = part("tokenizer (vocab.json or tokenizer.json)", AutoTokenizer.from_pretrained)
     else:
-        model.config.language_model = None  # of other words
-        # A new vocabulary may have the size of the old one.
+        model.config.language_model = None  # it belongs to the old vocabulary
+        # Not replaced by Transformers if the new vocabulary has the size of the old one.
         next(getattr(model, layer) for layer in HEADS if hasattr(model, layer)).reset_parameters()
     return model, feature_extractor, tokenizer
 
 
 def _hub_answers(name: str) -> bool:
-    """Ask the hub once; what is not fetched yet is then looked for in the cache only if it keeps silent.
+    """Ask the hub once. If it does not answer, only the local cache is used.
 
-    Without a connection, Transformers would try for half a minute, for each file.
+    Without a connection, Transformers would retry for half a minute for each file.
     """
     try:
-        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_HUB_TIMEOUT_S)
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=AcousticConfig().hub_timeout_s)
     except HfHubHTTPError as error:
         return error.response.status_code < 500  # "no such model" is an answer
-    except Exception:  # no connection has many faces, and an offline mode is one of them
+    except Exception:  # a missing connection raises many types, and so does the offline mode
         return False
     return True
 
 
-def _why_not(source: str | Path, name: str, what: str, error: Exception) -> str:
+def _reason(source: str | Path, name: str, what: str, error: Exception) -> str:
     if "AutoModelForCTC" in str(error):
-        return f"{name!r} is not a CTC model; {WAYS_ON}, or e.g. {RECOMMENDED!r}"
+        return f"{name!r} is not a CTC model; {ALTERNATIVES}, or e.g. {RECOMMENDED!r}"
     if isinstance(error, OSError) and what is _MODEL and not isinstance(source, Path):
         return (
             f"{name!r} could not be fetched from the Hugging Face hub (no connection, no such model, or it needs a "
-            f"login), and no folder has that name; {WAYS_ON}"
+            f"login), and no folder has that name; {ALTERNATIVES}"
         )
     reason = textwrap.shorten(str(error) or repr(error), 200, placeholder=" ...")
-    return f"cannot load the {what} of {name!r}: {reason}; {WAYS_ON}"
+    return f"cannot load the {what} of {name!r}: {reason}; {ALTERNATIVES}"
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the libraries' progress bars and hints, which are about files that our users never see."""
+    """Suppress the libraries' progress bars and hints about files that users never see."""
     bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     hub_verbosity = hub_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
@@ -151,6 +152,6 @@ def quiet() -> Iterator[None]:
 def _labels(config: Any, tokenizer: Any, name: str) -> Labels:
     blank = config.pad_token_id if config.pad_token_id is not None else tokenizer.pad_token_id
     delimiter = getattr(tokenizer, "word_delimiter_token", None)
-    return labels_of(
+    return labels_from_vocabulary(
         name, config.vocab_size, tokenizer.get_vocab(), set(tokenizer.all_special_tokens), blank, delimiter
     )

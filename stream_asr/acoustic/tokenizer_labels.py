@@ -1,4 +1,4 @@
-"""From a tokenizer's vocabulary to what a model's outputs spell."""
+"""Make `Labels` of a tokenizer's vocabulary."""
 
 from __future__ import annotations
 
@@ -7,35 +7,38 @@ from collections.abc import Mapping, Set
 from stream_asr.acoustic.labels import Labels
 from stream_asr.errors import ModelError
 
+_WORD_BOUNDARY = "\u2581"
+"""SentencePiece's mark of a space."""
 
-def labels_of(
+
+def labels_from_vocabulary(
     name: str, outputs: int, vocabulary: Mapping[str, int], special: Set[str], blank: int | None, delimiter: str | None
 ) -> Labels:
-    """What each output spells, with spaces where words begin.
+    """Make the labels of a model, with a space where a word begins.
 
     Args:
-        name: of the model, for messages.
-        outputs: of the model.
-        vocabulary: each token's output.
-        special: tokens that spell nothing.
-        blank: CTC's output for nothing.
-        delimiter: the token that stands for a space, in alphabets of letters.
+        name: name of the model, for error messages.
+        outputs: number of the model's outputs.
+        vocabulary: index of each token.
+        special: tokens without text.
+        blank: index of the CTC blank.
+        delimiter: the token that stands for a space, in a vocabulary of characters.
 
     Raises:
-        ModelError: there is no blank, or there are no letters.
+        ModelError: the blank is missing or out of range, or no token has letters.
     """
     if blank is None or not 0 <= blank < outputs:
         raise ModelError(f"{name!r} does not say which of its outputs is the CTC blank (pad_token_id)")
-    pieces = [""] * outputs
+    tokens = [""] * outputs
     for token, index in vocabulary.items():
         if index < outputs and index != blank:
             if token == delimiter:
-                pieces[index] = " "
+                tokens[index] = " "
             elif token not in special:
-                pieces[index] = token.replace("\u2581", " ")  # SentencePiece's mark for a space
-    letters = "".join(pieces)
+                tokens[index] = token.replace(_WORD_BOUNDARY, " ")
+    letters = "".join(tokens)
     if not letters.strip():
         raise ModelError(f"{name!r} has a tokenizer without letters")
-    # A model that knows capitals only says nothing by them.
-    capitals = letters == letters.upper() != letters.lower()
-    return Labels(tuple(piece.lower() if capitals else piece for piece in pieces), blank, capitals)
+    # In a model without small letters, capitals carry no information.
+    uppercase = letters == letters.upper() != letters.lower()
+    return Labels(tuple(token.lower() if uppercase else token for token in tokens), blank, uppercase)

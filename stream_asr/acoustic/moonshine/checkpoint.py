@@ -1,6 +1,7 @@
-"""Checkpoints of `MoonshineForCTC` without Transformers, whose import takes longer than all else before a caption.
+"""Read checkpoints of `MoonshineForCTC` without Transformers.
 
-What is loaded acts as Transformers' model and feature extractor do, as far as `TransformersCTC` goes.
+Importing Transformers takes longer than everything else before the first caption. What is read here acts like
+Transformers' model and feature extractor, as far as `TransformersCTC` uses them.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from stream_asr.acoustic.labels import Labels
 from stream_asr.acoustic.moonshine.encoder import Encoder, clip_lengths, encoder_sizes
-from stream_asr.acoustic.tokenizer_labels import labels_of
+from stream_asr.acoustic.tokenizer_labels import labels_from_vocabulary
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
 
 MODEL_TYPE = "moonshine_ctc"
 
-_FORMER = "phone_head."
-"""Weights that are ignored: of a second head that the embedded model, and what was fine-tuned from it, once had."""
+_IGNORED_WEIGHTS = "phone_head."
+"""Prefix of the weights of a head that earlier versions of the embedded model had."""
 
 
 class WaveformExtractor:
-    """Transformers' ``Wav2Vec2FeatureExtractor`` where it has nothing to do but to pad."""
+    """Acts like Transformers' ``Wav2Vec2FeatureExtractor`` without normalization: it only pads."""
 
     model_input_names = ("input_values", "attention_mask")
     return_attention_mask = True
@@ -43,8 +44,8 @@ class WaveformExtractor:
         lengths = torch.tensor([len(clip) for clip in clips])
         padded = pad_sequence(clips, batch_first=True)
         padded = F.pad(padded, (0, -padded.shape[1] % (pad_to_multiple_of or 1)))
-        heard = torch.arange(padded.shape[1]) < lengths[:, None]
-        return {"input_values": padded, "attention_mask": heard.long()}
+        valid = torch.arange(padded.shape[1]) < lengths[:, None]
+        return {"input_values": padded, "attention_mask": valid.long()}
 
 
 class Network(nn.Module):
@@ -69,8 +70,8 @@ class Network(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class Standalone:
-    """As `Pretrained`, without what only training needs."""
+class MoonshineCheckpoint:
+    """Like `Pretrained`, without what only training needs."""
 
     name: str
     model: Network
@@ -78,12 +79,16 @@ class Standalone:
     labels: Labels
 
 
-def load(folder: Path, name: str, dtype: torch.dtype) -> Standalone | None:
-    """Load a checkpoint; None if it is of another architecture, or not as it should be: then Transformers says why.
+def read_checkpoint(folder: Path, name: str, dtype: torch.dtype) -> MoonshineCheckpoint | None:
+    """Read a checkpoint.
 
     Args:
-        name: how the user called it.
+        folder: of the checkpoint.
+        name: the name or folder that the user gave.
         dtype: of the weights.
+
+    Returns:
+        None if the checkpoint has another architecture or is damaged; Transformers reports the reason.
     """
     try:
         config, tokenizer, audio = (
@@ -94,12 +99,12 @@ def load(folder: Path, name: str, dtype: torch.dtype) -> Standalone | None:
             return None
         model = Network(SimpleNamespace(**config))
         weights = load_file(folder / "model.safetensors")
-        model.load_state_dict({name: weight for name, weight in weights.items() if not name.startswith(_FORMER)})
+        model.load_state_dict({key: weight for key, weight in weights.items() if not key.startswith(_IGNORED_WEIGHTS)})
         added = tokenizer["added_tokens"]
         vocabulary = {**tokenizer["model"]["vocab"], **{token["content"]: token["id"] for token in added}}
         special = {token["content"] for token in added if token["special"]}
         blank = config["pad_token_id"]
-    except Exception:  # a broken checkpoint can raise anything
+    except Exception:  # a damaged checkpoint can raise anything
         return None
-    labels = labels_of(name, config["vocab_size"], vocabulary, special, blank, delimiter=None)
-    return Standalone(name, model.to(dtype), WaveformExtractor(), labels)
+    labels = labels_from_vocabulary(name, config["vocab_size"], vocabulary, special, blank, delimiter=None)
+    return MoonshineCheckpoint(name, model.to(dtype), WaveformExtractor(), labels)

@@ -1,7 +1,8 @@
-"""Moonshine's audio encoder: waveform in, no positions but relative ones.
+"""Moonshine's audio encoder: waveform in, frames out, relative positions only.
 
-Its upper layers may work at half the rate of its lower ones: pieces of words need no more frames, and half of them
-cost half. Parameter names follow Transformers' ``MoonshineEncoder``, so its checkpoints load without renaming.
+The upper layers may run at half the frame rate of the lower ones: subword tokens need no more frames, and half as
+many frames cost half as much. Parameter names follow Transformers' ``MoonshineEncoder``, so that its checkpoints load
+without renaming.
 
 Source: Jeffries et al., "Moonshine: Speech Recognition for Live Transcription and Voice Commands", 2024.
 """
@@ -15,11 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stream_asr.acoustic.moonshine.layers import EncoderSizes, Layer, Past, Strided, rotation_of
+from stream_asr.acoustic.moonshine.layers import (
+    EncoderSizes,
+    KeysValues,
+    Layer,
+    SelfAttention,
+    StridedConv,
+    make_rotation,
+)
 
 
 def encoder_sizes(config: Any) -> EncoderSizes:
-    """From a configuration whose fields are those of `MoonshineCTCConfig`."""
+    """Read the sizes from a configuration with the fields of `MoonshineCTCConfig`."""
     return EncoderSizes(
         width=config.hidden_size,
         inner_width=config.intermediate_size,
@@ -32,11 +40,10 @@ def encoder_sizes(config: Any) -> EncoderSizes:
 
 
 def clip_lengths(attention_mask: Tensor | None) -> Tensor | None:
-    """Samples of each clip that are no padding, int64, shape (batch,); None where there is no padding at all.
+    """Return the number of samples of each clip, int64, shape (batch,); None if no clip is padded.
 
-    A single window is seldom padded, and attention without a mask is the faster. On a device, to ask would be to wait
-    for it.
-    """
+    Attention without a mask is faster, and single windows are seldom padded. On a device the question would block, so
+    the lengths are returned there in any case."""
     if attention_mask is None or (attention_mask.device.type == "cpu" and bool(attention_mask.all())):
         return None
     return attention_mask.sum(-1)
@@ -47,56 +54,66 @@ class Encoder(nn.Module):
         super().__init__()
         self.sizes, width = sizes, sizes.width
         self.conv1 = nn.Conv1d(1, width, kernel_size=127, stride=64, bias=False)
-        self.conv2 = Strided(width, 2 * width, kernel_size=7, stride=3)
-        self.conv3 = Strided(2 * width, width, kernel_size=3, stride=2)
+        self.conv2 = StridedConv(width, 2 * width, kernel_size=7, stride=3)
+        self.conv3 = StridedConv(2 * width, width, kernel_size=3, stride=2)
         self.groupnorm = nn.GroupNorm(num_groups=1, num_channels=width, eps=1e-5)
         self.layers = nn.ModuleList([Layer(sizes) for _ in range(sizes.layers)])
         self.joined_after = sizes.joined_after
         self.join = None if sizes.joined_after is None else nn.Linear(2 * width, width)
         self.layer_norm: nn.Module = nn.LayerNorm(width, bias=False)
-        # Transformers sets both, where a model is told to compute its layers again rather than to remember them.
+        self.fused = False
+        """Whether `fuse` was called."""
+        # Transformers sets both for models that recompute activations in the backward pass.
         self.gradient_checkpointing = False
-        self._gradient_checkpointing_func: Callable[..., tuple[Tensor, Past]]
+        self._gradient_checkpointing_func: Callable[..., tuple[Tensor, KeysValues]]
+
+    def fuse(self) -> None:
+        """Fuse attention in place. Outputs stay the same up to rounding; the encoder can no longer be trained."""
+        for module in self.modules():
+            if isinstance(module, SelfAttention):
+                module.fuse(self.sizes.rotary_dim)
+        self.fused = True
 
     @property
     def stride(self) -> int:
-        """Samples from one frame to the next, before any are joined."""
+        """Samples from one frame to the next, before frames are joined."""
         return int(self.conv1.stride[0] * self.conv2.stride[0] * self.conv3.stride[0])
 
     def features(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """``(batch, samples)`` to ``(batch, frames, width)``.
+        """Convert samples, shape (batch, samples), to features, shape (batch, frames, width).
 
         Args:
-            lengths: samples of each clip that are no padding, int64, shape (batch,); None for all.
+            waveform: float.
+            lengths: number of samples of each clip without padding, int64, shape (batch,); None if no clip is padded.
         """
-        return self.shaped(self._normalized(self.waves(waveform), lengths))
+        return self.convolve(self._normalize(self.filter(waveform), lengths))
 
-    def waves(self, waveform: Tensor) -> Tensor:
-        """What the first convolution makes of ``(batch, samples)``: ``(batch, width, steps of 64 samples)``."""
+    def filter(self, waveform: Tensor) -> Tensor:
+        """Run the first convolution: (batch, samples) to (batch, width, steps of 64 samples)."""
         return torch.tanh(self.conv1(waveform[:, None]))
 
-    def shaped(self, normalized: Tensor) -> Tensor:
-        """What the other convolutions make of that once it is normalised: ``(batch, frames, width)``."""
+    def convolve(self, normalized: Tensor) -> Tensor:
+        """Run the other convolutions: (batch, width, steps) to (batch, frames, width)."""
         return F.gelu(self.conv3(F.gelu(self.conv2(normalized.transpose(1, 2)))))
 
-    def _normalized(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """Group norm over all channels and the time before the padding."""
+    def _normalize(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """Apply group norm over all channels and all steps before the padding."""
         if lengths is None:
             normed: Tensor = self.groupnorm(x)
             return normed
-        # In single precision: the sums over a window are more than half precision can hold.
+        # Single precision: half precision cannot hold the sums over a window.
         dtype, x = x.dtype, x.float()
         kernel, stride = self.conv1.kernel_size[0], self.conv1.stride[0]
-        frames = ((lengths - kernel) // stride + 1).clamp(min=1)
-        heard = (torch.arange(x.shape[-1], device=x.device) < frames[:, None])[:, None]
-        count = frames[:, None, None] * x.shape[1]
-        mean = (x * heard).sum((1, 2), keepdim=True) / count
-        variance = (torch.square(x - mean) * heard).sum((1, 2), keepdim=True) / count
+        steps = ((lengths - kernel) // stride + 1).clamp(min=1)
+        valid = (torch.arange(x.shape[-1], device=x.device) < steps[:, None])[:, None]
+        count = steps[:, None, None] * x.shape[1]
+        mean = (x * valid).sum((1, 2), keepdim=True) / count
+        variance = (torch.square(x - mean) * valid).sum((1, 2), keepdim=True) / count
         x = ((x - mean) * torch.rsqrt(variance + self.groupnorm.eps)).to(dtype)
         return x * self.groupnorm.weight[:, None] + self.groupnorm.bias[:, None]
 
     def frames(self, lengths: Tensor) -> Tensor:
-        """Output frames of clips of so many samples: those that no padding went into."""
+        """Number of output frames without padding, for clips of ``lengths`` samples."""
         lengths = self._feature_frames(lengths)
         return lengths if self.join is None else lengths // 2
 
@@ -106,48 +123,45 @@ class Encoder(nn.Module):
         return lengths.clamp(min=0)
 
     def forward(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """
-        Args:
-            features: see `features`.
-            lengths: as given to `features`.
-        """
+        """Run all layers; arguments as returned by and given to `features`."""
         return self.upper(self.lower(features, lengths), None if lengths is None else self.frames(lengths))
 
     def lower(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """What the layers before the joining make of features, of the same shape."""
+        """Run the layers before frames are joined. The shape of ``x`` is kept."""
         if self.join is None:
             return x
-        heard = None if lengths is None else self._feature_frames(lengths)
-        return self._through(self.layers[: self.joined_after], x, heard, None, 1)
+        frames = None if lengths is None else self._feature_frames(lengths)
+        return self._run(self.layers[: self.joined_after], x, frames, None, 1)
 
-    def upper(self, x: Tensor, heard: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
-        """What the other layers make of that, normalised, ``(batch, frames of the output, width)``.
+    def upper(self, x: Tensor, frames: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+        """Join frames, run the remaining layers and normalize: output of shape (batch, output frames, width).
 
         Args:
-            heard: output frames of each clip that are no padding, int64, shape (batch,); None for all.
-            visible: bool, shape (frames, frames) of the output, true where the row's frame may look at the column's;
+            x: output of `lower`.
+            frames: number of output frames of each clip without padding, int64, shape (batch,); None for all.
+            visible: bool, shape (output frames, output frames), true where the row's frame may attend to the column's;
                 None for no limit.
         """
         stride = 1
         if self.join is not None:
-            x, stride = self.joined(x), 2
-        x = self._through(self.layers[self.joined_after or 0 :], x, heard, visible, stride)
+            x, stride = self.join_frames(x), 2
+        x = self._run(self.layers[self.joined_after or 0 :], x, frames, visible, stride)
         normed: Tensor = self.layer_norm(x)
         return normed
 
-    def joined(self, x: Tensor) -> Tensor:
-        """One frame of every two, ``(batch, frames, width)``; one that is left over is left out."""
+    def join_frames(self, x: Tensor) -> Tensor:
+        """Join every two frames into one, shape (batch, frames // 2, width). An odd last frame is dropped."""
         assert self.join is not None
         joined: Tensor = self.join(x[:, : x.shape[1] // 2 * 2].reshape(x.shape[0], -1, 2 * x.shape[2]))
         return joined
 
-    def _through(
-        self, layers: nn.ModuleList, x: Tensor, heard: Tensor | None, visible: Tensor | None, stride: int
+    def _run(
+        self, layers: nn.ModuleList, x: Tensor, frames: Tensor | None, visible: Tensor | None, stride: int
     ) -> Tensor:
-        rotation, mask = rotation_of(x, self.sizes, stride), visible
-        if heard is not None:
-            spoken = (torch.arange(x.shape[1], device=x.device) < heard[:, None])[:, None, None]
-            mask = spoken if visible is None else spoken & visible
+        rotation, mask = make_rotation(x, self.sizes, stride, fused=self.fused), visible
+        if frames is not None:
+            valid = (torch.arange(x.shape[1], device=x.device) < frames[:, None])[:, None, None]
+            mask = valid if visible is None else valid & visible
         for layer in layers:
             if self.gradient_checkpointing and self.training:
                 x, _ = self._gradient_checkpointing_func(layer, x, rotation, mask)
@@ -156,7 +170,7 @@ class Encoder(nn.Module):
         return x
 
 
-def encoder_of(model: Any) -> Encoder | None:
-    """Of a model that is built on one; None for others."""
+def find_encoder(model: Any) -> Encoder | None:
+    """Return the Moonshine encoder of a model; None if it has none."""
     encoder = getattr(model, "encoder", None)
     return encoder if isinstance(encoder, Encoder) else None

@@ -1,10 +1,11 @@
-"""The layers of Moonshine's encoder: attention by relative positions, and what comes between two of them.
+"""Layers of Moonshine's encoder: strided convolution, self-attention with rotary positions, and the feed-forward block.
 
 Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021 (positions).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,9 +18,13 @@ class EncoderSizes:
     """Shapes of an `Encoder`.
 
     Attributes:
-        width: of the frames; ``inner_width`` that of the layer between two of them.
-        rotary_dim: how many of a head's numbers are rotated; the others carry no position.
-        joined_after: layers after which every two frames become one; None for never.
+        width: of the frames.
+        inner_width: of the hidden layer between two frames.
+        layers: number of layers.
+        heads: attention heads of each layer.
+        rotary_dim: how many numbers of a head are rotated; the others carry no position.
+        rope_theta: base of the rotation angles.
+        joined_after: number of layers after which every two frames are joined into one; None for never.
     """
 
     width: int
@@ -31,57 +36,94 @@ class EncoderSizes:
     joined_after: int | None
 
 
+class StridedConv(nn.Conv1d):
+    """A one-dimensional convolution, computed as one matrix product.
+
+    The product is faster for the few frames of a chunk, and not slower for many. Input has shape (batch, steps,
+    channels), output (batch, frames, channels). Parameters are those of ``nn.Conv1d``, so that checkpoints load."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int, stride: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride)
+        self.product: nn.Module | None = None
+        """Replaces the parameters where another product is faster."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        spans = x.unfold(1, self.kernel_size[0], self.stride[0]).flatten(2)
+        if self.product is None:
+            return F.linear(spans, self.weight.flatten(1), self.bias)
+        frames: Tensor = self.product(spans)
+        return frames
+
+
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Turns neighbouring pairs of a head's first numbers by their position's angles, and leaves the others alone.
+    """Rotates pairs of a head's first numbers by the angles of their position, and leaves the other numbers alone.
 
     Attributes:
-        cosine, sine: ``(frames, width of a head)``; a sine has the sign with which the partner comes in.
-        partner: of each number of a head, int64.
+        cosine: float, shape (frames, head width).
+        sine: of the same dtype and shape; negative where a number is the first of its pair.
+        partner: index of each number's partner, int64, shape (head width,). None for a fused layer, where the first
+            numbers of all pairs precede all second ones.
+        pairs: number of pairs.
     """
 
     cosine: Tensor
     sine: Tensor
-    partner: Tensor
+    partner: Tensor | None
+    pairs: int
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Of ``(batch, heads, frames, width of a head)``."""
-        return torch.addcmul(x * self.cosine, x.index_select(-1, self.partner), self.sine)
+        """Rotate ``x``, shape (batch, heads, frames, head width)."""
+        if self.partner is not None:
+            partners = x.index_select(-1, self.partner)
+        else:  # moving blocks is faster than moving single numbers
+            partners = torch.cat(
+                (x[..., self.pairs : 2 * self.pairs], x[..., : self.pairs], x[..., 2 * self.pairs :]), dim=-1
+            )
+        return torch.addcmul(x * self.cosine, partners, self.sine)
 
 
-def rotation_of(x: Tensor, sizes: EncoderSizes, stride: int, first: int = 0) -> Rotation:
-    """That of each frame of ``x``, ``(batch, frames, width)``.
+def make_rotation(
+    x: Tensor, sizes: EncoderSizes, stride: int, first: Tensor | int = 0, fused: bool = False
+) -> Rotation:
+    """Compute the rotation of each frame of ``x``, shape (batch, frames, width).
 
     Args:
-        stride: from one position to the next.
-        first: position of the first frame.
+        sizes: of the encoder.
+        stride: distance between the positions of neighboring frames.
+        first: position of the first frame; as a tensor, float32, shape ().
+        fused: whether the layers are fused, see `SelfAttention.fuse`.
     """
-    still = x.shape[2] // sizes.heads - sizes.rotary_dim
-    pairs = torch.arange(0, sizes.rotary_dim, 2, device=x.device, dtype=torch.float32)
+    head_width, pairs = x.shape[2] // sizes.heads, sizes.rotary_dim // 2
+    exponents = torch.arange(0, sizes.rotary_dim, 2, device=x.device, dtype=torch.float32) / sizes.rotary_dim
     positions = first + stride * torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
-    angles = positions[:, None] * sizes.rope_theta ** (-pairs / sizes.rotary_dim)
-    sine = torch.stack((-angles.sin(), angles.sin()), dim=-1).flatten(1)
-    partner = torch.arange(x.shape[2] // sizes.heads, device=x.device)
-    partner[: sizes.rotary_dim] ^= 1
-    return Rotation(
-        F.pad(angles.cos().repeat_interleave(2, dim=1), (0, still), value=1.0).to(x.dtype),
-        F.pad(sine, (0, still)).to(x.dtype),
-        partner,
-    )
+    angles = positions[:, None] * sizes.rope_theta**-exponents
+    cosine, sine = angles.cos(), angles.sin()
+    if fused:
+        cosine, sine, partner = torch.cat((cosine, cosine), dim=1), torch.cat((-sine, sine), dim=1), None
+    else:
+        cosine, sine = cosine.repeat_interleave(2, dim=1), torch.stack((-sine, sine), dim=-1).flatten(1)
+        partner = torch.arange(head_width, device=x.device)
+        partner[: sizes.rotary_dim] ^= 1
+    unrotated = head_width - sizes.rotary_dim
+    cosine, sine = F.pad(cosine, (0, unrotated), value=1.0), F.pad(sine, (0, unrotated))
+    return Rotation(cosine.to(x.dtype), sine.to(x.dtype), partner, pairs)
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """What later frames look at, each ``(batch, heads, frames, width of a head)``."""
+class KeysValues:
+    """Keys and values of a run of frames, each float, shape (batch, heads, frames, head width)."""
 
     keys: Tensor
     values: Tensor
 
-    def then(self, keys: Tensor, values: Tensor) -> Past:
-        return Past(torch.cat((self.keys, keys), dim=2), torch.cat((self.values, values), dim=2))
+    def concat(self, later: KeysValues) -> KeysValues:
+        """Append the keys and values of later frames."""
+        return KeysValues(torch.cat((self.keys, later.keys), dim=2), torch.cat((self.values, later.values), dim=2))
 
-    def between(self, start: int, stop: int) -> Past:
-        return Past(self.keys[:, :, start:stop], self.values[:, :, start:stop])
+    def between(self, start: int, stop: int) -> KeysValues:
+        """Select frames [start, stop)."""
+        return KeysValues(self.keys[:, :, start:stop], self.values[:, :, start:stop])
 
 
 class SelfAttention(nn.Module):
@@ -91,22 +133,55 @@ class SelfAttention(nn.Module):
         self.heads = sizes.heads
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(width, width, bias=False) for _ in range(4))
         self.qkv_proj: nn.Module | None = None
-        """In place of the first three, where one product is faster."""
+        """Replaces the first three projections where one product is faster."""
+        self.fused = False
+        """Whether `fuse` was called."""
+
+    def fuse(self, rotary_dim: int) -> None:
+        """Replace the projections to queries, keys and values by one, in place.
+
+        The rotated numbers of each query and key are reordered, the first of every pair before the second ones, which
+        does not change the products of queries and keys. Queries are scaled. A fused layer cannot be trained.
+        """
+        width = self.q_proj.out_features // self.heads
+        order = [*range(0, rotary_dim, 2), *range(1, rotary_dim, 2), *range(rotary_dim, width)]
+        query, key = (
+            projection.weight.detach().unflatten(0, (self.heads, width))[:, order].flatten(0, 1)
+            for projection in (self.q_proj, self.k_proj)
+        )
+        weights = torch.cat((query / math.sqrt(width), key, self.v_proj.weight.detach()))
+        self.qkv_proj, self.fused = nn.Linear(weights.shape[1], weights.shape[0], bias=False, device="meta"), True
+        self.qkv_proj.weight = nn.Parameter(weights, requires_grad=False)
+        del self.q_proj, self.k_proj, self.v_proj
 
     def forward(
-        self, x: Tensor, rotation: Rotation, mask: Tensor | None, past: Past | None = None
-    ) -> tuple[Tensor, Past]:
-        batch, frames, width = x.shape
-        projected = self._projected(x).view(batch, frames, 3 * self.heads, -1).transpose(1, 2)
-        query, key = rotation(projected[:, : 2 * self.heads]).chunk(2, dim=1)
-        value = projected[:, 2 * self.heads :]
-        seen = Past(key, value) if past is None else past.then(key, value)
-        attended = F.scaled_dot_product_attention(query, seen.keys, seen.values, attn_mask=mask)
-        joined: Tensor = self.o_proj(attended.transpose(1, 2).reshape(batch, frames, width))
-        return joined, seen
+        self, x: Tensor, rotation: Rotation, mask: Tensor | None, past: KeysValues | None = None
+    ) -> tuple[Tensor, KeysValues]:
+        """Attend.
 
-    def _projected(self, x: Tensor) -> Tensor:
-        """Queries, keys and values side by side: ``(batch, frames, 3 * width)``."""
+        Args:
+            x: float, shape (batch, frames, width).
+            rotation: of these frames.
+            mask: bool, broadcastable to (batch, heads, frames, frames); None for no mask.
+            past: keys and values of earlier frames that these frames may attend to as well.
+
+        Returns:
+            Frames of the same shape, and their own keys and values.
+        """
+        batch, frames, width = x.shape
+        projected = self._project(x).view(batch, frames, 3 * self.heads, -1).transpose(1, 2)
+        query, key = rotation(projected[:, : 2 * self.heads]).chunk(2, dim=1)
+        own = KeysValues(key, projected[:, 2 * self.heads :])
+        visible = own if past is None else past.concat(own)
+        if self.fused:  # queries are already scaled, and exporters make slower code of the function below
+            attended = (query @ visible.keys.transpose(2, 3)).softmax(-1) @ visible.values
+        else:
+            attended = F.scaled_dot_product_attention(query, visible.keys, visible.values, attn_mask=mask)
+        output: Tensor = self.o_proj(attended.transpose(1, 2).reshape(batch, frames, width))
+        return output, own
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Compute queries, keys and values side by side, shape (batch, frames, 3 * width)."""
         if self.qkv_proj is None:
             return torch.cat([projection(x) for projection in (self.q_proj, self.k_proj, self.v_proj)], dim=-1)
         projected: Tensor = self.qkv_proj(x)
@@ -133,30 +208,9 @@ class Layer(nn.Module):
         self.post_attention_layernorm = nn.LayerNorm(sizes.width, bias=False)
 
     def forward(
-        self, x: Tensor, rotation: Rotation, mask: Tensor | None, past: Past | None = None
-    ) -> tuple[Tensor, Past]:
-        """``past`` is what the frames may look at besides each other; given back with theirs added."""
-        attended, seen = self.self_attn(self.input_layernorm(x), rotation, mask, past)
+        self, x: Tensor, rotation: Rotation, mask: Tensor | None, past: KeysValues | None = None
+    ) -> tuple[Tensor, KeysValues]:
+        """Run the layer; see `SelfAttention.forward`."""
+        attended, own = self.self_attn(self.input_layernorm(x), rotation, mask, past)
         x = x + attended
-        return x + self.mlp(self.post_attention_layernorm(x)), seen
-
-
-class Strided(nn.Conv1d):
-    """A convolution as one matrix product, which is faster for as few frames as a stream has at a time, and no slower
-    for many.
-
-    ``(batch, steps, channels)`` in, ``(batch, frames, channels of the output)`` out; the parameters are those of
-    PyTorch's convolution, for the sake of checkpoints.
-    """
-
-    def __init__(self, inputs: int, outputs: int, *, kernel_size: int, stride: int) -> None:
-        super().__init__(inputs, outputs, kernel_size, stride)
-        self.product: nn.Module | None = None
-        """In place of the parameters, where another product is faster."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        spans = x.unfold(1, self.kernel_size[0], self.stride[0]).flatten(2)
-        if self.product is None:
-            return F.linear(spans, self.weight.flatten(1), self.bias)
-        frames: Tensor = self.product(spans)
-        return frames
+        return x + self.mlp(self.post_attention_layernorm(x)), own

@@ -1,24 +1,80 @@
-"""Models with Moonshine's encoder in streams: each piece of audio is worked out once, whatever the left context."""
+"""Models with Moonshine's encoder on streams: every chunk of audio is computed once, whatever the left context."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from stream_asr.acoustic.base import Chunk, ChunkOutput, State, StreamingEncoder
+from stream_asr.acoustic.catalog import EMBEDDED_FOLDER, locate
+from stream_asr.acoustic.int8 import has_vnni, is_fast
+from stream_asr.acoustic.moonshine.encoder import find_encoder
+from stream_asr.acoustic.moonshine.int8 import quantize_encoder
+from stream_asr.acoustic.moonshine.onnx_runtime import GRAPH_FILES, OnnxEncoder
 from stream_asr.acoustic.moonshine.streaming import EncoderState, forward_chunk
 from stream_asr.acoustic.one_per_core import OnePerCore
-from stream_asr.acoustic.transformers_ctc import TransformersCTC, at_least
+from stream_asr.acoustic.options import ModelOptions
+from stream_asr.acoustic.transformers_ctc import TransformersCTC, make_runner, pad_to
 from stream_asr.array_types import FloatArray
-from stream_asr.config import WindowConfig
+from stream_asr.config import MOONSHINE_WINDOWS
+from stream_asr.errors import ModelError
+
+_log = logging.getLogger(__name__)
+
+
+def build_moonshine(checkpoint: Any, options: ModelOptions) -> TransformersCTC | OnePerCore:
+    """Run a checkpoint with Moonshine's encoder: with cached state on a CPU, in batches of windows elsewhere.
+
+    Args:
+        checkpoint: a `MoonshineCheckpoint`, or a `Pretrained` with the same architecture.
+        options: how to run it.
+
+    Raises:
+        InputError: CUDA graphs are not possible.
+        ModelError: the model does not run, or not in ONNX Runtime although that was requested.
+    """
+    if options.device.type != "cpu":
+        return make_runner(checkpoint, options)
+    encoder = None if options.backend == "torch" else _onnx_encoder(checkpoint, options)
+    int8 = options.precision == "int8" or (options.precision == "auto" and is_fast())
+    runner = make_runner(checkpoint, options, quantize=_quantize if int8 and encoder is None else None)
+    return StatefulMoonshine(runner, torch.get_num_threads(), encoder)
+
+
+def _quantize(model: nn.Module) -> None:
+    encoder = find_encoder(model)
+    assert encoder is not None
+    quantize_encoder(encoder)
+
+
+def _onnx_encoder(checkpoint: Any, options: ModelOptions) -> OnnxEncoder | None:
+    """Load the model into ONNX Runtime; None, with a warning, where PyTorch has to run it."""
+    int8 = options.precision == "int8" or (options.precision == "auto" and has_vnni())
+    try:
+        return OnnxEncoder(checkpoint.model, _graph_folder(checkpoint.name), int8=int8)
+    except Exception as error:  # for example an old version, a missing system library, or graphs for other sizes
+        if options.backend == "onnxruntime":
+            raise ModelError(f"onnxruntime does not run {checkpoint.name!r}: {error}; use torch") from error
+        _log.warning("onnxruntime does not run %r, so PyTorch does: %s", checkpoint.name, error)
+        return None
+
+
+def _graph_folder(name: str) -> Path:
+    """The model's own folder if it has graphs, else that of the embedded model: fine-tuned models have its sizes."""
+    folder = locate(name)
+    return folder if isinstance(folder, Path) and (folder / GRAPH_FILES[None]).is_file() else EMBEDDED_FOLDER
 
 
 class TorchEncoder:
     """See `StreamingEncoder`.
 
     Args:
-        runner: has the model, in PyTorch.
+        runner: holds the model.
     """
 
     backend = "torch"
@@ -26,8 +82,8 @@ class TorchEncoder:
     def __init__(self, runner: TransformersCTC) -> None:
         self._runner = runner
 
-    def initial_state(self, reach: int) -> EncoderState:
-        return EncoderState(reach)
+    def initial_state(self, max_left_frames: int) -> EncoderState:
+        return EncoderState(max_left_frames)
 
     @torch.inference_mode()
     def forward(self, samples: FloatArray, kept_samples: int, state: EncoderState) -> tuple[FloatArray, EncoderState]:
@@ -41,43 +97,35 @@ class StatefulMoonshine(OnePerCore):
     """See `StatefulModel`.
 
     Args:
-        runner: has the model, and knows its frames.
-        cores: that it may have.
-        hearer: that hears; the runner's own in PyTorch unless given.
+        runner: holds the model and knows its frames.
+        cores: number of chunks that run in parallel.
+        encoder: runs the chunks; None for PyTorch.
     """
 
-    window_config = WindowConfig(
-        left_context_ms=4000, commit_ms=384, right_context_ms=384, preview_interval_ms=192, hold_back_ms=160
-    )
-    """A bargain between word errors, which the embedded model's card has for other windows, too, and captions that come
-    soon and seldom change. Words that end less than the hold-back ago mostly do.
+    window_config = MOONSHINE_WINDOWS
 
-    Less to keep at a time would cost more where many streams share a processor: previews are left out then, but what is
-    to be kept never is.
-    """
-
-    def __init__(self, runner: TransformersCTC, cores: int, hearer: StreamingEncoder | None = None) -> None:
+    def __init__(self, runner: TransformersCTC, cores: int, encoder: StreamingEncoder | None = None) -> None:
         super().__init__(runner, cores)
         self._runner = runner
-        self._hearer: StreamingEncoder = hearer or TorchEncoder(runner)
+        self.encoder: StreamingEncoder = encoder or TorchEncoder(runner)
 
     @property
     def backend(self) -> str:
-        """What runs the model."""
-        return self._hearer.backend
+        """Name of the runtime."""
+        return self.encoder.backend
 
     def initial_state(self, left_samples: int) -> State:
-        return self._hearer.initial_state(left_samples // self._runner.model.encoder.stride)
+        return self.encoder.initial_state(left_samples // self._runner.model.encoder.stride)
 
-    def forward_chunks(self, pieces: Sequence[Chunk]) -> list[ChunkOutput]:
-        return self._each(self._hear, pieces)
+    def forward_chunks(self, chunks: Sequence[Chunk]) -> list[ChunkOutput]:
+        return self._map(self._forward, chunks)
 
-    def _alone(self, window: FloatArray) -> FloatArray:
-        """A window is a piece with nothing before it."""
-        return self._hear(Chunk(window, 0, self._hearer.initial_state(0))).log_probs
+    def _log_probs_of_one(self, window: FloatArray) -> FloatArray:
+        """Run a window as a chunk without a past."""
+        return self._forward(Chunk(window, 0, self.encoder.initial_state(0))).log_probs
 
-    def _hear(self, piece: Chunk) -> ChunkOutput:
+    def _forward(self, chunk: Chunk) -> ChunkOutput:
         runner = self._runner
-        samples = at_least(piece.samples, runner.shortest_samples)
-        logits, state = self._hearer.forward(samples, piece.kept_samples, piece.state)
-        return ChunkOutput(runner.log_softmax(torch.from_numpy(logits))[: runner.frames(len(piece.samples))], state)
+        samples = pad_to(chunk.samples, runner.min_samples)
+        logits, state = self.encoder.forward(samples, chunk.kept_samples, chunk.state)
+        return ChunkOutput(runner.log_softmax(torch.from_numpy(logits))[: runner.frames(len(chunk.samples))], state)

@@ -1,229 +1,195 @@
-"""The graph of `stream_asr.acoustic.moonshine.streaming.forward_chunk`, with the head, for ONNX Runtime."""
+"""Build step: export Moonshine's streaming encoder from PyTorch to graphs for ONNX Runtime.
+
+The graphs contain no weights; see `stream_asr.acoustic.moonshine.onnx_runtime`. One set of graphs serves every
+encoder of the same sizes, fine-tuned ones included. This module needs the packages ``onnx`` and ``onnxscript`` (extra
+``export``); recognizing speech does not."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from onnxscript import optimizer
 from torch import Tensor, nn
 
 from stream_asr.acoustic.moonshine.encoder import Encoder
-from stream_asr.acoustic.moonshine.layers import Layer, Strided
-from stream_asr.acoustic.moonshine.onnx_graph import Graph
-from stream_asr.array_types import FloatArray
+from stream_asr.acoustic.moonshine.layers import KeysValues
+from stream_asr.acoustic.moonshine.onnx_runtime import (
+    GRAPH_FILES,
+    SIZES_KEY,
+    EightBit,
+    fused_copy,
+    graph_weights,
+    quantize_weight,
+    quantized_weights,
+)
+from stream_asr.acoustic.moonshine.streaming import forward_step
 
-_FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
-_KEYS_AND_VALUES = ("keys", "values")
+_OPSET = 20
+"""Supported by ONNX Runtime 1.19 and later."""
+
+_MAX_CONSTANT = 64
+"""Elements of a constant that may stay in the graph; larger ones are weights."""
+
+_NO_LIMIT = 2**31 - 1
 
 
-def past_of(layers: int) -> list[str]:
-    """The inputs of `stream_graph` that have what is remembered."""
-    return [f"past_{kind}_{layer}" for layer in range(layers) for kind in _KEYS_AND_VALUES]
-
-
-def outputs_of(layers: int) -> list[str]:
-    """All outputs of it, what is to be remembered in the order of `past_of` at the end."""
-    kept = [f"kept_{kind}_{layer}" for layer in range(layers) for kind in _KEYS_AND_VALUES]
-    return ["logits", "kept_total", "kept_squares", *kept]
-
-
-def stream_graph(network: Any, *, int8: bool, signed: bool = True) -> bytes:
-    """The graph of a network that has what `MoonshineForCTC` has; its weights go in.
-
-    Its inputs are
-
-    - ``samples``, float32, shape (samples,), of a piece of audio;
-    - ``first``, int64, shape (), position of its first frame, before any are joined;
-    - ``waves``, int64, shape (1,), the steps of the first convolution that are kept;
-    - ``count``, ``total`` and ``squares``, float64, shape (), how many numbers that convolution gave before, their sum
-      and that of their squares;
-    - ``past_keys_0``, ``past_values_0`` and so on for each layer, float32, shape (heads, frames, width of a head);
-    - ``lower`` and ``upper``, int64, shape (2,), where that which is kept of past and new frames together begins and
-      ends, in layers before and after the joining;
-
-    its outputs
-
-    - ``logits``, float32, shape (frames, vocabulary);
-    - ``kept_total`` and ``kept_squares``, float64, shape (), sums over what is kept of this piece;
-    - ``kept_keys_0``, ``kept_values_0`` and so on.
+def save_graphs(encoder: Encoder, folder: Path) -> None:
+    """Write the graphs of an encoder to ``folder``, one for each number format; see `GRAPH_FILES`.
 
     Args:
-        int8: turn the products that take most of the time into eight bits, as `stream_asr.acoustic.int8.quantize` does.
-        signed: see `Graph`.
+        encoder: only its sizes matter.
+        folder: where the model is.
+
+    Raises:
+        RuntimeError: the exported graph does not have the expected weights.
     """
-    return _Writer(network, Graph(signed=signed), int8).written()
+    encoder = fused_copy(encoder)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        for parameter in encoder.parameters():  # all different, so that each can be identified in the graph
+            nn.init.normal_(parameter)
+    model = _export(encoder)
+    weights = {name: weight.numpy() for name, weight in graph_weights(encoder).items()}
+    _name_weights(model.graph, weights)
+    for eight_bit, file in GRAPH_FILES.items():
+        variant = onnx.ModelProto()
+        variant.CopyFrom(model)
+        external = set(weights)
+        if eight_bit is not None:
+            external |= _quantize(variant, quantized_weights(encoder), eight_bit)
+        onnx.checker.check_model(variant)
+        for initializer in variant.graph.initializer:
+            if initializer.name in external:
+                _make_external(initializer)
+        (folder / file).write_bytes(variant.SerializeToString(deterministic=True))
 
 
-@dataclass(frozen=True, slots=True)
-class _Rotation:
-    """Of each frame, ``(frames, 1, width of a head)``; a sine has the sign with which the partner comes in."""
+class _StreamingModel(nn.Module):
+    """`forward_step` and the CTC head, with flat inputs and outputs.
 
-    cosine: str
-    sine: str
+    The head is an input: models that were fine-tuned for another alphabet differ only in its size.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(
+        self,
+        samples: Tensor,
+        first: Tensor,
+        moments: Tensor,
+        head_weight: Tensor,
+        head_bias: Tensor,
+        past: Sequence[Tensor],
+    ) -> tuple[Tensor, ...]:
+        """Run one step.
+
+        Args:
+            samples, first, moments: see `forward_step`.
+            head_weight: float, shape (width, tokens).
+            head_bias: float, shape (tokens,).
+            past: ``[keys of layer 0, values of layer 0, keys of layer 1, ...]``.
+
+        Returns:
+            Logits, float, shape (1, frames, tokens); the moments; keys and values of the new frames in the order of
+            ``past``.
+        """
+        layers = [KeysValues(*pair) for pair in zip(past[::2], past[1::2], strict=True)]
+        step = forward_step(self.encoder, samples, first, moments, layers)
+        own = [tensor for layer in step.own for tensor in (layer.keys, layer.values)]
+        return (step.frames @ head_weight + head_bias, step.moments, *own)
 
 
-class _Writer:
-    def __init__(self, network: Any, graph: Graph, int8: bool) -> None:
-        self._network = network
-        self._encoder: Encoder = network.encoder
-        self._graph = graph
-        self._heavy = graph.product_int8 if int8 else graph.product
-        self._heads = self._encoder.sizes.heads
-        self._head_width = self._encoder.sizes.width // self._heads
-
-    def written(self) -> bytes:
-        graph, encoder = self._graph, self._encoder
-        x = self._features(graph.input("samples", np.float32, [None]))
-        first = graph("Cast", graph.input("first", np.int64, []), to=_FLOAT)
-        kept, stride = self._ends("lower"), 1
-        for number, layer in enumerate(encoder.layers):
-            if number == encoder.joined_after:
-                assert encoder.join is not None
-                kept, stride = self._ends("upper"), 2
-                x = self._linear(self._paired(x), encoder.join)
-            if number in (0, encoder.joined_after):
-                rotation = self._rotation(x, first, stride)
-            assert isinstance(layer, Layer)
-            x = self._layer(x, layer, number, rotation, kept)
-        head = self._network.ctc_head
-        logits = self._linear(self._norm(x, encoder.layer_norm), head)
-        graph.output("logits", logits, np.float32, [None, head.out_features])
-        return graph.model()
-
-    def _ends(self, name: str) -> list[str]:
-        """An input that says where something begins and ends, as two values."""
-        graph = self._graph
-        return graph.several("Split", 2, graph.input(name, np.int64, [2]), graph.whole(1, 1), axis=0)
-
-    def _count(self, x: str) -> str:
-        """How many frames there are, int64, shape ()."""
-        graph = self._graph
-        return graph("Squeeze", graph("Shape", x, start=0, end=1), graph.whole(0))
-
-    def _features(self, samples: str) -> str:
-        """(frames, width)."""
-        graph, encoder = self._graph, self._encoder
-        signal, conv = graph("Unsqueeze", samples, graph.whole(0, 1)), encoder.conv1
-        waves = graph("Tanh", graph("Conv", signal, graph.constant(_of(conv.weight)), strides=list(conv.stride)))
-        x = graph("Squeeze", graph("Transpose", self._normalized(waves), perm=[0, 2, 1]), graph.whole(0))
-        x = graph("Gelu", self._strided(x, encoder.conv2, self._heavy))
-        return graph("Gelu", self._strided(x, encoder.conv3, graph.product))
-
-    def _normalized(self, waves: str) -> str:
-        """Group norm over all channels and all of the utterance so far."""
-        graph, norm = self._graph, self._encoder.groupnorm
-        stop = graph.input("waves", np.int64, [1])
-        count, total, squares = (graph.input(name, np.float64, []) for name in ("count", "total", "squares"))
-        start, end, axis = graph.whole(0), graph.whole(np.iinfo(np.int64).max), graph.whole(2)
-        sums = []
-        for part in (graph("Slice", waves, start, stop, axis), graph("Slice", waves, stop, end, axis)):
-            for operator in ("ReduceSum", "ReduceSumSquare"):
-                sums.append(graph("Cast", graph(operator, part, keepdims=0), to=_DOUBLE))
-        graph.output("kept_total", sums[0], np.float64, [])
-        graph.output("kept_squares", sums[1], np.float64, [])
-        count = graph("Add", count, graph("Cast", graph("Size", waves), to=_DOUBLE))
-        total = graph("Add", graph("Add", total, sums[0]), sums[2])
-        squares = graph("Add", graph("Add", squares, sums[1]), sums[3])
-        mean = graph("Div", total, count)
-        variance = graph("Sub", graph("Div", squares, count), graph("Mul", mean, mean))
-        variance = graph("Max", variance, graph.constant(np.float64(0.0)))
-        deviation = graph("Sqrt", graph("Add", variance, graph.constant(np.float64(norm.eps))))
-        x = graph("Div", graph("Sub", waves, graph("Cast", mean, to=_FLOAT)), graph("Cast", deviation, to=_FLOAT))
-        weight, bias = (graph.constant(_of(of)[:, None]) for of in (norm.weight, norm.bias))
-        return graph("Add", graph("Mul", x, weight), bias)
-
-    def _strided(self, x: str, conv: Strided, product: Any) -> str:
-        """A convolution as a product: the frames that go into one of the output side by side."""
-        graph, kernel, stride = self._graph, conv.kernel_size[0], conv.stride[0]
-        limit = graph("Sub", self._count(x), graph.constant(np.int64(kernel - 1)))
-        firsts = graph("Range", graph.constant(np.int64(0)), limit, graph.constant(np.int64(stride)))
-        places = graph("Add", graph("Unsqueeze", firsts, graph.whole(1)), graph.whole(*range(kernel)))
-        spans = graph("Reshape", graph("Gather", x, places), graph.whole(-1, kernel * conv.in_channels))
-        weight = _of(conv.weight).transpose(0, 2, 1).reshape(conv.out_channels, -1)
-        made: str = product(spans, weight, None if conv.bias is None else _of(conv.bias))
-        return made
-
-    def _paired(self, x: str) -> str:
-        """Every two frames side by side; one that is left over is left out."""
-        graph, two = self._graph, self._graph.whole(2)
-        even = graph("Mul", graph("Div", graph("Shape", x, start=0, end=1), two), two)
-        whole = graph("Slice", x, graph.whole(0), even, graph.whole(0))
-        return graph("Reshape", whole, graph.whole(-1, 2 * self._encoder.sizes.width))
-
-    def _rotation(self, x: str, first: str, stride: int) -> _Rotation:
-        """Of each frame: see `stream_asr.acoustic.moonshine.layers.rotation_of`."""
-        graph, sizes = self._graph, self._encoder.sizes
-        step = graph.constant(np.float32(stride))
-        span = graph("Mul", graph("Cast", self._count(x), to=_FLOAT), step)
-        positions = graph("Add", first, graph("Range", graph.constant(np.float32(0)), span, step))
-        half, still = sizes.rotary_dim // 2, self._head_width - sizes.rotary_dim
-        powers = -np.arange(half, dtype=np.float32) / half
-        rates = np.pad(np.tile(np.float32(sizes.rope_theta) ** powers, 2), (0, still))
-        angles = graph("Mul", graph("Unsqueeze", positions, graph.whole(1, 2)), graph.constant(rates))
-        signs = np.repeat(np.array((-1, 1, 1), dtype=np.float32), (half, half, still))
-        return _Rotation(graph("Cos", angles), graph("Mul", graph("Sin", angles), graph.constant(signs)))
-
-    def _turned(self, x: str, rotation: _Rotation) -> str:
-        """Queries or keys whose numbers are in the order of `_halves`."""
-        graph, half = self._graph, self._encoder.sizes.rotary_dim // 2
-        still = self._head_width - 2 * half
-        first, second, rest = graph.several("Split", 3, x, graph.whole(half, half, still), axis=2)
-        partners = graph("Concat", second, first, rest, axis=2)
-        return graph("Add", graph("Mul", x, rotation.cosine), graph("Mul", partners, rotation.sine))
-
-    def _halves(self, weight: FloatArray) -> FloatArray:
-        """Rows of a projection to queries or keys in another order: the first of each pair that is turned, then the
-        second of each, so that partners are moved as blocks. The product of a query and a key stays what it is."""
-        rotary = self._encoder.sizes.rotary_dim
-        order = np.concatenate((np.arange(0, rotary, 2), np.arange(1, rotary, 2), np.arange(rotary, self._head_width)))
-        return weight.reshape(self._heads, self._head_width, -1)[:, order].reshape(weight.shape)
-
-    def _layer(self, x: str, layer: Layer, number: int, rotation: _Rotation, kept: list[str]) -> str:
-        graph, mlp = self._graph, layer.mlp
-        attended = self._attention(self._norm(x, layer.input_layernorm), layer, number, rotation, kept)
-        x = graph("Add", x, attended)
-        inner = graph("Gelu", self._linear(self._norm(x, layer.post_attention_layernorm), mlp.fc1, self._heavy))
-        return graph("Add", x, self._linear(inner, mlp.fc2, self._heavy))
-
-    def _attention(self, x: str, layer: Layer, number: int, rotation: _Rotation, kept: list[str]) -> str:
-        graph, attention, heads, width = self._graph, layer.self_attn, self._heads, self._head_width
-        weights = (
-            self._halves(_of(attention.q_proj.weight)) / np.sqrt(np.float32(width)),
-            self._halves(_of(attention.k_proj.weight)),
-            _of(attention.v_proj.weight),
+def _export(encoder: Encoder) -> onnx.ModelProto:
+    """Export the network and fold everything that depends on weights alone."""
+    sizes, tokens = encoder.sizes, 32
+    lengths = [11 + layer for layer in range(sizes.layers) for _ in range(2)]
+    past = [torch.zeros(1, sizes.heads, length, sizes.width // sizes.heads) for length in lengths]
+    head = torch.zeros(sizes.width, tokens), torch.zeros(tokens)
+    arguments = (torch.zeros(1, 16_000), torch.tensor(0.0), torch.ones(3, dtype=torch.float64), *head, past)
+    any_length = torch.export.Dim.AUTO
+    names = [f"past_{kind}_{layer}" for layer in range(sizes.layers) for kind in ("keys", "values")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns about its own code
+        program = torch.onnx.export(
+            _StreamingModel(encoder).eval(),
+            arguments,
+            dynamo=True,
+            dynamic_shapes=({1: any_length}, {}, {}, {1: any_length}, {0: any_length}, [{2: any_length} for _ in past]),
+            input_names=["samples", "first", "moments", "head_weight", "head_bias", *names],
+            output_names=["logits", "new_moments", *(name.replace("past", "new") for name in names)],
+            opset_version=_OPSET,
+            optimize=False,
+            verbose=False,
         )
-        projected = graph("Reshape", self._heavy(x, np.concatenate(weights)), graph.whole(-1, 3 * heads, width))
-        turning, new_values = graph.several("Split", 2, projected, graph.whole(2 * heads, heads), axis=1)
-        turned = self._turned(turning, rotation)
-        query, new_keys = (
-            graph("Transpose", part, perm=[1, 0, 2])
-            for part in graph.several("Split", 2, turned, graph.whole(heads, heads), axis=1)
-        )
-        new_values = graph("Transpose", new_values, perm=[1, 0, 2])
-        seen = []
-        for kind, new in zip(_KEYS_AND_VALUES, (new_keys, new_values), strict=True):
-            shape = (heads, None, width)
-            past = graph.input(f"past_{kind}_{number}", np.float32, shape)
-            seen.append(graph("Concat", past, new, axis=1))
-            remembered = graph("Slice", seen[-1], *kept, graph.whole(1))
-            graph.output(f"kept_{kind}_{number}", remembered, np.float32, shape)
-        keys, values = seen
-        weights_of = graph("Softmax", graph("MatMul", query, graph("Transpose", keys, perm=[0, 2, 1])), axis=-1)
-        attended = graph("Transpose", graph("MatMul", weights_of, values), perm=[1, 0, 2])
-        return self._linear(graph("Reshape", attended, graph.whole(-1, heads * width)), attention.o_proj)
-
-    def _norm(self, x: str, norm: nn.Module) -> str:
-        assert isinstance(norm, nn.LayerNorm)
-        return self._graph("LayerNormalization", x, self._graph.constant(_of(norm.weight)), epsilon=norm.eps)
-
-    def _linear(self, x: str, linear: nn.Module, product: Any = None) -> str:
-        assert isinstance(linear, nn.Linear)
-        bias = None if linear.bias is None else _of(linear.bias)
-        made: str = (product or self._graph.product)(x, _of(linear.weight), bias)
-        return made
+    assert program is not None
+    optimizer.optimize(program.model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
+    model: onnx.ModelProto = program.model_proto
+    for value in (*model.graph.node, *model.graph.value_info):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    del model.graph.value_info[:], model.metadata_props[:], model.graph.metadata_props[:]
+    model.metadata_props.add(key=SIZES_KEY, value=repr(sizes))
+    return model
 
 
-def _of(parameter: Tensor) -> FloatArray:
-    return parameter.detach().float().cpu().numpy()
+def _name_weights(graph: onnx.GraphProto, weights: dict[str, NDArray[np.float32]]) -> None:
+    """Find each weight among the graph's constants by its value, and give it its name."""
+    names = {(weight.shape, weight.tobytes()): name for name, weight in weights.items()}
+    renamed = {}
+    for initializer in graph.initializer:
+        value = numpy_helper.to_array(initializer)
+        name = names.get((value.shape, value.tobytes()))
+        if name is not None:
+            renamed[initializer.name] = initializer.name = name
+        elif value.size > _MAX_CONSTANT:
+            raise RuntimeError(f"{initializer.name} of shape {value.shape} is not a weight of the encoder")
+    if missing := weights.keys() - set(renamed.values()):
+        raise RuntimeError(f"not in the graph: {', '.join(sorted(missing))}")
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+
+
+def _quantize(model: onnx.ModelProto, names: set[str], eight_bit: EightBit) -> set[str]:
+    """Replace products with the named weights, and the addition of a bias, by ``DynamicQuantizeMatMul``.
+
+    Returns:
+        Names of the new weights.
+    """
+    graph = model.graph
+    consumers = {name: node for node in graph.node for name in node.input}
+    constants = {initializer.name: initializer for initializer in graph.initializer}
+    fused: list[onnx.NodeProto] = []
+    added: set[str] = set()
+    for place, node in enumerate(graph.node):
+        if node.op_type != "MatMul" or node.input[1] not in names:
+            continue
+        weight, consumer = constants[node.input[1]], consumers[node.output[0]]
+        operands = quantize_weight(weight.name, numpy_helper.to_array(weight), eight_bit)
+        inputs, output = [node.input[0], *operands], node.output[0]
+        if consumer.op_type == "Add" and consumer.input[1] == weight.name.replace("weight", "bias"):
+            fused.append(consumer)
+            inputs, output = [*inputs, consumer.input[1]], consumer.output[0]
+        product = helper.make_node("DynamicQuantizeMatMul", inputs, [output], domain="com.microsoft")
+        graph.node[place].CopyFrom(product)
+        added |= set(operands)
+        graph.initializer.remove(weight)
+        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in operands.items())
+    for node in fused:
+        graph.node.remove(node)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return added
+
+
+def _make_external(tensor: onnx.TensorProto) -> None:
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="handed-in")

@@ -1,100 +1,188 @@
-"""Moonshine's encoder and its heads in ONNX Runtime, which is faster on a processor than PyTorch: it has the products
-laid out for as few frames as a stream has at a time, and no interpreter between them."""
+"""Run Moonshine's encoder and CTC head in ONNX Runtime, which is faster on a CPU than PyTorch.
+
+A graph file contains no weights. It declares them as external, and they are handed in when the graph is loaded: weights
+are stored once, in ``model.safetensors``, and a graph depends on the sizes of an encoder only. Graphs are written by
+`stream_asr.acoustic.moonshine.onnx_export`.
+"""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from stream_asr.acoustic.int8 import has_instructions
+from stream_asr.acoustic.int8 import INT8_MAX, has_vnni
 from stream_asr.acoustic.moonshine.encoder import Encoder
-from stream_asr.acoustic.moonshine.streaming import Level
+from stream_asr.acoustic.moonshine.layers import MLP, SelfAttention, StridedConv
+from stream_asr.acoustic.moonshine.streaming import cached_range
 from stream_asr.array_types import FloatArray
+
+EightBit: TypeAlias = Literal["int8", "uint8"]
+"""Type of quantized weights. CPUs with VNNI have instructions for sums of products of signed weights. On other CPUs
+such sums saturate unless the weights are unsigned."""
+
+GRAPH_FILES: dict[EightBit | None, str] = {
+    None: "stream.onnx",
+    "int8": "stream.int8.onnx",
+    "uint8": "stream.uint8.onnx",
+}
+"""File names of the graphs in a model's folder. None stands for float32."""
+
+SIZES_KEY = "sizes"
+"""Metadata key of a graph: the `EncoderSizes` that it was made for, as their ``repr``."""
 
 _WARM_UP_SAMPLES = 16_000
 
 
-def missing_packages() -> list[str]:
-    """Those of the extra ``onnx`` that are not installed."""
-    return [package for package in ("onnx", "onnxruntime") if find_spec(package) is None]
-
-
 @dataclass(frozen=True, slots=True)
 class OnnxState:
-    """Of one stream; see `stream_asr.acoustic.moonshine.streaming.EncoderState`.
+    """State of one stream; see `stream_asr.acoustic.moonshine.streaming.EncoderState`.
 
     Attributes:
-        past: keys and values of each layer in turn, float32, shape (heads, frames, width of a head).
+        past: keys and values of each layer in turn, each float32, shape (1, heads, frames, head width).
+        moments: float64, shape (3,).
     """
 
-    reach: int
+    max_left_frames: int
     past: tuple[FloatArray, ...]
-    steps: int = 0
-    level: Level = field(default_factory=Level)
+    frames: int = 0
+    moments: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
 
 
 class OnnxEncoder:
-    """See `stream_asr.acoustic.base.StreamingEncoder`. Any number of threads may use it at once.
+    """See `stream_asr.acoustic.base.StreamingEncoder`. Thread-safe.
 
     Args:
-        network: has what `MoonshineForCTC` has; its weights are copied.
-        int8: use eight bits where most of the time goes.
+        network: has an ``encoder`` and a ``ctc_head``, like `MoonshineForCTC`.
+        folder: holds graphs for an encoder of these sizes.
+        int8: quantize the products that take most of the time.
 
     Raises:
-        Exception: ONNX Runtime is not installed, too old, or does not run the network; of many kinds.
+        Exception: of any kind, if ONNX Runtime is missing or too old, or does not run the graph.
     """
 
     backend = "onnxruntime"
 
-    def __init__(self, network: Any, *, int8: bool) -> None:
+    def __init__(self, network: Any, folder: Path, *, int8: bool) -> None:
         import onnxruntime
 
-        from stream_asr.acoustic.moonshine.onnx_export import outputs_of, past_of, stream_graph
-
         encoder: Encoder = network.encoder
-        self._sizes, self._stride, self._conv = encoder.sizes, encoder.stride, encoder.conv1
-        self._joined = encoder.joined_after is not None
-        self._past, self._outputs = past_of(encoder.sizes.layers), outputs_of(encoder.sizes.layers)
+        self._sizes, self._stride, self._conv_stride = encoder.sizes, encoder.stride, encoder.conv1.stride[0]
+        eight_bit: EightBit | None = None if not int8 else "int8" if has_vnni() else "uint8"
         options = onnxruntime.SessionOptions()
-        # Windows run side by side, each on a core of its own.
+        # Windows run in parallel, one on each core.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        graph = stream_graph(network, int8=int8, signed=has_instructions())
-        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        # The first run allocates most; and what does not work should be known now.
+        weights = _external_weights(encoder, eight_bit)
+        # Kept alive: ONNX Runtime may use the arrays in place.
+        self._weights = [onnxruntime.OrtValue.ortvalue_from_numpy(weight) for weight in weights.values()]
+        options.add_external_initializers(list(weights), self._weights)
+        graph = folder / GRAPH_FILES[eight_bit]
+        self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        if (sizes := self._session.get_modelmeta().custom_metadata_map[SIZES_KEY]) != repr(self._sizes):
+            raise ValueError(f"{graph} was made for {sizes}, not for {self._sizes}")
+        self._past = [value.name for value in self._session.get_inputs() if value.name.startswith("past_")]
+        # Fine-tuned models have other alphabets, so the head is an input of the graph.
+        head = network.ctc_head
+        self._head = {
+            "head_weight": head.weight.detach().float().T.contiguous().numpy(),
+            "head_bias": head.bias.detach().float().numpy(),
+        }
+        # The first run allocates most memory, and a graph that does not run should fail now.
         self.forward(np.zeros(_WARM_UP_SAMPLES, dtype=np.float32), _WARM_UP_SAMPLES, self.initial_state(1))
 
-    def initial_state(self, reach: int) -> OnnxState:
-        nothing = np.zeros((self._sizes.heads, 0, self._sizes.width // self._sizes.heads), dtype=np.float32)
-        return OnnxState(reach, len(self._past) * (nothing,))
+    def initial_state(self, max_left_frames: int) -> OnnxState:
+        empty = np.zeros((1, self._sizes.heads, 0, self._sizes.width // self._sizes.heads), dtype=np.float32)
+        return OnnxState(max_left_frames, len(self._past) * (empty,))
 
     def forward(self, samples: FloatArray, kept_samples: int, state: OnnxState) -> tuple[FloatArray, OnnxState]:
-        steps, kernel, stride = kept_samples // self._stride, self._conv.kernel_size[0], self._conv.stride[0]
-        waves = min(kept_samples // stride, (len(samples) - kernel) // stride + 1)
         inputs: dict[str, NDArray[Any]] = {
-            "samples": samples,
-            "first": np.array(state.steps, dtype=np.int64),
-            "waves": np.array([waves], dtype=np.int64),
-            "count": np.array(state.level.count, dtype=np.float64),
-            "total": np.array(state.level.total),
-            "squares": np.array(state.level.squares),
-            "lower": self._kept(state.past[0], steps, state.reach),
+            "samples": samples[None],
+            "first": np.array(state.frames, dtype=np.float32),
+            "moments": state.moments,
+            **self._head,
             **dict(zip(self._past, state.past, strict=True)),
         }
-        if self._joined:
-            inputs["upper"] = self._kept(state.past[-1], steps // 2, state.reach // 2)
         if not kept_samples:
-            [logits] = self._session.run(self._outputs[:1], inputs)
-            return logits, state
-        logits, total, squares, *past = self._session.run(self._outputs, inputs)
-        level = state.level.plus(waves * self._sizes.width, float(total), float(squares))
-        return logits, OnnxState(state.reach, tuple(past), state.steps + steps, level)
+            [logits] = self._session.run(["logits"], inputs)
+            return logits[0], state
+        logits, moments, *own = self._session.run(None, inputs)
+        frames, past = kept_samples // self._stride, []
+        for number, (before, new) in enumerate(zip(state.past, own, strict=True)):
+            start, skip, stop = cached_range(
+                self._sizes.joined_after, number // 2, before.shape[2], frames, state.max_left_frames
+            )
+            past.append(np.concatenate((before[:, :, start:], new[:, :, skip:stop]), axis=2))
+        kept_moments = state.moments + moments[:, : kept_samples // self._conv_stride].sum(axis=1)
+        return logits[0], OnnxState(state.max_left_frames, tuple(past), state.frames + frames, kept_moments)
 
-    @staticmethod
-    def _kept(past: FloatArray, new: int, reach: int) -> NDArray[np.int64]:
-        """Where what is kept begins and ends in past and new frames together."""
-        stop = past.shape[1] + new
-        return np.array([max(0, stop - reach), stop], dtype=np.int64)
+
+def fused_copy(encoder: Encoder) -> Encoder:
+    """Copy an encoder to float32 with fused attention, as it is exported."""
+    copied = copy.deepcopy(encoder).float().eval().requires_grad_(False)
+    copied.fuse()
+    return copied
+
+
+def graph_weights(encoder: Encoder) -> dict[str, Tensor]:
+    """Return the weights of a `fused_copy` by their names in a graph.
+
+    Weights of products are transposed, shape (inputs, outputs). Those of the group norm have shape (channels, 1). All
+    others are as in the encoder.
+    """
+    weights = {name: weight.detach() for name, weight in encoder.state_dict().items()}
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Linear | StridedConv):
+            weights[f"{name}.weight"] = module.weight.detach().flatten(1).T.contiguous()
+        elif isinstance(module, nn.GroupNorm):
+            weights |= {
+                f"{name}.weight": module.weight.detach()[:, None],
+                f"{name}.bias": module.bias.detach()[:, None],
+            }
+    return weights
+
+
+def quantized_weights(encoder: Encoder) -> set[str]:
+    """Names of the weights of a `fused_copy` that int8 graphs quantize: those of the most expensive products."""
+    names = {"conv2.weight"}
+    for name, module in encoder.named_modules():
+        if isinstance(module, SelfAttention):
+            names.add(f"{name}.qkv_proj.weight")
+        elif isinstance(module, MLP):
+            names |= {f"{name}.fc1.weight", f"{name}.fc2.weight"}
+    return names
+
+
+def quantize_weight(name: str, weight: NDArray[np.float32], eight_bit: EightBit) -> dict[str, NDArray[Any]]:
+    """Quantize a weight to eight bits with a scale for each output.
+
+    Args:
+        name: of the weight in the graph.
+        weight: float32, shape (inputs, outputs).
+        eight_bit: type of the result.
+
+    Returns:
+        The operands of ``DynamicQuantizeMatMul`` in their order, by name: the weight, int8 or uint8, shape (inputs,
+        outputs); its scales, float32, shape (outputs,); and its zero points, int8 or uint8, shape (outputs,).
+    """
+    scales = np.maximum(np.abs(weight).max(axis=0), 1e-12) / INT8_MAX
+    zero_points = np.full(len(scales), 0 if eight_bit == "int8" else INT8_MAX + 1, dtype=eight_bit)
+    quantized = (np.rint(weight / scales) + zero_points).astype(eight_bit)
+    return {
+        f"{name}.quantized": quantized,
+        f"{name}.scales": scales.astype(np.float32),
+        f"{name}.zero_points": zero_points,
+    }
+
+
+def _external_weights(encoder: Encoder, eight_bit: EightBit | None) -> dict[str, NDArray[Any]]:
+    encoder = fused_copy(encoder)
+    weights: dict[str, NDArray[Any]] = {name: weight.numpy() for name, weight in graph_weights(encoder).items()}
+    if eight_bit is not None:
+        for name in quantized_weights(encoder):
+            weights |= quantize_weight(name, weights.pop(name), eight_bit)
+    return weights

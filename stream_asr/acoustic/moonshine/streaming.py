@@ -1,85 +1,157 @@
-"""Moonshine's encoder on a stream: what it made of the past is kept, and only what is new is worked out.
+"""Moonshine's encoder on a stream: keys and values of the past are cached, and only new audio is computed.
 
-Each piece of audio goes through all layers once. Its frames look at those of the piece and, through the keys and
-values that are kept of each layer, at those before it. The convolutions look ahead only, so that nothing has to be
-heard twice for them; the group norm over their first one takes in all of the utterance so far.
+Each chunk passes through all layers once. Its frames attend to each other and, through cached keys and values, to
+earlier frames. The convolutions only look ahead, so no audio is convolved twice. The group norm after the first
+convolution runs over the utterance so far.
 
-Source: Dai et al., "Transformer-XL: Attentive Language Models Beyond a Fixed-Length Context", 2019 (states of one
-segment kept for the next).
+`forward_step` is the only definition of this forward pass. PyTorch runs it through `forward_chunk`, and
+`stream_asr.acoustic.moonshine.onnx_export` turns it into a graph for ONNX Runtime. It therefore branches on nothing but
+the sizes of the encoder.
+
+Source: Dai et al., "Transformer-XL: Attentive Language Models Beyond a Fixed-Length Context", 2019 (cached states).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from stream_asr.acoustic.moonshine.encoder import Encoder
-from stream_asr.acoustic.moonshine.layers import Past, rotation_of
+from stream_asr.acoustic.moonshine.layers import KeysValues, make_rotation
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
-    """Sums over what the first convolution made of an utterance so far."""
+class StepOutput:
+    """Output of `forward_step`.
 
-    count: int = 0
-    total: float = 0.0
-    squares: float = 0.0
+    Attributes:
+        frames: float, shape (1, frames, width).
+        moments: for each step of the first convolution: count, sum and sum of squares of its outputs, float64, shape
+            (3, steps).
+        own: keys and values of the new frames, for each layer.
+    """
 
-    def plus(self, count: int, total: float, squares: float) -> Level:
-        return Level(self.count + count, self.total + total, self.squares + squares)
+    frames: Tensor
+    moments: Tensor
+    own: tuple[KeysValues, ...]
 
-    def with_more(self, waves: Tensor) -> Level:
-        numbers = waves.float()
-        return self.plus(waves.numel(), float(numbers.sum()), float((numbers**2).sum()))
+
+def forward_step(
+    encoder: Encoder, samples: Tensor, first: Tensor, moments: Tensor, past: Sequence[KeysValues]
+) -> StepOutput:
+    """Run the encoder on a chunk of audio.
+
+    Args:
+        encoder: the encoder.
+        samples: float, shape (1, samples).
+        first: position of the first frame before frames are joined, float32, shape ().
+        moments: `StepOutput.moments` of the kept audio before, summed over steps; float64, shape (3,).
+        past: cached keys and values, for each layer.
+    """
+    filtered = encoder.filter(samples)
+    new_moments = _moments(filtered)
+    x = encoder.convolve(_normalize(encoder, filtered, moments + new_moments.sum(1)))
+    stride, own = 1, []
+    for number, (layer, before) in enumerate(zip(encoder.layers, past, strict=True)):
+        if number == encoder.joined_after:
+            x, stride = encoder.join_frames(x), 2
+        if number in (0, encoder.joined_after):
+            rotation = make_rotation(x, encoder.sizes, stride, first, encoder.fused)
+        x, new = layer(x, rotation, None, before)
+        own.append(new)
+    return StepOutput(encoder.layer_norm(x), new_moments, tuple(own))
+
+
+def _moments(filtered: Tensor) -> Tensor:
+    """See `StepOutput.moments`. Single precision holds the sums of one step; those of an utterance need double."""
+    numbers = filtered[0].float()
+    total = numbers.sum(0)
+    return torch.stack((torch.full_like(total, filtered.shape[1]), total, (numbers * numbers).sum(0))).double()
+
+
+def _normalize(encoder: Encoder, filtered: Tensor, moments: Tensor) -> Tensor:
+    """Apply group norm with the moments of all channels and of the utterance so far."""
+    norm = encoder.groupnorm
+    count, total, squares = moments.unbind()
+    mean = total / count
+    scale = torch.rsqrt((squares / count - mean * mean).clamp(min=0.0) + norm.eps)
+    weight = norm.weight[:, None] * scale.to(filtered.dtype)
+    return filtered * weight + (norm.bias[:, None] - weight * mean.to(filtered.dtype))
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderState:
-    """Of one stream; it never changes, each piece gives a new one.
+    """State of one stream. Immutable: each chunk yields a new one.
 
     Attributes:
-        reach: steps that a frame looks back; a step is a frame before any are joined.
-        steps: since the memory began.
-        level: of the audio so far.
-        layers: what is kept of each.
+        max_left_frames: how far attention reaches back, in frames before they are joined.
+        frames: frames so far, before they are joined.
+        moments: see `forward_step`.
+        past: cached keys and values of each layer; empty at the start.
     """
 
-    reach: int
-    steps: int = 0
-    level: Level = Level()
-    layers: tuple[Past, ...] = ()
+    max_left_frames: int
+    frames: int = 0
+    moments: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    past: tuple[KeysValues, ...] = ()
 
 
-def forward_chunk(encoder: Encoder, samples: Tensor, kept: int, state: EncoderState) -> tuple[Tensor, EncoderState]:
-    """Hear a piece of audio.
+def forward_chunk(
+    encoder: Encoder, samples: Tensor, kept_samples: int, state: EncoderState
+) -> tuple[Tensor, EncoderState]:
+    """Run a chunk in PyTorch.
 
     Args:
-        samples: shape (samples,); the first follows the last one kept of the piece before.
-        kept: how many of them, from the first, stay in the memory; whole frames of the output, or more than there are
-            if nothing follows.
+        encoder: the encoder.
+        samples: float, shape (samples,). The first one follows the last sample that was kept before.
+        kept_samples: how many of them enter the next state: whole output frames, or more than there are samples if no
+            chunk follows.
+        state: the state before the first sample.
 
     Returns:
-        What the encoder makes of the piece, ``(1, frames, width)``, and the memory with the kept part of it.
+        Frames, float, shape (1, frames, width), and the next state.
     """
-    waves = encoder.waves(samples[None])
-    steps = kept // encoder.stride
-    ends = kept // encoder.conv1.stride[0]
-    kept_level, norm = state.level.with_more(waves[..., :ends]), encoder.groupnorm
-    level = kept_level.with_more(waves[..., ends:])
-    mean = level.total / level.count
-    scale = (max(0.0, level.squares / level.count - mean**2) + norm.eps) ** -0.5
-    x = encoder.shaped((waves - mean) * scale * norm.weight[:, None] + norm.bias[:, None])
-    layers: list[Past] = []
-    keep, reach, rate = steps, state.reach, 1
-    for number, layer in enumerate(encoder.layers):
-        if number == encoder.joined_after:
-            x, keep, reach, rate = encoder.joined(x), keep // 2, reach // 2, 2
-        if number in (0, encoder.joined_after):
-            rotation = rotation_of(x, encoder.sizes, rate, state.steps)
-        past = state.layers[number] if state.layers else None
-        before = 0 if past is None else past.keys.shape[2]
-        x, seen = layer(x, rotation, None, past)
-        layers.append(seen.between(max(0, before + keep - reach), before + keep))
-    heard = EncoderState(state.reach, state.steps + steps, kept_level, tuple(layers))
-    return encoder.layer_norm(x), heard
+    past = state.past or len(encoder.layers) * (_empty_past(encoder, samples),)
+    first = torch.tensor(float(state.frames), device=samples.device)
+    step = forward_step(encoder, samples[None], first, state.moments.to(samples.device), past)
+    if not kept_samples:
+        return step.frames, state
+    frames, cached = kept_samples // encoder.stride, []
+    for number, (before, own) in enumerate(zip(past, step.own, strict=True)):
+        start, skip, stop = cached_range(
+            encoder.joined_after, number, before.keys.shape[2], frames, state.max_left_frames
+        )
+        cached.append(before.between(start, before.keys.shape[2]).concat(own.between(skip, stop)))
+    kept_moments = step.moments[:, : kept_samples // encoder.conv1.stride[0]].sum(1)
+    moments = state.moments + kept_moments.to(state.moments.device)
+    return step.frames, EncoderState(state.max_left_frames, state.frames + frames, moments, tuple(cached))
+
+
+def cached_range(
+    joined_after: int | None, layer: int, cached_frames: int, new_frames: int, max_left_frames: int
+) -> tuple[int, int, int]:
+    """Which keys and values of a layer are cached for the next chunk.
+
+    Args:
+        joined_after: see `EncoderSizes`.
+        layer: index of the layer.
+        cached_frames: frames cached so far, in frames of this layer.
+        new_frames: kept frames of the chunk, before frames are joined.
+        max_left_frames: see `EncoderState`.
+
+    Returns:
+        The first of the cached frames that stays, and the range [start, stop) of the chunk's frames that are added.
+    """
+    rate = 1 if joined_after is None or layer < joined_after else 2
+    stop = new_frames // rate
+    start = max(0, cached_frames + stop - max_left_frames // rate)
+    return start, max(0, start - cached_frames), stop
+
+
+def _empty_past(encoder: Encoder, samples: Tensor) -> KeysValues:
+    sizes = encoder.sizes
+    empty = samples.new_empty((1, sizes.heads, 0, sizes.width // sizes.heads))
+    return KeysValues(empty, empty)

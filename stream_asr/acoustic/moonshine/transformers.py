@@ -1,5 +1,7 @@
-"""Moonshine's audio encoder under a linear CTC head, as a model of Transformers, which has it only as half of a
-sequence-to-sequence model. `register()` makes its ``Auto`` classes know the type.
+"""Moonshine's audio encoder with a linear CTC head, as a Transformers model.
+
+Transformers itself has the encoder only as a part of a sequence-to-sequence model. `register` adds this model type to
+its ``Auto`` classes.
 
 Source: Graves et al., "Connectionist Temporal Classification", 2006 (the head's training criterion).
 """
@@ -29,7 +31,7 @@ class MoonshineCTCConfig(PreTrainedConfig):
     encoder_num_hidden_layers: int = 6
     encoder_num_attention_heads: int = 8
     rotary_dim: int = 32
-    """How many of a head's numbers are rotated; the others carry no position."""
+    """How many numbers of a head are rotated; the others carry no position."""
 
     rope_theta: float = 10_000.0
     apply_spec_augment: bool = False
@@ -38,16 +40,16 @@ class MoonshineCTCConfig(PreTrainedConfig):
     mask_feature_prob: float = 0.0
     mask_feature_length: int = 10
     final_dropout: float = 0.0
-    """SpecAugment, and dropout before the head; in training only, as in Transformers' ``Wav2Vec2Config``."""
+    """SpecAugment, and dropout before the head, in training; as in Transformers' ``Wav2Vec2Config``."""
 
     language_model: str | None = None
-    """Name of a language model of this package that helps with what it writes."""
+    """Name of the bundled language model that suits the vocabulary."""
 
     pad_token_id: int = 0
     """Also the CTC blank, as everywhere in Transformers."""
 
     joined_after: int | None = None
-    """Layers after which every two frames become one; None for never."""
+    """Number of layers after which every two frames are joined into one; None for never."""
 
     inputs_to_logits_ratio: int = 384
     """Samples at 16 kHz for each output frame: the strides 64, 3 and 2 of the convolutions, and 2 if frames are
@@ -55,10 +57,10 @@ class MoonshineCTCConfig(PreTrainedConfig):
 
 
 class MoonshineForCTC(PreTrainedModel):
-    """Samples at 16 kHz ``(batch, samples)`` float32 in, ``logits`` ``(batch, frames, vocabulary)`` out.
+    """Input: samples at 16 kHz, float32, shape (batch, samples). Output: logits, shape (batch, frames, vocabulary).
 
-    Clips of different lengths are padded at their ends, and ``attention_mask``, int64 of the same shape, is 1 where
-    there is no padding; a clip's frames then come out as they do when it is alone, up to rounding.
+    Clips of different lengths are padded at the end; ``attention_mask``, int64 of the same shape, is 0 for padding. The
+    frames of a padded clip equal those of the clip alone, up to rounding.
     """
 
     config_class = MoonshineCTCConfig
@@ -82,11 +84,11 @@ class MoonshineForCTC(PreTrainedModel):
             nn.init.ones_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif module is self:  # no checkpoint has it, and Transformers loads into memory as it finds it
+        elif module is self:  # not in any checkpoint, and Transformers does not initialize the memory
             nn.init.zeros_(self.masked_spec_embed)
 
     def freeze_feature_encoder(self) -> None:
-        """Leave the convolutions over the waveform as they are."""
+        """Freeze the convolutions over the waveform."""
         for module in (self.encoder.conv1, self.encoder.groupnorm, self.encoder.conv2, self.encoder.conv3):
             module.requires_grad_(False)
 
@@ -98,36 +100,36 @@ class MoonshineForCTC(PreTrainedModel):
             features = self._mask_hidden_states(features)
         return CausalLMOutput(logits=self._logits(self.encoder(features, lengths)))
 
-    def from_states(self, states: Tensor, heard: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
-        """Logits from what the layers before the joining made of the waveforms; see `Encoder.upper`."""
+    def from_states(self, states: Tensor, frames: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+        """Compute logits from the output of the layers before frames are joined; see `Encoder.upper`."""
         if self.training and self.config.apply_spec_augment:
             states = self._mask_hidden_states(states)
-        return self._logits(self.encoder.upper(states, heard, visible))
+        return self._logits(self.encoder.upper(states, frames, visible))
 
     def _logits(self, frames: Tensor) -> Tensor:
         logits: Tensor = self.ctc_head(F.dropout(frames, self.config.final_dropout, self.training))
         return logits
 
     def _mask_hidden_states(self, features: Tensor) -> Tensor:
-        """SpecAugment (Park et al., 2019) on what the convolutions give; its chance is NumPy's, as in Transformers."""
-        # Not at the top: recognizing needs nothing of it, and importing it takes a second.
+        """Apply SpecAugment (Park et al., 2019) to features, with NumPy's random generator, as in Transformers."""
+        # Imported late: only training needs it, and the import takes a second.
         from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
 
         config, (clips, frames, width) = self.config, features.shape
 
-        def holes(length: int, part: float, span: int) -> Tensor:
-            return torch.from_numpy(_compute_mask_indices((clips, length), part, span)).to(features.device)
+        def random_mask(length: int, ratio: float, span: int) -> Tensor:
+            return torch.from_numpy(_compute_mask_indices((clips, length), ratio, span)).to(features.device)
 
         if config.mask_time_prob and frames > config.mask_time_length:
-            hidden = holes(frames, config.mask_time_prob, config.mask_time_length)
-            features = torch.where(hidden[:, :, None], self.masked_spec_embed, features)
+            masked = random_mask(frames, config.mask_time_prob, config.mask_time_length)
+            features = torch.where(masked[:, :, None], self.masked_spec_embed, features)
         if config.mask_feature_prob and width > config.mask_feature_length:
-            hidden = holes(width, config.mask_feature_prob, config.mask_feature_length)
-            features = features.masked_fill(hidden[:, None], 0.0)
+            masked = random_mask(width, config.mask_feature_prob, config.mask_feature_length)
+            features = features.masked_fill(masked[:, None], 0.0)
         return features
 
 
 def register() -> None:
-    """Teach ``AutoConfig`` and ``AutoModelForCTC`` this type; calling it again changes nothing."""
+    """Add this model type to ``AutoConfig`` and ``AutoModelForCTC``. Idempotent."""
     AutoConfig.register(MoonshineCTCConfig.model_type, MoonshineCTCConfig, exist_ok=True)
     AutoModelForCTC.register(MoonshineCTCConfig, MoonshineForCTC, exist_ok=True)
