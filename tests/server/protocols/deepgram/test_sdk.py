@@ -6,7 +6,6 @@ import asyncio
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
+from tests.support.deepgram import deepgram_client, deepgram_environment
 from tests.support.fakes import conversation, silence, sound
 from tests.support.serving import TIMEOUT_S, run_server, server_process
 
@@ -24,7 +24,6 @@ with warnings.catch_warnings():
     from deepgram import AsyncDeepgramClient, DeepgramClient
     from deepgram.core.api_error import ApiError
     from deepgram.core.events import EventType
-    from deepgram.environment import DeepgramClientEnvironment
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -36,17 +35,6 @@ RAW: dict[str, Any] = {"model": "nova-3", "encoding": "linear16", "sample_rate":
 def direct(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections to this machine go through no proxy."""
     monkeypatch.setenv("NO_PROXY", "*")
-
-
-def environment(address: str) -> DeepgramClientEnvironment:
-    http, ws = f"http://{address}", f"ws://{address}"
-    return DeepgramClientEnvironment(base=http, production=ws, agent=ws, agent_rest=http)
-
-
-@contextmanager
-def client(address: str, key: str = "any") -> Iterator[DeepgramClient]:
-    with httpx.Client(trust_env=False, timeout=TIMEOUT_S) as requests:
-        yield DeepgramClient(api_key=key, environment=environment(address), httpx_client=requests)
 
 
 def s16(audio: FloatArray) -> bytes:
@@ -79,7 +67,7 @@ def transcript(messages: list[Any]) -> str:
 
 
 def test_live() -> None:
-    with run_server() as server, client(server.address) as deepgram:
+    with run_server() as server, deepgram_client(server.address) as deepgram:
         messages = listen(
             deepgram,
             s16(conversation(*SAID, pause_s=1.5)),
@@ -107,7 +95,7 @@ def test_live() -> None:
 
 def test_a_long_utterance_is_final_piece_by_piece() -> None:
     text = "this goes on and on without any pause for a while until it ends"
-    with run_server() as server, client(server.address) as deepgram:
+    with run_server() as server, deepgram_client(server.address) as deepgram:
         messages = listen(deepgram, s16(conversation(text)))
     results = [message for message in messages if message.type == "Results"]
     assert len(results) > 2
@@ -120,7 +108,9 @@ def test_finalize_does_not_wait_for_a_pause() -> None:
     async def run(address: str) -> list[Any]:
         heard: list[Any] = []
         async with httpx.AsyncClient(trust_env=False) as requests:
-            deepgram = AsyncDeepgramClient(api_key="any", environment=environment(address), httpx_client=requests)
+            deepgram = AsyncDeepgramClient(
+                api_key="any", environment=deepgram_environment(address), httpx_client=requests
+            )
             async with deepgram.listen.v1.connect(**RAW) as connection:
                 await connection.send_media(s16(np.concatenate([silence(0.5), sound("hello world"), silence(0.2)])))
                 await connection.send_finalize()
@@ -139,16 +129,16 @@ def test_finalize_does_not_wait_for_a_pause() -> None:
 
 def test_keys_are_tokens() -> None:
     with run_server(tokens=("secret",)) as server:
-        with client(server.address, "secret") as deepgram:
+        with deepgram_client(server.address, "secret") as deepgram:
             assert transcript(listen(deepgram, s16(conversation("hello")))) == "hello"
-        with client(server.address, "wrong") as deepgram, pytest.raises(ApiError) as refused:
+        with deepgram_client(server.address, "wrong") as deepgram, pytest.raises(ApiError) as refused:
             deepgram.listen.v1.media.transcribe_file(request=b"x")
         assert refused.value.status_code == 401
         assert refused.value.body["err_code"] == "INVALID_AUTH"
 
 
 def test_mistakes_arrive_as_its_errors() -> None:
-    with run_server() as server, client(server.address) as deepgram, pytest.raises(ApiError) as refused:
+    with run_server() as server, deepgram_client(server.address) as deepgram, pytest.raises(ApiError) as refused:
         deepgram.listen.v1.media.transcribe_url(url="https://example.org/talk.mp3")
     assert refused.value.status_code == 400
     assert "fetches nothing from a url" in refused.value.body["err_msg"]
@@ -156,7 +146,10 @@ def test_mistakes_arrive_as_its_errors() -> None:
 
 def test_the_text_is_that_of_transcribe(recognizer: Recognizer, speech: FloatArray, demo_path: Path) -> None:
     expected, from_file = recognizer.transcribe(np.frombuffer(s16(speech), "<i2")), recognizer.transcribe(demo_path)
-    with server_process("--max-speed", "100") as (_, address), client(address.removeprefix("ws://")) as deepgram:
+    with (
+        server_process("--max-speed", "100") as (_, address),
+        deepgram_client(address.removeprefix("ws://")) as deepgram,
+    ):
         live = listen(deepgram, s16(speech), interim_results=True)
         answer = deepgram.listen.v1.media.transcribe_file(request=demo_path.read_bytes(), utterances=True)
     assert transcript(live) == expected.text
