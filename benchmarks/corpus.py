@@ -1,7 +1,7 @@
-"""Recordings to measure with: a folder with a manifest, or LibriSpeech's own layout.
+"""Recordings with transcripts, and playlists of them.
 
-A manifest is ``manifest.tsv`` with a header line that names at least ``path`` and ``text``, ``speaker`` if it
-is known; paths are relative to the folder.
+A corpus is a folder in LibriSpeech layout, or a folder with a ``manifest.tsv``: a table with a header line and the
+columns ``path`` (relative to the folder), ``text`` and, optionally, ``speaker``.
 """
 
 from __future__ import annotations
@@ -17,66 +17,87 @@ import soxr
 
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
+from stream_asr.errors import InputError
 
 BUNDLED = Path(__file__).parent / "demo"
-"""The recording that comes with the package, half a minute of it."""
+"""Corpus of one recording, the 30 s that are part of the package."""
 
-PAUSE_S = (0.7, 1.5)
-"""Lengths of the silences between the recordings of a programme."""
+PAUSE_RANGE_S = (0.7, 1.5)
+"""Shortest and longest pause between two recordings of a playlist."""
+
+_MANIFEST = "manifest.tsv"
+_MANIFEST_COLUMNS = ("path", "text")
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One recording and what is said in it."""
+    """A recording and its transcript."""
 
     path: Path
     speaker: str
     text: str
 
-    def samples(self) -> FloatArray:
-        """Mono, 16 kHz, float32."""
-        samples, rate = soundfile.read(self.path, dtype="float32", always_2d=True)
+    def read_samples(self) -> FloatArray:
+        """Read the recording.
+
+        Returns:
+            Mono samples at 16 kHz, float32, shape (samples,).
+
+        Raises:
+            InputError: the file is missing or is not audio.
+        """
+        try:
+            samples, rate = soundfile.read(self.path, dtype="float32", always_2d=True)
+        except (OSError, soundfile.SoundFileError) as error:
+            raise InputError(f"cannot read {self.path}: {error}") from None
         mono = samples.mean(axis=1)
         resampled = mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE)
         return np.asarray(resampled, dtype=np.float32)
 
 
 def read_corpus(folder: Path, limit: int | None = None) -> list[Utterance]:
-    """The utterances of a folder; with ``limit``, that many spread evenly over it.
+    """List the utterances of a folder.
+
+    Args:
+        limit: number of utterances to select, spread evenly over the folder; None for all.
 
     Raises:
-        SystemExit: it holds neither a manifest nor LibriSpeech's transcripts.
+        InputError: the folder is missing, or has neither a usable manifest nor LibriSpeech transcripts.
     """
-    utterances = _manifest(folder) if (folder / "manifest.tsv").is_file() else _librispeech(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    utterances = _read_manifest(folder) if (folder / _MANIFEST).is_file() else _read_librispeech(folder)
     if not utterances:
-        what = "holds neither a manifest.tsv nor LibriSpeech's *.trans.txt" if folder.is_dir() else "is no folder"
-        raise SystemExit(f"{folder} {what}")
+        raise InputError(f"{folder} contains neither recordings with a {_MANIFEST} nor LibriSpeech's *.trans.txt")
     if limit is None or limit >= len(utterances):
         return utterances
-    return [utterances[round(at)] for at in np.linspace(0, len(utterances) - 1, limit)]
+    return [utterances[round(index)] for index in np.linspace(0, len(utterances) - 1, limit)]
 
 
-def _manifest(folder: Path) -> list[Utterance]:
-    with (folder / "manifest.tsv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    return [Utterance(folder / row["path"], row.get("speaker", ""), row["text"]) for row in rows]
+def _read_manifest(folder: Path) -> list[Utterance]:
+    with (folder / _MANIFEST).open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t")
+        if missing := [name for name in _MANIFEST_COLUMNS if name not in (reader.fieldnames or ())]:
+            raise InputError(f"{folder / _MANIFEST} has no column {' and no column '.join(missing)}")
+        return [Utterance(folder / row["path"], row.get("speaker") or "", row["text"] or "") for row in reader]
 
 
-def _librispeech(folder: Path) -> list[Utterance]:
-    found = []
+def _read_librispeech(folder: Path) -> list[Utterance]:
+    utterances = []
     for transcripts in sorted(folder.rglob("*.trans.txt")):
         for line in transcripts.read_text(encoding="utf-8").splitlines():
-            name, text = line.split(" ", 1)
-            found.append(Utterance(transcripts.parent / f"{name}.flac", name.split("-")[0], text))
-    return found
+            name, _, text = line.partition(" ")
+            utterances.append(Utterance(transcripts.parent / f"{name}.flac", name.split("-")[0], text))
+    return utterances
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """A recording in a longer one, and where it begins there.
+class PlaylistItem:
+    """A recording of a playlist.
 
     Attributes:
-        samples: its own.
+        samples: samples of the recording, float32, shape (samples,).
+        start_s: start of the recording in the playlist, in seconds.
     """
 
     utterance: Utterance
@@ -85,47 +106,54 @@ class Placed:
 
     @property
     def name(self) -> str:
-        """Of its file, without the ending."""
+        """File name of the recording without its suffix."""
         return self.utterance.path.stem
 
 
 @dataclass(frozen=True, slots=True)
-class Programme:
-    """Recordings one after the other, as one would hear them.
+class Playlist:
+    """Recordings one after another, with pauses between them.
 
     Attributes:
-        samples: of all of them with the pauses between.
-        places: in the order of their times.
+        samples: all recordings and pauses, 16 kHz, float32, shape (samples,).
+        items: recordings in the order in which they are played.
     """
 
     samples: FloatArray
-    places: tuple[Placed, ...]
+    items: tuple[PlaylistItem, ...]
 
     @property
-    def seconds(self) -> float:
+    def duration_s(self) -> float:
+        """Duration in seconds, pauses included."""
         return len(self.samples) / SAMPLE_RATE
 
 
-def assembled(utterances: Sequence[Utterance], seconds: float, seed: int, *, again: bool = True) -> Programme:
-    """Recordings in random order with a pause behind each, until there are that many seconds.
+def make_playlist(
+    utterances: Sequence[Utterance], min_duration_s: float, seed: int, *, repeat: bool = True
+) -> Playlist:
+    """Put recordings in random order, each followed by a pause, until the minimum duration is reached.
 
-    The last one is heard to its end, so that no word is cut.
+    The last recording is not cut, so that no word is truncated.
 
     Args:
-        again: begin again when all have been heard; otherwise the programme ends there.
+        seed: seed of the order and of the pauses.
+        repeat: start again after all recordings have been played; otherwise the playlist ends there.
     """
     rng = np.random.default_rng(seed)
+    min_samples = min_duration_s * SAMPLE_RATE
     parts: list[FloatArray] = []
-    places: list[Placed] = []
+    items: list[PlaylistItem] = []
     length = 0
-    while length < seconds * SAMPLE_RATE:
-        for at in rng.permutation(len(utterances)):
-            places.append(Placed(utterances[at], utterances[at].samples(), length / SAMPLE_RATE))
-            pause = np.zeros(int(rng.uniform(*PAUSE_S) * SAMPLE_RATE), dtype=np.float32)
-            parts += [places[-1].samples, pause]
-            length += sum(map(len, parts[-2:]))
-            if length >= seconds * SAMPLE_RATE:
+    while length < min_samples:
+        for index in rng.permutation(len(utterances)):
+            utterance = utterances[index]
+            samples = utterance.read_samples()
+            pause = np.zeros(int(rng.uniform(*PAUSE_RANGE_S) * SAMPLE_RATE), dtype=np.float32)
+            items.append(PlaylistItem(utterance, samples, length / SAMPLE_RATE))
+            parts += [samples, pause]
+            length += len(samples) + len(pause)
+            if length >= min_samples:
                 break
-        if not again:
+        if not repeat:
             break
-    return Programme(np.concatenate(parts), tuple(places))
+    return Playlist(np.concatenate(parts), tuple(items))

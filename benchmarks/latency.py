@@ -1,4 +1,4 @@
-"""How long after the sound captions appear, in real time and with compute included.
+"""Latency of captions in real time, with compute included.
 
     python benchmarks/latency.py                                        the bundled recording
     python benchmarks/latency.py --data FOLDER --seconds 180            recordings with pauses between them
@@ -6,13 +6,13 @@
     python benchmarks/latency.py --data FOLDER --words FOLDER/words.ctm
     python benchmarks/latency.py --url ws://127.0.0.1:2700 --protocol vosk
 
-The audio is fed in 20 ms blocks, each when a microphone would deliver it. A word ends where the final's own CTC
-alignment puts it, or where ``--words`` says. Lag is sampled with every block; its growth is the slope of a straight
-line through the samples, which is about 0 for a recognizer that keeps up.
+The audio is fed in 20 ms blocks, each at the time at which a microphone would deliver it. The end of a word is taken
+from the CTC alignment of the final, or from --words. The lag is sampled at each block. Lag growth is the slope of the
+least-squares line through these samples; it is about 0 if the recognizer keeps up.
 
-With ``--url``, a server is measured as its clients see it, network included; processor, memory and lag are its own
-secret. Protocols do not all tell when words end, so the times come from ``--words``, or else from a pass of the model
-that ``--model`` names over the same audio. Words that it heard differently have no latency.
+With --url, a server is measured from the client side, including the network; CPU time, memory and lag are not
+available. Because some protocols report no word times, these come from --words, or from a pass of --model over the same
+audio. Words that the server recognized differently have no latency.
 """
 
 from __future__ import annotations
@@ -26,146 +26,160 @@ from typing import Any
 
 import numpy as np
 import options
-from corpus import Programme, assembled, read_corpus
-from pacing import Run, run_connections, run_streams, slope
+from corpus import Playlist, make_playlist, read_corpus
+from ctm import place_words, read_ctm
 from protocols import PROTOCOLS
-from report import Table, peak_memory_mib, plot, show, write_json
-from words import read_words
+from realtime import StreamRun, fit_slope, run_connections, run_streams
+from report import Table, peak_memory_mib, plot, print_tables, write_json
 
 from stream_asr.latency import LatencyReport, measure, merged, percentile
 
 PERCENTILES = (50, 90, 95, 99)
 
 _LABELS = {
-    "upwr": "words revised, for each final word (UPWR)",
-    "normalized_erasure": "words erased, for each final word (normalized erasure)",
+    "upwr": "revised words per final word (UPWR)",
+    "normalized_erasure": "erased words per final word (normalized erasure)",
     "words_with_times": "words with reference times",
-    "lag_max_ms": "largest lag (ms)",
-    "lag_growth_ms_per_min": "growth of the lag (ms a minute)",
-    "samples_dropped": "samples dropped",
-    "cpu_s_per_audio_s": "processor seconds for each second of audio",
+    "lag_max_ms": "maximum lag (ms)",
+    "lag_growth_ms_per_min": "lag growth (ms/min)",
+    "samples_dropped": "dropped samples",
+    "cpu_s_per_audio_s": "CPU seconds per audio second",
     "peak_memory_mib": "peak memory (MiB)",
 }
 
-_SHOWN_MS = (-500, 4000)
-"""Of the plot; the few words that come later, or were shown before they were said, would squeeze the rest."""
+_PLOT_RANGE_MS = (-500, 4000)
+"""Range of the plot; a few words outside of it would compress the rest."""
 
 
-def rows(report: LatencyReport) -> dict[str, tuple[float, ...]]:
-    """From what is measured to its sorted milliseconds."""
+def latencies_by_label(report: LatencyReport) -> dict[str, tuple[float, ...]]:
+    """Return the sorted latencies in milliseconds by their labels."""
     return {
-        "first partial, after the first word": report.first_partial_ms,
-        "word, to first appearance": report.word_first_ms,
-        "word, to stable": report.word_stable_ms,
-        "final, after the endpoint's decision": report.final_ms,
-        "final, after the last word": report.end_of_speech_ms,
+        "first partial after first word": report.first_partial_ms,
+        "word to first appearance": report.word_first_ms,
+        "word to stable": report.word_stable_ms,
+        "final after endpoint decision": report.final_ms,
+        "final after last word": report.end_of_speech_ms,
     }
 
 
-def percentiles(report: LatencyReport) -> dict[str, dict[str, float | None]]:
+def compute_percentiles(report: LatencyReport) -> dict[str, dict[str, float | None]]:
+    """Return the percentiles by the labels of the latencies."""
     return {
-        what: {f"p{percent}": percentile(values, percent) for percent in PERCENTILES}
-        for what, values in rows(report).items()
+        label: {f"p{percent}": percentile(values, percent) for percent in PERCENTILES}
+        for label, values in latencies_by_label(report).items()
     }
 
 
 def latency_table(title: str, report: LatencyReport) -> Table:
-    shown = [
-        (what, *("-" if value is None else f"{value:.0f}" for value in figures.values()))
-        for what, figures in percentiles(report).items()
+    """Make a table of percentiles."""
+    rows = [
+        (label, *("-" if value is None else f"{value:.0f}" for value in percentiles.values()))
+        for label, percentiles in compute_percentiles(report).items()
     ]
-    return Table(title, ("milliseconds", *(f"p{percent}" for percent in PERCENTILES)), shown)
+    return Table(title, ("milliseconds", *(f"p{percent}" for percent in PERCENTILES)), rows)
 
 
-def draw(path: Path, title: str, report: LatencyReport) -> None:
-    """What share of the words has appeared, and is stable, so long after its end."""
-    with plot(path, title, "after the end of the word (ms)", "share of the words (%)") as axes:
+def plot_latency(path: Path, title: str, report: LatencyReport) -> None:
+    """Plot the cumulative share of words that have appeared, and that are stable, over the time since their end."""
+    with plot(path, title, "time since the end of the word (ms)", "share of words (%)") as axes:
         for label, values in (("first appearance", report.word_first_ms), ("stable", report.word_stable_ms)):
             if values:
                 axes.step(values, np.arange(1, len(values) + 1) / len(values) * 100, where="post", label=label)
         axes.axvline(0, color="#888888", linewidth=1)
-        axes.set_xlim(*_SHOWN_MS)
+        axes.set_xlim(*_PLOT_RANGE_MS)
         axes.set_ylim(0, 100)
         axes.legend(loc="lower right")
 
 
-def embedded_figures(runs: Sequence[Run], cpu_s: float, audio_s: float) -> dict[str, float]:
-    """What only a recognizer in this process tells."""
+def process_figures(runs: Sequence[StreamRun], cpu_s: float, audio_s: float) -> dict[str, float]:
+    """Return the figures that are available only if the recognizer runs in this process."""
     lags = [lag for run in runs for lag in run.lags]
     return {
-        "lag_max_ms": max(lag for _, lag in lags),
-        "lag_growth_ms_per_min": 60 * slope(lags),
+        "lag_max_ms": max(lag_ms for _, lag_ms in lags),
+        "lag_growth_ms_per_min": 60 * fit_slope(lags),
         "samples_dropped": sum(run.counts.dropped for run in runs if run.counts is not None),
         "cpu_s_per_audio_s": cpu_s / audio_s,
         "peak_memory_mib": peak_memory_mib(),
     }
 
 
-def measure_embedded(
-    arguments: argparse.Namespace, programme: Programme
+def measure_recognizer(
+    arguments: argparse.Namespace, playlist: Playlist
 ) -> tuple[dict[str, Any], LatencyReport, dict[str, float]]:
-    words = read_words(arguments.words, programme.places) if arguments.words else None
-    with options.recognizer(arguments) as recognizer:
+    """Measure a recognizer in this process.
+
+    Returns:
+        Settings, latencies and other figures.
+    """
+    words = place_words(read_ctm(arguments.words), playlist.items) if arguments.words else None
+    with options.load_recognizer(arguments) as recognizer:
         settings = options.model_settings(arguments, recognizer)
-        began_s = time.process_time()
-        runs = run_streams(recognizer, programme.samples, arguments.streams)
-        cpu_s = time.process_time() - began_s
+        cpu_start_s = time.process_time()
+        runs = run_streams(recognizer, playlist.samples, arguments.streams)
+        cpu_s = time.process_time() - cpu_start_s
     report = merged([measure(run.arrivals, words) for run in runs])
-    return settings, report, embedded_figures(runs, cpu_s, programme.seconds * arguments.streams)
+    return settings, report, process_figures(runs, cpu_s, playlist.duration_s * arguments.streams)
 
 
 def measure_server(
-    arguments: argparse.Namespace, programme: Programme
+    arguments: argparse.Namespace, playlist: Playlist
 ) -> tuple[dict[str, Any], LatencyReport, dict[str, float]]:
+    """Measure a server; returns the same as `measure_recognizer`."""
     if arguments.words:
-        words, aligned_by = read_words(arguments.words, programme.places), str(arguments.words)
+        words, aligned_by = place_words(read_ctm(arguments.words), playlist.items), str(arguments.words)
     else:
-        with options.recognizer(arguments) as recognizer:
-            words = list(recognizer.transcribe(programme.samples).words)
+        with options.load_recognizer(arguments) as recognizer:
+            words = list(recognizer.transcribe(playlist.samples).words)
             aligned_by = recognizer.model.name
     protocol = PROTOCOLS[arguments.protocol]
-    runs = run_connections(lambda: protocol(arguments.url, arguments.token), programme.samples, arguments.streams)
+    runs = run_connections(lambda: protocol(arguments.url, arguments.token), playlist.samples, arguments.streams)
     report = merged([measure(run.arrivals, words) for run in runs])
     settings = {"protocol": arguments.protocol, "url": arguments.url.partition("?")[0], "aligned_by": aligned_by}
     return settings, report, {"words_with_times": len(report.word_first_ms)}
 
 
 def main() -> None:
-    parser = options.parser(__doc__)
-    options.add_plot(parser, "how soon words appear")
-    options.add_data(parser)
-    options.add_model(parser)
+    parser = options.make_parser(__doc__)
+    options.add_plot_option(parser, "the cumulative distribution of word latencies")
+    options.add_data_options(parser)
+    options.add_playlist_options(parser, 30)
+    options.add_model_options(parser)
     parser.add_argument(
-        "--seconds", type=options.positive, default=30, help="length, up to the end of a recording (%(default)s)"
+        "--streams",
+        type=options.positive_integer,
+        default=1,
+        help="concurrent streams, started within 5 s (default: %(default)s)",
     )
-    parser.add_argument("--streams", type=int, default=1, help="at once, begun within 5 s (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of order and pauses (%(default)s)")
-    parser.add_argument("--words", type=Path, metavar="CTM", help="when the words end (the model's own alignment)")
-    parser.add_argument("--url", help="measure the server at ws://HOST:PORT, not a recognizer in this process")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="native", help="of that server (%(default)s)")
-    parser.add_argument("--token", default=os.environ.get("STREAM_ASR_TOKEN"), help="for it ($STREAM_ASR_TOKEN)")
+    parser.add_argument("--words", type=Path, metavar="CTM", help="word times (default: alignment of the model)")
+    parser.add_argument("--url", help="measure the server at ws://HOST:PORT")
+    parser.add_argument(
+        "--protocol", choices=PROTOCOLS, default="native", help="protocol of the server (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--token", default=os.environ.get("STREAM_ASR_TOKEN"), help="token for the server (default: $STREAM_ASR_TOKEN)"
+    )
     arguments = parser.parse_args()
 
-    programme = assembled(read_corpus(arguments.data, arguments.limit), arguments.seconds, arguments.seed)
-    measure_it = measure_server if arguments.url else measure_embedded
-    settings, report, more = measure_it(arguments, programme)
-    more = {"upwr": report.upwr, "normalized_erasure": report.normalized_erasure, **more}
+    playlist = make_playlist(read_corpus(arguments.data, arguments.limit), arguments.seconds, arguments.seed)
+    run = measure_server if arguments.url else measure_recognizer
+    settings, report, other = run(arguments, playlist)
+    figures = {"upwr": report.upwr, "normalized_erasure": report.normalized_erasure, **other}
 
-    measured = settings.get("model") or f"{settings['protocol']} server"
-    title = f"{measured}: {arguments.streams} stream(s) of {programme.seconds:.0f} s, {report.words} words"
+    subject = settings.get("model") or f"{settings['protocol']} server"
+    streams = "1 stream" if arguments.streams == 1 else f"{arguments.streams} streams"
     tables = [
-        latency_table(title, report),
-        Table("in the same run", ("", "measured"), [(_LABELS[name], f"{value:.4g}") for name, value in more.items()]),
+        latency_table(f"{subject}: {streams} of {playlist.duration_s:.0f} s, {report.words} words", report),
+        Table("Same run", ("", "measured"), [(_LABELS[name], f"{value:.4g}") for name, value in figures.items()]),
     ]
-    show(*tables)
+    print_tables(*tables)
     if arguments.plot:
-        draw(arguments.plot, f"How soon words appear: {measured}, {arguments.streams} stream(s)", report)
+        plot_latency(arguments.plot, f"Word latency: {subject}, {streams}", report)
     if arguments.json:
-        chosen = {"streams": arguments.streams, "seed": arguments.seed, "words": arguments.words}
-        data = {"folder": arguments.data, "recordings": len(programme.places), "audio_s": programme.seconds}
-        results = {"words": report.words, "latency_ms": percentiles(report), **more}
-        write_json(arguments.json, "latency", {**settings, **chosen}, data, results, tables)
+        run_settings = {"streams": arguments.streams, "seed": arguments.seed, "words": arguments.words}
+        data = {"folder": arguments.data, "recordings": len(playlist.items), "audio_s": playlist.duration_s}
+        results = {"words": report.words, "latency_ms": compute_percentiles(report), **figures}
+        write_json(arguments.json, "latency", {**settings, **run_settings}, data, results, tables)
 
 
 if __name__ == "__main__":
-    options.run(main)
+    options.run_main(main)

@@ -1,17 +1,17 @@
-"""How fast recordings are transcribed, with one thread and with all, beside Transformers' own pipeline.
+"""Speed of file transcription with one thread and with all threads, compared with the pipeline of Transformers.
 
     python benchmarks/offline.py                                        the bundled recording
     python benchmarks/offline.py --data FOLDER --seconds 300 --json out/offline.json --plot out/offline.png
 
-The pipeline ("automatic-speech-recognition", with chunk_length_s and stride_length_s) runs the same weights in the
-same precision (float16 on CUDA, else float32) in the same process, once in chunks of 10 s with strides of 4 and 2 s,
-and once in chunks of 30 s with 5 s on either side. Ours are measured greedy, as the pipeline decodes, and with the
-language model; with each utterance heard in one pass (--whole-utterances of `stream-asr transcribe`) and in the windows
-of live captions. "Differs" is the word error rate against our greedy text of whole utterances; some of it is left
-because we cut at pauses, and the pipeline does not.
+The pipeline ("automatic-speech-recognition", with chunk_length_s and stride_length_s) runs the same weights with the
+same precision (float16 on CUDA, otherwise float32) in the same process: in chunks of 10 s with strides of 4 and 2 s,
+and in chunks of 30 s with strides of 5 s. stream_asr is measured with greedy decoding, as in the pipeline, and with the
+language model; with one model pass per utterance (--whole-utterances of `stream-asr transcribe`) and with the windows
+of live captions. "difference" is the word error rate relative to the greedy text of whole utterances. Part of the
+difference is due to segmentation: stream_asr splits the audio at pauses and the pipeline does not.
 
-For the size that people use there is a model as large as wav2vec2-base, whose weights are random: only its speed means
-anything, and its texts are not compared. Each way is run --repeat times; the fastest counts.
+A model of the size of wav2vec2-base with random weights represents larger models; only its speed is meaningful, so its
+texts are not compared. Each method runs --repeat times, and the fastest run is reported.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import options
 import torch
-from corpus import Programme, assembled, read_corpus
-from recognizers.pipeline import Pipeline
-from report import Table, peak_memory_mib, plot, show, usable_threads, write_json
+from corpus import Playlist, make_playlist, read_corpus
+from recognizers.adapters.transformers_pipeline import TransformersPipeline
+from report import Table, peak_memory_mib, plot, print_tables, usable_threads, write_json
 from rich.console import Console
 from scoring import score
 from transformers import (
@@ -41,115 +42,129 @@ from transformers import (
 from transformers.utils import logging
 
 from stream_asr import Recognizer
-from stream_asr.acoustic.loading import pick_device
+from stream_asr.acoustic.options import pick_device
 from stream_asr.acoustic.pretrained import Pretrained, load_pretrained
 from stream_asr.array_types import FloatArray
 
-_CHUNKS = ((10.0, (4.0, 2.0)), (30.0, (5.0, 5.0)))
-"""Length and strides, in seconds."""
+_PIPELINE_CHUNKS = ((10.0, (4.0, 2.0)), (30.0, (5.0, 5.0)))
+"""Chunk lengths with left and right strides, in seconds."""
 
-_LETTERS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
+_VOCABULARY = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
 
 Transcribe = Callable[[FloatArray], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """One way to transcribe.
+    """Speed of one method.
 
     Attributes:
-        rtf: seconds of work for a second of audio.
-        differs: word error rate against our greedy text of whole utterances, in percent; None where it means nothing.
+        rtf: elapsed seconds per second of audio.
+        difference: word error rate in percent relative to the greedy text of whole utterances; None for random models.
     """
 
     model: str
-    way: str
+    method: str
     threads: int
     rtf: float
-    differs: float | None
+    difference: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures for the JSON report."""
+        return {
+            "model": self.model,
+            "way": self.method,
+            "threads": self.threads,
+            "rtf": self.rtf,
+            "differs": self.difference,
+        }
 
 
 @contextmanager
-def random_base() -> Iterator[Path]:
-    """The folder of a checkpoint as large as wav2vec2-base that knows nothing."""
+def random_wav2vec2_base() -> Iterator[Path]:
+    """Create the folder of a checkpoint with the architecture of wav2vec2-base and random weights."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "random-wav2vec2-base"
         torch.manual_seed(1)
-        Wav2Vec2ForCTC(Wav2Vec2Config(vocab_size=len(_LETTERS))).save_pretrained(folder)
+        Wav2Vec2ForCTC(Wav2Vec2Config(vocab_size=len(_VOCABULARY))).save_pretrained(folder)
         Wav2Vec2FeatureExtractor(return_attention_mask=False).save_pretrained(folder)
         vocabulary = folder / "vocab.json"
-        vocabulary.write_text(json.dumps({letter: place for place, letter in enumerate(_LETTERS)}), encoding="utf-8")
+        vocabulary.write_text(json.dumps({token: index for index, token in enumerate(_VOCABULARY)}), encoding="utf-8")
         Wav2Vec2CTCTokenizer(str(vocabulary)).save_pretrained(folder)
         yield folder
 
 
-def written(recognizer: Recognizer, samples: FloatArray, *, whole_utterances: bool) -> str:
+def transcribe_text(recognizer: Recognizer, samples: FloatArray, *, whole_utterances: bool) -> str:
+    """Transcribe samples and return the text."""
     return recognizer.transcribe(samples, whole_utterances=whole_utterances).text
 
 
-def fastest(transcribe: Transcribe, programme: Programme, repeat: int) -> tuple[str, float]:
-    """The text, and the real-time factor of the fastest of ``repeat`` passes."""
-    text, seconds = "", []
+def measure_fastest(transcribe: Transcribe, playlist: Playlist, repeat: int) -> tuple[str, float]:
+    """Transcribe ``repeat`` times; return the text and the real-time factor of the fastest run."""
+    text, elapsed_s = "", []
     for _ in range(repeat):
         start = time.perf_counter()
-        text = transcribe(programme.samples)
-        seconds.append(time.perf_counter() - start)
-    return text, min(seconds) / programme.seconds
+        text = transcribe(playlist.samples)
+        elapsed_s.append(time.perf_counter() - start)
+    return text, min(elapsed_s) / playlist.duration_s
 
 
-def compared(
+def compare_methods(
     recognizer: Recognizer,
-    loaded: Pretrained,
+    pretrained: Pretrained,
     device: torch.device,
-    programme: Programme,
+    playlist: Playlist,
     threads: int,
     repeat: int,
     *,
-    speaks: bool,
+    is_trained: bool,
 ) -> list[Speed]:
-    """All ways with one model.
+    """Measure all methods with one model.
 
     Args:
-        loaded: the recognizer's model, as Transformers has it.
-        speaks: its texts mean something.
+        pretrained: the recognizer's model, loaded by Transformers.
+        is_trained: whether the weights are trained, so that texts can be compared.
     """
     greedy = Recognizer(recognizer.model)
-    ways: dict[str, Transcribe] = {}
-    spellers = {"greedy": greedy} if recognizer.lm is None else {"greedy": greedy, "language model": recognizer}
-    for words, ours in spellers.items():
-        ways[f"stream_asr, {words}, whole utterances"] = partial(written, ours, whole_utterances=True)
-        ways[f"stream_asr, {words}, windows of live captions"] = partial(written, ours, whole_utterances=False)
-    theirs = Pipeline(loaded, device)
-    for chunk_s, strides_s in _CHUNKS:
-        ways[f"pipeline, chunks of {chunk_s:g} s"] = partial(theirs.transcribe, chunk_s=chunk_s, strides_s=strides_s)
-    found: list[Speed] = []
+    methods: dict[str, Transcribe] = {}
+    recognizers = {"greedy": greedy} if recognizer.lm is None else {"greedy": greedy, "language model": recognizer}
+    for decoding, each in recognizers.items():
+        methods[f"stream_asr, {decoding}, whole utterances"] = partial(transcribe_text, each, whole_utterances=True)
+        methods[f"stream_asr, {decoding}, live windows"] = partial(transcribe_text, each, whole_utterances=False)
+    pipeline = TransformersPipeline(pretrained, device)
+    for chunk_s, strides_s in _PIPELINE_CHUNKS:
+        methods[f"pipeline, {chunk_s:g} s chunks"] = partial(pipeline.transcribe, chunk_s=chunk_s, strides_s=strides_s)
+    speeds: list[Speed] = []
     reference = ""
-    with greedy, Console(stderr=True).status(f"{loaded.name}, {threads} thread(s)") as status:
-        for way, transcribe in ways.items():
-            status.update(f"{loaded.name}, {threads} thread(s): {way}")
-            text, rtf = fastest(transcribe, programme, repeat)
+    threads_text = "1 thread" if threads == 1 else f"{threads} threads"
+    with greedy, Console(stderr=True).status(f"{pretrained.name}, {threads_text}") as status:
+        for method, transcribe in methods.items():
+            status.update(f"{pretrained.name}, {threads_text}: {method}")
+            text, rtf = measure_fastest(transcribe, playlist, repeat)
             reference = reference or text
-            differs = score([reference], [text]).wer if speaks and reference else None
-            found.append(Speed(loaded.name, way, threads, rtf, differs))
-    return found
+            difference = score([reference], [text]).wer if is_trained and reference else None
+            speeds.append(Speed(pretrained.name, method, threads, rtf, difference))
+    return speeds
 
 
-def table(speeds: list[Speed], audio_s: float) -> Table:
-    """Each way beside the first of its group, which is greedy over whole utterances, same model and threads."""
-    rows, ours = [], speeds[0]
+def speed_table(speeds: list[Speed], audio_s: float) -> Table:
+    """Make a table. Speeds are relative to the first method with the same model and number of threads."""
+    rows, first = [], speeds[0]
     for speed in speeds:
-        if (speed.model, speed.threads) != (ours.model, ours.threads):
-            ours = speed
-        differs = "" if speed.differs is None else f"{speed.differs:.1f} %"
-        times = f"{speed.rtf / ours.rtf:.2f}"
-        rows.append((f"{Path(speed.model).name}, {speed.way}", str(speed.threads), f"{speed.rtf:.4f}", times, differs))
-    title = f"transcribing {audio_s:.0f} s of sound"
-    return Table(title, ("", "threads", "real-time factor", "times the first", "differs"), rows)
+        if (speed.model, speed.threads) != (first.model, first.threads):
+            first = speed
+        difference = "" if speed.difference is None else f"{speed.difference:.1f} %"
+        relative = f"{speed.rtf / first.rtf:.2f}"
+        name = f"{Path(speed.model).name}, {speed.method}"
+        rows.append((name, str(speed.threads), f"{speed.rtf:.4f}", relative, difference))
+    columns = ("", "threads", "real-time factor", "relative to first", "difference")
+    return Table(f"Transcription of {audio_s:.0f} s of audio", columns, rows)
 
 
-def draw(path: Path, speeds: list[Speed]) -> None:
-    with plot(path, "How long transcribing takes", "seconds of work for a second of sound", "") as axes:
-        names = [f"{Path(speed.model).name}\n{speed.way}, {speed.threads} thread(s)" for speed in speeds]
+def plot_speeds(path: Path, speeds: list[Speed]) -> None:
+    """Plot the real-time factor of each method as a bar."""
+    with plot(path, "Speed of transcription", "elapsed seconds per second of audio", "") as axes:
+        names = [f"{Path(speed.model).name}\n{speed.method}, threads: {speed.threads}" for speed in speeds]
         axes.barh(names, [speed.rtf for speed in speeds])
         axes.set_xscale("log")
         axes.invert_yaxis()
@@ -157,42 +172,50 @@ def draw(path: Path, speeds: list[Speed]) -> None:
 
 
 def main() -> None:
-    parser = options.parser(__doc__)
-    options.add_plot(parser, "real-time factors")
-    options.add_data(parser)
-    parser.add_argument("--model", help="hub name or folder (the embedded model)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    parser = options.make_parser(__doc__)
+    options.add_plot_option(parser, "the real-time factors")
+    options.add_data_options(parser)
+    options.add_playlist_options(parser, 30)
+    parser.add_argument("--model", help="hub name or folder (default: the embedded model)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     parser.add_argument(
-        "--seconds", type=options.positive, default=30, help="length, up to the end of a recording (%(default)s)"
+        "--repeat",
+        type=options.positive_integer,
+        default=3,
+        help="runs per method, of which the fastest is reported (default: %(default)s)",
     )
-    parser.add_argument("--repeat", type=int, default=3, help="passes, of which the fastest counts (%(default)s)")
-    parser.add_argument("--threads", type=int, action="append", help="may be repeated (1, and all)")
-    parser.add_argument("--no-base", action="store_true", help="without the random model of wav2vec2-base's size")
-    parser.add_argument("--seed", type=int, default=1, help="of order and pauses (%(default)s)")
+    parser.add_argument(
+        "--threads",
+        type=options.positive_integer,
+        action="append",
+        help="number of CPU threads; repeatable (default: 1, and all)",
+    )
+    parser.add_argument("--no-base", action="store_true", help="omit the random model of the size of wav2vec2-base")
     arguments = parser.parse_args()
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    programme = assembled(read_corpus(arguments.data, arguments.limit), arguments.seconds, arguments.seed)
+    playlist = make_playlist(read_corpus(arguments.data, arguments.limit), arguments.seconds, arguments.seed)
     device = pick_device(arguments.device)
     precision = "float16" if device.type == "cuda" else "float32"
     speeds: list[Speed] = []
     with ExitStack() as stack:
-        sources = [(arguments.model, True)]
+        models = [(arguments.model, True)]
         if not arguments.no_base:
-            base = str(stack.enter_context(random_base()))
-            sources.append((base, False))
-        for named, speaks in sources:
+            models.append((str(stack.enter_context(random_wav2vec2_base())), False))
+        for model, is_trained in models:
             for threads in arguments.threads or sorted({1, usable_threads()}):
                 with Recognizer.from_pretrained(
-                    named, device=device.type, threads=threads, precision=precision
+                    model, device=device.type, threads=threads, precision=precision
                 ) as recognizer:
-                    loaded = load_pretrained(named, dtype=getattr(torch, precision))
-                    speeds += compared(recognizer, loaded, device, programme, threads, arguments.repeat, speaks=speaks)
-    shown = table(speeds, programme.seconds)
-    show(shown)
+                    pretrained = load_pretrained(model, dtype=getattr(torch, precision))
+                    speeds += compare_methods(
+                        recognizer, pretrained, device, playlist, threads, arguments.repeat, is_trained=is_trained
+                    )
+    table = speed_table(speeds, playlist.duration_s)
+    print_tables(table)
     if arguments.plot:
-        draw(arguments.plot, speeds)
+        plot_speeds(arguments.plot, speeds)
     if arguments.json:
         settings = {
             "model": arguments.model,
@@ -200,10 +223,10 @@ def main() -> None:
             "precision": precision,
             "repeat": arguments.repeat,
         }
-        data = {"folder": arguments.data, "recordings": len(programme.places), "audio_s": programme.seconds}
-        results = {"speeds": speeds, "peak_memory_mib": peak_memory_mib()}
-        write_json(arguments.json, "offline", settings, data, results, [shown])
+        data = {"folder": arguments.data, "recordings": len(playlist.items), "audio_s": playlist.duration_s}
+        results = {"speeds": [speed.to_json() for speed in speeds], "peak_memory_mib": peak_memory_mib()}
+        write_json(arguments.json, "offline", settings, data, results, [table])
 
 
 if __name__ == "__main__":
-    options.run(main)
+    options.run_main(main)

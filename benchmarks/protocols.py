@@ -1,13 +1,14 @@
 """Clients of caption servers: one class for each protocol, all with the same interface.
 
-    with PROTOCOLS["vosk"]("ws://127.0.0.1:2700") as connection:
-        connection.feed(samples)       # float32 of shape (samples,) at connection.sample_rate
-        connection.finish()
-        for event in connection:       # in another thread, as they arrive: Partial, Final
+    with PROTOCOLS["vosk"]("ws://127.0.0.1:2700", None) as client:
+        client.feed(samples)           # float32 of shape (samples,) at client.sample_rate
+        client.finish()
+        for event in client:           # in another thread, as the events arrive: Partial, Final
             ...
 
-What servers tell becomes this package's events, so that the arithmetic is the same for all. A final's ``end`` is
-where the server says that the utterance ended, NaN where it does not; its ``words`` are empty where it gives no times.
+Clients convert server messages to the events of this package, so that all servers are measured alike. The ``end`` of a
+final is the end of the utterance as reported by the server, or NaN. ``words`` is empty if the server reports no word
+times.
 """
 
 from __future__ import annotations
@@ -21,269 +22,301 @@ from contextlib import ExitStack
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from sound import pcm16
-from websockets.exceptions import ConnectionClosedOK
+from signals import pcm16
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake, InvalidURI
 from websockets.sync.client import connect
 
 from stream_asr.array_types import FloatArray
+from stream_asr.errors import InputError, StreamASRError
 from stream_asr.events import Event, Final, Partial, Word
 
-_PATIENCE_S = 30.0
-"""For a server's next message once it has all the audio; while nobody speaks, it may say nothing for hours."""
+_IDLE_TIMEOUT_S = 30.0
+"""Maximum wait for a message after the end of the audio. Before it, a server may be silent for as long as speakers."""
 
-_LOOK_EVERY_S = 0.5
-"""How often one who waits looks whether that is so by now."""
+_POLL_INTERVAL_S = 0.5
+"""Interval at which a waiting reader checks whether the audio has ended."""
+
+
+class ServerError(StreamASRError):
+    """The server reported an error, closed the connection or stopped responding."""
 
 
 class Client:
     """A connection to a server, open inside its ``with`` block.
 
     Args:
-        url: ws://HOST:PORT or wss://HOST; a path or a query takes the place of the protocol's own.
-        token: sent as the protocol wants it.
+        url: ws://HOST:PORT or wss://HOST. A path replaces the path of the protocol; query parameters are added to
+            those of the protocol and replace those of the same name.
+        token: access token.
+
+    Attributes:
+        sample_rate: sample rate of the audio, in Hz.
+        path: default path of the protocol.
+        query: default query parameters of the protocol.
+        auth_scheme: scheme of the Authorization header.
     """
 
     sample_rate = 16_000
     path = "/"
     query: Sequence[tuple[str, str]] = ()
-    scheme = "Bearer"
+    auth_scheme = "Bearer"
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        self._url, self._token = self._address(url), token
+        self._url, self._token = self._make_url(url), token
         self._utterance = 0
-        self._finished_s = math.inf
+        self._finished_at_s = math.inf
 
-    def _address(self, url: str) -> str:
+    def _make_url(self, url: str) -> str:
         parts = urlsplit(url)
         path = parts.path if parts.path.strip("/") else self.path
         query = dict([*self.query, *parse_qsl(parts.query)])
         return urlunsplit(parts._replace(path=path, query=urlencode(query)))
 
-    # --- what a protocol says ------------------------------------------------------------------------------
+    # --- overridden by each protocol --------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Send what comes before the audio."""
+    def send_start(self) -> None:
+        """Send the messages that precede the audio."""
 
     def feed(self, samples: FloatArray) -> None:
-        self._socket.send(pcm16(samples))
+        """Send audio, float32 of shape (samples,) at `sample_rate`."""
+        self._send(pcm16(samples))
 
-    def end(self) -> None:
-        """Tell that there is no more audio."""
+    def send_end(self) -> None:
+        """Send the message that ends the audio."""
         raise NotImplementedError
 
-    def hear(self, message: dict[str, Any]) -> list[Event]:
-        """What a message of the server means."""
-        raise NotImplementedError
-
-    def rest(self) -> list[Event]:
-        """What is left to say when the server has closed the connection."""
-        return []
-
-    # --- what is the same for all ---------------------------------------------------------------------------
-
-    def finish(self) -> None:
-        """There is no more audio."""
-        self._finished_s = time.monotonic()
-        self.end()
-
-    def say(self, **message: Any) -> None:
-        self._socket.send(json.dumps(message))
-
-    def partial(self, text: str, stable: str = "") -> Partial:
-        return Partial(self._utterance, math.nan, math.nan, stable, text)
-
-    def final(self, text: str, words: tuple[Word, ...] = (), end: float = math.nan) -> Final:
-        self._utterance += 1
-        return Final(self._utterance - 1, math.nan, end, text, 1.0, words)
-
-    def __iter__(self) -> Iterator[Event]:
-        """Events as they arrive, until the server or `finished` ends the conversation.
+    def parse_message(self, message: dict[str, Any]) -> list[Event]:
+        """Convert a message of the server to events.
 
         Raises:
-            TimeoutError: the server has all the audio and says nothing any more.
-            websockets.exceptions.ConnectionClosedError: it hung up in the middle; its reason is the message.
-            RuntimeError: it tells an error.
+            ServerError: the message is an error.
         """
-        while not self.finished:
-            try:
-                message = self._next()
-            except ConnectionClosedOK:
-                break
-            yield from self.hear(json.loads(message))
-        yield from self.rest()
+        raise NotImplementedError
 
-    def _next(self) -> str | bytes:
-        began_s = time.monotonic()
-        while True:
-            try:
-                return self._socket.recv(_LOOK_EVERY_S)
-            except TimeoutError:
-                if time.monotonic() > max(began_s, self._finished_s) + _PATIENCE_S:
-                    raise
+    def remaining_events(self) -> list[Event]:
+        """Return the events that are pending when the server closes the connection."""
+        return []
 
     @property
     def finished(self) -> bool:
-        """Nothing more will come, although the server keeps the connection open."""
+        """Whether the last event has been received although the server keeps the connection open."""
         return False
+
+    # --- common to all protocols ------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """End the audio."""
+        self._finished_at_s = time.monotonic()
+        self.send_end()
+
+    def send_json(self, **message: Any) -> None:
+        """Send a message as JSON text."""
+        self._send(json.dumps(message))
+
+    def make_partial(self, text: str, stable: str = "") -> Partial:
+        """Make a partial of the current utterance."""
+        return Partial(self._utterance, math.nan, math.nan, stable, text)
+
+    def make_final(self, text: str, words: tuple[Word, ...] = (), end_s: float = math.nan) -> Final:
+        """Make the final of the current utterance and go on to the next utterance."""
+        self._utterance += 1
+        return Final(self._utterance - 1, math.nan, end_s, text, 1.0, words)
+
+    def __iter__(self) -> Iterator[Event]:
+        """Yield events as they arrive, until the server closes the connection or `finished` is true.
+
+        Raises:
+            ServerError: the server reported an error, closed the connection abnormally, or sent nothing for 30 s
+                after the end of the audio.
+        """
+        while not self.finished:
+            try:
+                message = self._receive()
+            except ConnectionClosedOK:
+                break
+            except ConnectionClosed as error:
+                raise ServerError(f"the server closed the connection: {error}") from error
+            yield from self.parse_message(json.loads(message))
+        yield from self.remaining_events()
+
+    def _send(self, message: str | bytes) -> None:
+        try:
+            self._connection.send(message)
+        except ConnectionClosed as error:
+            raise ServerError(f"the server closed the connection: {error}") from error
+
+    def _receive(self) -> str | bytes:
+        start_s = time.monotonic()
+        while True:
+            try:
+                return self._connection.recv(_POLL_INTERVAL_S)
+            except TimeoutError:
+                if time.monotonic() > max(start_s, self._finished_at_s) + _IDLE_TIMEOUT_S:
+                    raise ServerError(f"the server sent nothing for {_IDLE_TIMEOUT_S:g} s") from None
 
     def __enter__(self) -> Client:
         """Connect.
 
         Raises:
-            OSError: nothing listens there.
-            websockets.exceptions.InvalidHandshake: the server refuses.
+            InputError: the connection failed or the server refused it.
         """
-        headers = {"Authorization": f"{self.scheme} {self._token}"} if self._token else {}
-        with ExitStack() as opened:
-            # Compressing sound costs much and gains nothing; some servers send long messages.
-            self._socket = opened.enter_context(
-                connect(self._url, additional_headers=headers, compression=None, max_size=None, max_queue=None)
-            )
-            self.begin()
-            self._opened = opened.pop_all()
+        headers = {"Authorization": f"{self.auth_scheme} {self._token}"} if self._token else {}
+        with ExitStack() as stack:
+            try:
+                # Compression does not shrink audio. Some servers send messages above the default maximum size.
+                self._connection = stack.enter_context(
+                    connect(self._url, additional_headers=headers, compression=None, max_size=None, max_queue=None)
+                )
+            except (OSError, InvalidHandshake, InvalidURI) as error:
+                raise InputError(f"cannot connect to {self._url.partition('?')[0]}: {error}") from error
+            self.send_start()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._opened.close()
+        self._stack.close()
 
 
 class Native(Client):
-    """This package's own."""
+    """Native protocol of this package."""
 
     path = "/v1/stream"
 
-    def begin(self) -> None:
-        self.say(type="start", sample_rate=self.sample_rate, encoding="pcm_s16le")
+    def send_start(self) -> None:
+        self.send_json(type="start", sample_rate=self.sample_rate, encoding="pcm_s16le")
 
-    def end(self) -> None:
-        self.say(type="finish")
+    def send_end(self) -> None:
+        self.send_json(type="finish")
 
-    def hear(self, message: dict[str, Any]) -> list[Event]:
+    def parse_message(self, message: dict[str, Any]) -> list[Event]:
         kind = message["type"]
         if kind == "error":
-            raise RuntimeError(message["message"])
+            raise ServerError(message["message"])
         if kind == "partial":
-            return [self.partial(message["text"], message["stable"])]
+            return [self.make_partial(message["text"], message["stable"])]
         if kind == "final":
             words = tuple(Word(**word) for word in message["words"])
-            return [self.final(message["text"], words, message["end"])]
+            return [self.make_final(message["text"], words, message["end"])]
         return []
 
 
 class Vosk(Client):
-    """Of Vosk's websocket server. Its partials have no stable part, its results no end but that of their words."""
+    """Websocket protocol of Vosk. Partials have no stable part; utterances have no end apart from that of words."""
 
-    def begin(self) -> None:
-        self.say(config={"sample_rate": self.sample_rate, "words": 1})
+    def send_start(self) -> None:
+        self.send_json(config={"sample_rate": self.sample_rate, "words": 1})
 
-    def end(self) -> None:
-        self.say(eof=1)
+    def send_end(self) -> None:
+        self.send_json(eof=1)
 
-    def hear(self, message: dict[str, Any]) -> list[Event]:
+    def parse_message(self, message: dict[str, Any]) -> list[Event]:
         if message.get("partial"):
-            return [self.partial(message["partial"])]
+            return [self.make_partial(message["partial"])]
         if message.get("text"):
-            return [self.final(message["text"], _words(message.get("result", ()), "conf"))]
+            return [self.make_final(message["text"], _parse_words(message.get("result", ()), "conf"))]
         return []
 
 
 class Deepgram(Client):
-    """Of Deepgram's live API. Results whose words are final are stable; ``speech_final`` ends the utterance."""
+    """Live API of Deepgram. Results with ``is_final`` are stable; ``speech_final`` ends the utterance."""
 
     path = "/v1/listen"
     query = (("encoding", "linear16"), ("sample_rate", "16000"), ("channels", "1"), ("interim_results", "true"))
-    scheme = "Token"
+    auth_scheme = "Token"
 
-    def begin(self) -> None:
+    def send_start(self) -> None:
         self._stable: list[str] = []
         self._words: list[Word] = []
 
-    def end(self) -> None:
-        self.say(type="CloseStream")
+    def send_end(self) -> None:
+        self.send_json(type="CloseStream")
 
-    def hear(self, message: dict[str, Any]) -> list[Event]:
+    def parse_message(self, message: dict[str, Any]) -> list[Event]:
         if message["type"] == "Error":
-            raise RuntimeError(message.get("description") or message)
+            raise ServerError(message.get("description") or str(message))
         if message["type"] != "Results":
             return []
         best = message["channel"]["alternatives"][0]
         if not message["is_final"]:
             stable = " ".join(self._stable)
             text = " ".join([*self._stable, best["transcript"]])
-            return [self.partial(text, stable)] if best["transcript"] else []
+            return [self.make_partial(text, stable)] if best["transcript"] else []
         if best["transcript"]:
             self._stable.append(best["transcript"])
-            self._words += _words(best.get("words", ()), "confidence")
+            self._words += _parse_words(best.get("words", ()), "confidence")
         if message["speech_final"]:
-            return self._ended(message["start"] + message["duration"])
+            return self._end_utterance(message["start"] + message["duration"])
         stable = " ".join(self._stable)
-        return [self.partial(stable, stable)] if best["transcript"] else []
+        return [self.make_partial(stable, stable)] if best["transcript"] else []
 
-    def rest(self) -> list[Event]:
-        return self._ended(math.nan)
+    def remaining_events(self) -> list[Event]:
+        return self._end_utterance(math.nan)
 
-    def _ended(self, end: float) -> list[Event]:
+    def _end_utterance(self, end_s: float) -> list[Event]:
         text, words = " ".join(self._stable), tuple(self._words)
         self._stable, self._words = [], []
-        return [self.final(text, words, end)] if text else []
+        return [self.make_final(text, words, end_s)] if text else []
 
 
 class OpenAI(Client):
-    """Of OpenAI's Realtime API, transcription sessions. Deltas are never taken back; there are no times of words."""
+    """Transcription sessions of OpenAI's Realtime API. Deltas never change; there are no word times."""
 
     sample_rate = 24_000
     path = "/v1/realtime"
     query = (("intent", "transcription"),)
     model = "gpt-4o-transcribe"
-    """Of the vendor's own; other servers take any name."""
+    """Model name, which servers of other vendors ignore."""
 
-    def begin(self) -> None:
+    def send_start(self) -> None:
         self._texts: dict[str, str] = {}
-        self._ends: dict[str, float] = {}
-        self._numbers: dict[str, int] = {}
-        self._open: set[str] = set()
-        self._last_asked = self._last_answered = False
-        heard = {"format": {"type": "audio/pcm", "rate": self.sample_rate}, "transcription": {"model": self.model}}
-        self.say(type="session.update", session={"type": "transcription", "audio": {"input": heard}})
+        self._ends_s: dict[str, float] = {}
+        self._utterances: dict[str, int] = {}
+        self._pending: set[str] = set()
+        self._commit_sent = self._commit_answered = False
+        audio_input = {
+            "format": {"type": "audio/pcm", "rate": self.sample_rate},
+            "transcription": {"model": self.model},
+        }
+        self.send_json(type="session.update", session={"type": "transcription", "audio": {"input": audio_input}})
 
     def feed(self, samples: FloatArray) -> None:
-        self.say(type="input_audio_buffer.append", audio=base64.b64encode(pcm16(samples)).decode())
+        self.send_json(type="input_audio_buffer.append", audio=base64.b64encode(pcm16(samples)).decode())
 
-    def end(self) -> None:
-        self._last_asked = True
-        self.say(type="input_audio_buffer.commit")
+    def send_end(self) -> None:
+        self._commit_sent = True
+        self.send_json(type="input_audio_buffer.commit")
 
     @property
     def finished(self) -> bool:
-        return self._last_answered and not self._open
+        return self._commit_answered and not self._pending
 
-    def hear(self, message: dict[str, Any]) -> list[Event]:
+    def parse_message(self, message: dict[str, Any]) -> list[Event]:
         kind, item = message["type"], message.get("item_id", "")
         if kind == "error":
-            # Servers refuse to commit when there was nothing to say since the last turn.
-            if not (self._last_asked and message["error"].get("code") == "input_audio_buffer_commit_empty"):
-                raise RuntimeError(message["error"]["message"])
-            self._last_answered = True
+            # Servers refuse to commit if there was no speech since the last turn.
+            if not (self._commit_sent and message["error"].get("code") == "input_audio_buffer_commit_empty"):
+                raise ServerError(message["error"]["message"])
+            self._commit_answered = True
         elif kind == "input_audio_buffer.speech_stopped":
-            self._ends[item] = message["audio_end_ms"] / 1000
+            self._ends_s[item] = message["audio_end_ms"] / 1000
         elif kind == "input_audio_buffer.committed":
-            self._open.add(item)
-            self._last_answered = self._last_asked
+            self._pending.add(item)
+            self._commit_answered = self._commit_sent
         elif kind.endswith("input_audio_transcription.delta"):
             text = self._texts[item] = self._texts.get(item, "") + message["delta"]
             return [Partial(self._number(item), math.nan, math.nan, text, text)] if text.strip() else []
         elif kind.endswith("input_audio_transcription.completed"):
-            self._open.discard(item)
+            self._pending.discard(item)
             text = message["transcript"]
-            end = self._ends.get(item, math.nan)
-            return [Final(self._number(item), math.nan, end, text, 1.0, ())] if text else []
+            end_s = self._ends_s.get(item, math.nan)
+            return [Final(self._number(item), math.nan, end_s, text, 1.0, ())] if text else []
         elif kind.endswith("input_audio_transcription.failed"):
-            raise RuntimeError(message["error"]["message"])
+            raise ServerError(message["error"]["message"])
         return []
 
     def _number(self, item: str) -> int:
-        """Items may overlap: one is still transcribed while the next one is spoken."""
-        return self._numbers.setdefault(item, len(self._numbers))
+        """Return the utterance number of an item. Items overlap: the next may start before one is transcribed."""
+        return self._utterances.setdefault(item, len(self._utterances))
 
 
 PROTOCOLS: dict[str, Callable[[str, str | None], Client]] = {
@@ -294,5 +327,5 @@ PROTOCOLS: dict[str, Callable[[str, str | None], Client]] = {
 }
 
 
-def _words(told: Sequence[dict[str, Any]], confidence: str) -> tuple[Word, ...]:
-    return tuple(Word(word["word"], word["start"], word["end"], word.get(confidence, 1.0)) for word in told)
+def _parse_words(words: Sequence[dict[str, Any]], confidence_key: str) -> tuple[Word, ...]:
+    return tuple(Word(word["word"], word["start"], word["end"], word.get(confidence_key, 1.0)) for word in words)

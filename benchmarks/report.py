@@ -1,7 +1,7 @@
-"""What all benchmarks leave behind: a table on the screen, a JSON file of one shape, and plots of one style.
+"""Output of benchmarks: tables on the terminal, JSON reports and plots.
 
-The JSON file says what was measured (``benchmark``, ``settings``, ``data``), where and when (``machine``, ``date``),
-the figures (``results``) and the tables as they were printed, so that `tables.py` can put them into a document.
+A JSON report contains what was measured (``benchmark``, ``settings``, ``data``), on which machine and when
+(``machine``, ``date``), the results, and the printed tables, which `tables.py` converts to Markdown.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
 import stream_asr
+from stream_asr.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Told apart with any kind of colour vision: Okabe and Ito, "Color Universal Design", 2008."""
+"""Colors that are distinguishable with every kind of color vision: Okabe and Ito, "Color Universal Design", 2008."""
 
-_STYLE: Any = {
+_PLOT_STYLE: Any = {
     "axes.prop_cycle": f"cycler('color', {list(PALETTE)})",
     "font.size": 11,
     "axes.titlesize": 13,
@@ -50,15 +51,16 @@ _PANEL_INCHES = (8.0, 4.2)
 _PACKAGES = ("torch", "transformers", "onnxruntime", "numpy")
 _MIB = 1 << 20
 _FILE_COLUMNS = 160
+"""Width of tables that are not printed to a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table as it is shown.
+    """A table of text cells.
 
     Attributes:
-        columns: the first is for names and is aligned to the left, the others for figures.
-        rows: of as many texts as there are columns, or fewer.
+        columns: headings. The first column has names and is aligned left; the others have figures.
+        rows: cells of each row; missing cells at the end are empty.
     """
 
     title: str
@@ -66,39 +68,39 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        """As a table of GitHub's Markdown, the title above it in bold."""
+        """Format as a GitHub Markdown table below its title in bold."""
         ruler = ["---", *["---:"] * (len(self.columns) - 1)]
         padded = [[cell for cell, _ in zip_longest(row, self.columns, fillvalue="")] for row in self.rows]
-        lines = ("| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in (self.columns, ruler, *padded))
+        lines = ("| " + " | ".join(_escape(cell) for cell in row) + " |" for row in (self.columns, ruler, *padded))
         return "\n".join([f"**{self.title}**", "", *lines])
 
 
-def _escaped(cell: str) -> str:
+def _escape(cell: str) -> str:
     return cell.replace("|", "\\|")
 
 
-def show(*tables: Table) -> None:
-    """Print tables to the terminal; they are as wide as they need to be where the output is a file."""
+def print_tables(*tables: Table) -> None:
+    """Print tables to stdout, wide enough for all columns if stdout is not a terminal."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_FILE_COLUMNS)
     for table in tables:
-        shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
-        for place, column in enumerate(table.columns):
-            shown.add_column(column, justify="right" if place else "left")
+        rich_table = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
+        for index, column in enumerate(table.columns):
+            rich_table.add_column(column, justify="right" if index else "left")
         for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
+            rich_table.add_row(*row)
+        console.print(rich_table)
 
 
-def machine() -> dict[str, object]:
-    """Where, and with which versions, figures were measured. Versions of what is not installed are None."""
+def describe_machine() -> dict[str, object]:
+    """Return the hardware, the system and the versions of packages; None for packages that are not installed."""
     return {
-        "processor": _processor(),
+        "processor": _cpu_name(),
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
         "usable_threads": usable_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpu": _gpu(),
+        "gpu": _gpu_name(),
         "system": platform.platform(),
         "python": platform.python_version(),
         **{package: _version(package) for package in _PACKAGES},
@@ -107,22 +109,22 @@ def machine() -> dict[str, object]:
 
 
 def usable_threads() -> int:
-    """Of the processor, by this process, which may be confined to some of them."""
+    """Return the number of CPUs that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _processor() -> str:
-    """Linux has the name that people know in a file; elsewhere Python knows it."""
+def _cpu_name() -> str:
+    # On Linux, platform.processor() is empty or names only the architecture.
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
-def _gpu() -> str | None:
-    import torch  # not at the top: some benchmarks need none of it, and it takes seconds
+def _gpu_name() -> str | None:
+    import torch  # not at the top: some benchmarks do not need it, and the import takes seconds
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
@@ -135,17 +137,17 @@ def _version(package: str) -> str | None:
 
 
 def peak_memory_mib() -> float:
-    """The most memory that this process has ever had resident."""
+    """Return the maximum resident memory of this process since its start."""
     try:
         import resource
-    except ModuleNotFoundError:  # Windows, which counts it among the figures of a process
+    except ModuleNotFoundError:  # Windows
         return float(psutil.Process().memory_info().peak_wset / _MIB)
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MIB
+    unit_bytes = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes / _MIB
 
 
 def memory_mib() -> float:
-    """What this process has resident now."""
+    """Return the current resident memory of this process."""
     return float(psutil.Process().memory_info().rss / _MIB)
 
 
@@ -157,62 +159,71 @@ def write_json(
     results: Any,
     tables: Sequence[Table] = (),
 ) -> None:
-    """Write what was measured; the folder is made where there is none.
+    """Write a report. Missing parent folders are created.
 
     Args:
-        benchmark: its name, as in ``benchmarks/NAME.py``.
-        settings: all that was chosen: model, options, threads.
-        data: what was recognised: where it is from, how many recordings and seconds.
-        results: the figures, units in the names of their keys; dataclasses are written as objects, paths as text.
-        tables: as they were printed.
+        benchmark: name of the script, without its suffix.
+        settings: model, options and threads.
+        data: source, number of recordings and duration of the audio.
+        results: figures; keys include units. Dataclasses become objects and paths become strings.
+        tables: tables as printed.
+
+    Raises:
+        InputError: the file cannot be written.
     """
-    written = {
+    report = {
         "benchmark": benchmark,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(),
+        "machine": describe_machine(),
         "settings": settings,
         "data": data,
         "results": results,
         "tables": [asdict(table) for table in tables],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(written, indent=2, default=_plain) + "\n", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=2, default=_to_json) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error}") from None
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    if hasattr(value, "tolist"):  # a number or an array of NumPy's
+    if hasattr(value, "tolist"):  # NumPy scalar or array
         return value.tolist()
     return asdict(value)
 
 
 @contextmanager
 def panels(path: Path, title: str, count: int, *, sharex: bool = True) -> Iterator[list[Axes]]:
-    """``count`` pairs of axes, one above the other, to draw into; saved to ``path`` after the ``with`` block.
+    """Plot into ``count`` axes, one above another; the file is written at the end of the ``with`` block.
 
     Raises:
-        SystemExit: matplotlib is not installed; says how to get it.
+        InputError: matplotlib is not installed, or the file cannot be written.
     """
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
-        raise SystemExit("plots need matplotlib, which comes with: pip install -e '.[bench]'") from None
+        raise InputError("--plot needs matplotlib: pip install -e '.[bench]'") from None
     width, height = _PANEL_INCHES
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_PLOT_STYLE):
         figure = Figure(figsize=(width, height if count == 1 else 0.75 * height * count), layout="constrained")
         axes = list(figure.subplots(count, sharex=sharex, squeeze=False)[:, 0])
         axes[0].set_title(title)
         yield axes
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error}") from None
 
 
 @contextmanager
-def plot(path: Path, title: str, x: str, y: str) -> Iterator[Axes]:
-    """One pair of axes, labelled; the labels name their units. Otherwise as `panels`."""
+def plot(path: Path, title: str, x_label: str, y_label: str) -> Iterator[Axes]:
+    """Plot into one pair of axes; labels include units. Otherwise as `panels`."""
     with panels(path, title, 1) as (axes,):
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
         yield axes

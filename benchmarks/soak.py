@@ -1,16 +1,16 @@
-"""Does a stream that runs for hours hold more, or fall behind? Hours of audio through one stream, as fast as it goes.
+"""Memory and lag of one stream over hours of audio, fed as fast as the stream accepts it.
 
     python benchmarks/soak.py                                           two hours of the bundled recording
     python benchmarks/soak.py --hours 0.2 --json out/soak.json --plot out/soak.png
 
-The stream makes partials like a live one. Memory is what the whole process has resident; its growth is the slope of
-a straight line (least squares) through the samples of the last three quarters, when caches are full. The stream must
-stay behind the source by no more than its buffer, no sample may be dropped, and every one must be accounted for; the
-exit status is 1 if that is not so.
+The stream emits partials, like a live stream. Memory is the resident memory of the process. Its growth is the slope of
+the least-squares line through the samples of the last three quarters, when caches are filled. The lag must not exceed
+the stream's buffer, no sample may be dropped, and every sample must be accounted for; otherwise the exit status is 1.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ from itertools import cycle
 from pathlib import Path
 
 import options
-from corpus import assembled, read_corpus
-from pacing import slope
-from report import Table, memory_mib, panels, peak_memory_mib, show, write_json
+from corpus import make_playlist, read_corpus
+from realtime import fit_slope
+from report import Table, memory_mib, panels, peak_memory_mib, print_tables, write_json
 from rich.progress import Progress
 
 from stream_asr import Final, Recognizer
@@ -29,80 +29,90 @@ from stream_asr.config import SAMPLE_RATE
 from stream_asr.streaming.accounting import Counts
 
 _BLOCK_S = 0.5
-_WARM_UP = 0.25
-"""Share of the samples that does not count for growth."""
+_WARM_UP_SHARE = 0.25
+"""Share of the samples that is ignored for growth."""
 
-_PROGRAMME_S = 300.0
-"""Heard again and again."""
+_PLAYLIST_S = 300.0
+"""Duration of the playlist that is repeated."""
 
 _SAMPLES = 400
+"""Number of samples of memory and lag."""
 
 
 @dataclass(slots=True)
-class Soak:
-    """What was seen on the way; the first number of each sample is the hours of audio fed by then."""
+class SoakRun:
+    """Observations of the stream.
+
+    Attributes:
+        memory_mib: pairs of hours of audio and resident memory.
+        lag_ms: pairs of hours of audio and lag.
+        finals: number of finals.
+        elapsed_s: duration of the run.
+        counts: sample counts after the end of the stream.
+    """
 
     memory_mib: list[tuple[float, float]] = field(default_factory=list)
     lag_ms: list[tuple[float, float]] = field(default_factory=list)
     finals: int = 0
-    seconds: float = 0.0
+    elapsed_s: float = 0.0
     counts: Counts | None = None
 
 
-def settled(samples: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    return samples[int(len(samples) * _WARM_UP) :]
+def after_warm_up(samples: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """Return the samples without those of the warm-up."""
+    return samples[int(len(samples) * _WARM_UP_SHARE) :]
 
 
-def blocks(samples: FloatArray, hours: float) -> Iterator[FloatArray]:
-    """``samples`` over and over, in blocks, until there are that many hours."""
+def repeat_blocks(samples: FloatArray, hours: float) -> Iterator[FloatArray]:
+    """Yield samples of shape (samples,) in blocks, repeated until the duration is reached."""
     size = round(_BLOCK_S * SAMPLE_RATE)
-    left = round(hours * 3600 * SAMPLE_RATE)
+    remaining = round(hours * 3600 * SAMPLE_RATE)
     for at in cycle(range(0, len(samples), size)):
-        block = samples[at : at + size][:left]
+        block = samples[at : at + size][:remaining]
         yield block
-        left -= len(block)
-        if left <= 0:
+        remaining -= len(block)
+        if remaining <= 0:
             return
 
 
-def soak(recognizer: Recognizer, samples: FloatArray, hours: float) -> Soak:
-    """Feed one stream, waiting for room, and look at it ``_SAMPLES`` times."""
-    seen, fed, due = Soak(), 0, 0.0
-    began = time.monotonic()
+def run_soak(recognizer: Recognizer, samples: FloatArray, hours: float) -> SoakRun:
+    """Feed one stream as fast as it accepts audio, and sample memory and lag at regular intervals."""
+    run, fed, next_sample_h = SoakRun(), 0, 0.0
+    start = time.monotonic()
     with recognizer.stream() as stream, Progress(transient=True) as progress:
         task = progress.add_task("hours of audio", total=hours)
-        for block in blocks(samples, hours):
+        for block in repeat_blocks(samples, hours):
             stream.feed(block)
             stream.drain()
-            seen.finals += sum(isinstance(event, Final) for event in stream.poll())
+            run.finals += sum(isinstance(event, Final) for event in stream.poll())
             fed += len(block)
-            at_h = fed / SAMPLE_RATE / 3600
-            if at_h >= due:
-                due += hours / _SAMPLES
-                seen.memory_mib.append((at_h, memory_mib()))
-                seen.lag_ms.append((at_h, float(stream.lag_ms)))
-                progress.update(task, completed=at_h)
+            fed_h = fed / SAMPLE_RATE / 3600
+            if fed_h >= next_sample_h:
+                next_sample_h += hours / _SAMPLES
+                run.memory_mib.append((fed_h, memory_mib()))
+                run.lag_ms.append((fed_h, float(stream.lag_ms)))
+                progress.update(task, completed=fed_h)
         stream.finish()
-        seen.finals += sum(isinstance(event, Final) for event in stream)
-        seen.counts = stream.counts
-    seen.seconds = time.monotonic() - began
-    return seen
+        run.finals += sum(isinstance(event, Final) for event in stream)
+        run.counts = stream.counts
+    run.elapsed_s = time.monotonic() - start
+    return run
 
 
-def figures(seen: Soak, hours: float) -> dict[str, float]:
-    """Of a run that has ended."""
-    assert seen.counts is not None
-    counts = seen.counts
+def summarize(run: SoakRun, hours: float) -> dict[str, float]:
+    """Return the figures of a finished run."""
+    assert run.counts is not None
+    counts = run.counts
     return {
         "audio_h": hours,
-        "rtf": seen.seconds / (hours * 3600),
-        "memory_after_warm_up_mib": settled(seen.memory_mib)[0][1],
-        "memory_at_end_mib": seen.memory_mib[-1][1],
+        "rtf": run.elapsed_s / (hours * 3600),
+        "memory_after_warm_up_mib": after_warm_up(run.memory_mib)[0][1],
+        "memory_at_end_mib": run.memory_mib[-1][1],
         "peak_memory_mib": peak_memory_mib(),
-        "memory_growth_mib_per_h": slope(settled(seen.memory_mib)),
-        "lag_max_ms": max(lag for _, lag in seen.lag_ms),
-        "lag_growth_ms_per_h": slope(settled(seen.lag_ms)),
-        "finals": seen.finals,
+        "memory_growth_mib_per_h": fit_slope(after_warm_up(run.memory_mib)),
+        "lag_max_ms": max(lag_ms for _, lag_ms in run.lag_ms),
+        "lag_growth_ms_per_h": fit_slope(after_warm_up(run.lag_ms)),
+        "finals": run.finals,
         "samples_dropped": counts.dropped,
         "samples_unaccounted": counts.captured - counts.recognised - counts.silent - counts.dropped,
     }
@@ -114,68 +124,73 @@ _LABELS = {
     "memory_after_warm_up_mib": "memory after the first quarter (MiB)",
     "memory_at_end_mib": "memory at the end (MiB)",
     "peak_memory_mib": "peak memory (MiB)",
-    "memory_growth_mib_per_h": "growth of the memory (MiB for an hour of audio)",
-    "lag_max_ms": "largest lag (ms)",
-    "lag_growth_ms_per_h": "growth of the lag (ms for an hour of audio)",
+    "memory_growth_mib_per_h": "memory growth (MiB per hour of audio)",
+    "lag_max_ms": "maximum lag (ms)",
+    "lag_growth_ms_per_h": "lag growth (ms per hour of audio)",
     "finals": "finals",
-    "samples_dropped": "samples dropped",
-    "samples_unaccounted": "samples unaccounted for",
+    "samples_dropped": "dropped samples",
+    "samples_unaccounted": "unaccounted samples",
 }
 
-_NONE_ALLOWED = ("samples_dropped", "samples_unaccounted")
+_MUST_BE_ZERO = ("samples_dropped", "samples_unaccounted")
 
 
-def faults(results: Mapping[str, float], buffer_ms: int) -> list[str]:
-    """What must not be; nothing if all is well."""
-    lag_ms = results["lag_max_ms"]
-    found = [f"{_LABELS[name]}: {results[name]:.0f}" for name in _NONE_ALLOWED if results[name]]
-    return found + [f"a lag of {lag_ms:.0f} ms, beyond the buffer of {buffer_ms} ms"] * (lag_ms > buffer_ms)
+def find_failures(figures: Mapping[str, float], buffer_ms: int) -> list[str]:
+    """Return a description of each requirement that was not met."""
+    failures = [f"{_LABELS[name]}: {figures[name]:.0f}" for name in _MUST_BE_ZERO if figures[name]]
+    if figures["lag_max_ms"] > buffer_ms:
+        failures.append(f"maximum lag: {figures['lag_max_ms']:.0f} ms, above the buffer of {buffer_ms} ms")
+    return failures
 
 
-def draw(path: Path, model: str, seen: Soak) -> None:
-    with panels(path, f"One stream for hours: {model}", 2) as (memory, lag):
-        memory.plot(*zip(*seen.memory_mib, strict=True))
+def plot_run(path: Path, model: str, run: SoakRun) -> None:
+    """Plot memory and lag over the hours of audio."""
+    with panels(path, f"One stream over hours of audio: {model}", 2) as (memory, lag):
+        memory.plot(*zip(*run.memory_mib, strict=True))
         memory.set_ylim(bottom=0)
         memory.set_ylabel("memory (MiB)")
-        lag.plot(*zip(*seen.lag_ms, strict=True))
+        lag.plot(*zip(*run.lag_ms, strict=True))
         lag.set_ylim(bottom=0)
         lag.set_ylabel("lag (ms)")
-        lag.set_xlabel("audio heard (h)")
+        lag.set_xlabel("audio (h)")
 
 
-def main() -> None:
-    parser = options.parser(__doc__)
-    options.add_plot(parser, "memory and lag")
-    options.add_data(parser)
-    options.add_model(parser)
-    parser.add_argument("--hours", type=options.positive, default=2.0, help="of audio (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of order and pauses (%(default)s)")
+def main() -> int:
+    parser = options.make_parser(__doc__)
+    options.add_plot_option(parser, "memory and lag")
+    options.add_data_options(parser)
+    options.add_model_options(parser)
+    parser.add_argument(
+        "--hours", type=options.positive_number, default=2.0, help="duration of the audio (default: %(default)s)"
+    )
+    options.add_seed_option(parser, "order and pauses")
     arguments = parser.parse_args()
 
     utterances = read_corpus(arguments.data, arguments.limit)
-    programme = assembled(utterances, min(_PROGRAMME_S, arguments.hours * 3600), arguments.seed)
-    with options.recognizer(arguments) as recognizer:
+    playlist = make_playlist(utterances, min(_PLAYLIST_S, arguments.hours * 3600), arguments.seed)
+    with options.load_recognizer(arguments) as recognizer:
         settings = options.model_settings(arguments, recognizer)
-        seen = soak(recognizer, programme.samples, arguments.hours)
+        run = run_soak(recognizer, playlist.samples, arguments.hours)
         buffer_ms = recognizer.config.engine.buffer_ms
-    results = figures(seen, arguments.hours)
+    figures = summarize(run, arguments.hours)
     table = Table(
-        f"{settings['model']}: one stream for {arguments.hours:g} h of audio",
+        f"{settings['model']}: one stream, {arguments.hours:g} h of audio",
         ("", "measured"),
-        [(_LABELS[name], f"{value:.4g}") for name, value in results.items()],
+        [(_LABELS[name], f"{value:.4g}") for name, value in figures.items()],
     )
-    show(table)
+    print_tables(table)
     if arguments.plot:
-        draw(arguments.plot, settings["model"], seen)
+        plot_run(arguments.plot, settings["model"], run)
     if arguments.json:
-        data = {"folder": arguments.data, "recordings": len(programme.places), "audio_s": arguments.hours * 3600}
-        samples = {"memory_mib": seen.memory_mib, "lag_ms": seen.lag_ms}
-        write_json(
-            arguments.json, "soak", {**settings, "seed": arguments.seed}, data, {**results, "samples": samples}, [table]
-        )
-    if wrong := faults(results, buffer_ms):
-        raise SystemExit("; ".join(wrong))
+        settings["seed"] = arguments.seed
+        data = {"folder": arguments.data, "recordings": len(playlist.items), "audio_s": arguments.hours * 3600}
+        results = {**figures, "samples": {"memory_mib": run.memory_mib, "lag_ms": run.lag_ms}}
+        write_json(arguments.json, "soak", settings, data, results, [table])
+    failures = find_failures(figures, buffer_ms)
+    if failures:
+        print(f"soak.py: failed: {'; '.join(failures)}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    options.run(main)
+    options.run_main(main)

@@ -1,18 +1,17 @@
-"""How many people can speak at once: the most streams in real time whose captions are in time and complete.
+"""Capacity: the maximum number of concurrent real-time streams with timely and complete captions.
 
     python benchmarks/throughput.py                                     the bundled recording
     python benchmarks/throughput.py --data FOLDER --seconds 60 --json out/throughput.json --plot out/throughput.png
     python benchmarks/throughput.py --bound-ms 500 --most 64
 
-Every stream hears the same, begun at slightly different times, in 20 ms blocks as from a microphone. A number of
-streams is held if 95 % of the words appear within --bound-ms of their end, no sample is dropped, and every stream ends
-in the finals that `transcribe` gives. The numbers are doubled until one is not held, then bisected. The model's own
-alignment says when words end. Feeding and reading all those streams is done by the same process and counts as well.
+All streams get the same audio in 20 ms blocks, as from a microphone, with different start times. A number of streams
+is sustained if 95 % of the words appear within --bound-ms of their end, no sample is dropped, and the finals of every
+stream are those of `transcribe`. The number is doubled until it is not sustained, then bisected. Word ends are those
+of the model's own alignment. Feeding and reading the streams happens in the same process, so its CPU time is included.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,27 +19,30 @@ from itertools import zip_longest
 from pathlib import Path
 
 import options
-from corpus import Programme, assembled, read_corpus
-from pacing import Sampler, run_streams
-from report import Table, panels, peak_memory_mib, show, write_json
+from corpus import Playlist, make_playlist, read_corpus
+from realtime import PeriodicSampler, run_streams
+from report import Table, panels, peak_memory_mib, print_tables, write_json
 
 from stream_asr import Recognizer
 from stream_asr.latency import measure, merged, percentile
 
-_LOOK_EVERY_S = 0.05
+_QUEUE_INTERVAL_S = 0.05
+"""Interval at which the length of the queue is sampled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What became of so many streams.
+    """Result for one number of streams.
 
     Attributes:
-        word_p50_ms, word_p95_ms: from the end of a word to its first appearance; None without words.
-        lag_max_ms: of any stream at any time.
-        batches: model passes; ``batches[n]`` of them had n windows.
-        queue: seconds since the start, and windows that waited for the model then; previews do not queue.
-        lost: streams whose finals are not those of `transcribe`.
-        peak_memory_mib: of this process until then.
+        word_p50_ms, word_p95_ms: time from the end of a word to its first appearance; None without words.
+        lag_max_ms: maximum lag over all streams.
+        cpu_s_per_audio_s: CPU seconds per second of audio.
+        batches: number of model passes by batch size: ``batches[n]`` passes had n windows.
+        queue: pairs of seconds since the start and windows that wait for the model, previews excluded.
+        samples_dropped: total over all streams.
+        lost: number of streams whose finals differ from those of `transcribe`.
+        peak_memory_mib: peak memory of this process so far.
     """
 
     streams: int
@@ -56,27 +58,29 @@ class Trial:
 
     @property
     def mean_batch(self) -> float:
+        """Mean number of windows per model pass."""
         return sum(size * count for size, count in enumerate(self.batches)) / max(1, sum(self.batches))
 
-    def held(self, bound_ms: float) -> bool:
-        in_time = self.word_p95_ms is not None and self.word_p95_ms <= bound_ms
-        return in_time and not self.lost and not self.samples_dropped
+    def is_sustained(self, bound_ms: float) -> bool:
+        """Return whether the captions were complete and timely."""
+        timely = self.word_p95_ms is not None and self.word_p95_ms <= bound_ms
+        return timely and not self.lost and not self.samples_dropped
 
 
-def attempt(recognizer: Recognizer, programme: Programme, expected: Sequence[str], streams: int) -> Trial:
-    """So many streams at once, in real time."""
-    before, began_s = recognizer.stats.batches, time.process_time()
-    with Sampler(lambda: recognizer.stats.waiting_windows, _LOOK_EVERY_S) as queue:
-        runs = run_streams(recognizer, programme.samples, streams)
-    cpu_s, after = time.process_time() - began_s, recognizer.stats.batches
-    words = merged([measure(run.arrivals) for run in runs]).word_first_ms
+def run_trial(recognizer: Recognizer, playlist: Playlist, expected: Sequence[str], streams: int) -> Trial:
+    """Run a number of concurrent streams in real time and compare their finals with the expected ones."""
+    batches_before, cpu_start_s = recognizer.stats.batches, time.process_time()
+    with PeriodicSampler(lambda: recognizer.stats.waiting_windows, _QUEUE_INTERVAL_S) as queue:
+        runs = run_streams(recognizer, playlist.samples, streams)
+    cpu_s, batches_after = time.process_time() - cpu_start_s, recognizer.stats.batches
+    latencies_ms = merged([measure(run.arrivals) for run in runs]).word_first_ms
     return Trial(
         streams,
-        percentile(words, 50),
-        percentile(words, 95),
-        max(lag for run in runs for _, lag in run.lags),
-        cpu_s / (streams * programme.seconds),
-        tuple(now - then for now, then in zip(after, before, strict=True)),
+        percentile(latencies_ms, 50),
+        percentile(latencies_ms, 95),
+        max(lag_ms for run in runs for _, lag_ms in run.lags),
+        cpu_s / (streams * playlist.duration_s),
+        tuple(after - before for after, before in zip(batches_after, batches_before, strict=True)),
         tuple(queue.samples),
         sum(run.counts.dropped for run in runs if run.counts is not None),
         sum(run.finals != list(expected) for run in runs),
@@ -84,14 +88,14 @@ def attempt(recognizer: Recognizer, programme: Programme, expected: Sequence[str
     )
 
 
-def capacity(held: Callable[[int], bool], most: int) -> int:
-    """The largest number up to ``most`` that is held, where smaller ones are held as well; 0 for none.
+def find_capacity(is_sustained: Callable[[int], bool], most: int) -> int:
+    """Find the largest number up to ``most`` that is sustained; 0 if 1 is not sustained.
 
-    Doubles until a number is not held, then bisects.
+    Assumes that every smaller number is sustained as well. Doubles until a number is not sustained, then bisects.
     """
     good, bad, number = 0, most + 1, 1
     while number < bad:
-        if held(number):
+        if is_sustained(number):
             good = number
         else:
             bad = number
@@ -101,15 +105,16 @@ def capacity(held: Callable[[int], bool], most: int) -> int:
     return good
 
 
-def table(title: str, trials: Sequence[Trial], bound_ms: float) -> Table:
+def trial_table(title: str, trials: Sequence[Trial], bound_ms: float) -> Table:
+    """Make a table with one row for each trial."""
     columns = (
-        *("streams", "held", "word p50 (ms)", "word p95 (ms)", "lag at most (ms)"),
-        *("CPU s per audio s", "windows per batch", "dropped", "texts lost"),
+        *("streams", "sustained", "word p50 (ms)", "word p95 (ms)", "max lag (ms)"),
+        *("CPU s per audio s", "windows per batch", "dropped samples", "wrong texts"),
     )
     rows = [
         (
             str(trial.streams),
-            "yes" if trial.held(bound_ms) else "no",
+            "yes" if trial.is_sustained(bound_ms) else "no",
             *("-" if value is None else f"{value:.0f}" for value in (trial.word_p50_ms, trial.word_p95_ms)),
             str(trial.lag_max_ms),
             f"{trial.cpu_s_per_audio_s:.3f}",
@@ -122,9 +127,18 @@ def table(title: str, trials: Sequence[Trial], bound_ms: float) -> Table:
     return Table(title, columns, rows)
 
 
-def draw(path: Path, model: str, trials: Sequence[Trial], bound_ms: float) -> None:
-    """Latency over streams; how full batches are, and how long the queue is, under the most streams tried."""
-    with panels(path, f"What {model} holds", 3, sharex=False) as (latency, batches, queue):
+def batch_table(trials: Sequence[Trial]) -> Table:
+    """Make a table of the number of model passes by batch size."""
+    sizes = [size for size, counts in enumerate(zip_longest(*(trial.batches for trial in trials))) if any(counts)]
+    rows = [(str(trial.streams), *(str(trial.batches[size]) for size in sizes)) for trial in trials]
+    return Table("Model passes by number of windows", ("streams", *map(str, sizes)), rows)
+
+
+def plot_trials(path: Path, model: str, trials: Sequence[Trial], bound_ms: float) -> None:
+    """Plot the latency over the number of streams, and batch sizes and queue length of the largest trial."""
+    with panels(path, f"Capacity of {model}", 3, sharex=False) as (latency, batches, queue):
+        from matplotlib.ticker import MaxNLocator  # not at the top: only the plot needs matplotlib
+
         streams = [trial.streams for trial in trials]
         for label, values in (
             ("p95", [trial.word_p95_ms for trial in trials]),
@@ -133,72 +147,65 @@ def draw(path: Path, model: str, trials: Sequence[Trial], bound_ms: float) -> No
             latency.plot(streams, [float("nan") if value is None else value for value in values], "o-", label=label)
         latency.axhline(bound_ms, color="#888888", linestyle="--", label="bound for p95")
         latency.set_xlabel("streams")
-        latency.set_ylabel("word to appearance (ms)")
+        latency.set_ylabel("word to first appearance (ms)")
         latency.legend()
-        busiest = trials[-1]
-        sizes = [size for size, count in enumerate(busiest.batches) if count]
-        batches.bar(sizes, [busiest.batches[size] for size in sizes])
-        batches.set_xlabel(f"windows in a model pass, {busiest.streams} stream(s)")
+        largest = trials[-1]
+        suffix = "1 stream" if largest.streams == 1 else f"{largest.streams} streams"
+        sizes = [size for size, count in enumerate(largest.batches) if count]
+        batches.bar(sizes, [largest.batches[size] for size in sizes])
+        batches.set_xlabel(f"windows per model pass, {suffix}")
         batches.set_ylabel("model passes")
-        queue.plot(*zip(*busiest.queue, strict=True))
-        queue.set_xlabel(f"time (s), {busiest.streams} stream(s)")
-        queue.set_ylabel("windows waiting")
+        queue.plot(*zip(*largest.queue, strict=True))
+        queue.set_xlabel(f"time (s), {suffix}")
+        queue.set_ylabel("waiting windows")
         for axis in (latency.xaxis, batches.xaxis, queue.yaxis):
-            axis.get_major_locator().set_params(integer=True)
-
-
-def histogram(trials: Sequence[Trial]) -> Table:
-    """How many model passes had how many windows."""
-    sizes = [size for size, counts in enumerate(zip_longest(*(trial.batches for trial in trials))) if any(counts)]
-    rows = [(str(trial.streams), *(str(trial.batches[size]) for size in sizes)) for trial in trials]
-    return Table("model passes by their number of windows", ("streams", *map(str, sizes)), rows)
+            axis.set_major_locator(MaxNLocator(integer=True))
 
 
 def main() -> None:
-    parser = options.parser(__doc__)
-    options.add_plot(parser, "latency, batches and the queue")
-    options.add_data(parser)
-    options.add_model(parser)
+    parser = options.make_parser(__doc__)
+    options.add_plot_option(parser, "latency, batch sizes and queue length")
+    options.add_data_options(parser)
+    options.add_playlist_options(parser, 30)
+    options.add_model_options(parser)
     parser.add_argument(
-        "--seconds", type=options.positive, default=30, help="length, up to the end of a recording (%(default)s)"
+        "--bound-ms",
+        type=options.positive_number,
+        default=700,
+        help="upper bound for the 95th percentile of word latency (default: %(default)s)",
     )
-    parser.add_argument("--bound-ms", type=float, default=700, help="for the p95 of words' appearance (%(default)s)")
-    parser.add_argument("--most", type=at_least_one, default=128, help="streams tried (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of order and pauses (%(default)s)")
+    parser.add_argument(
+        "--most", type=options.positive_integer, default=128, help="maximum number of streams (default: %(default)s)"
+    )
     arguments = parser.parse_args()
 
-    programme = assembled(read_corpus(arguments.data, arguments.limit), arguments.seconds, arguments.seed)
+    playlist = make_playlist(read_corpus(arguments.data, arguments.limit), arguments.seconds, arguments.seed)
     trials: dict[int, Trial] = {}
-    with options.recognizer(arguments) as recognizer:
+    with options.load_recognizer(arguments) as recognizer:
         settings = options.model_settings(arguments, recognizer)
-        expected = [final.text for final in recognizer.iter_finals(programme.samples)]
+        expected = [final.text for final in recognizer.iter_finals(playlist.samples)]
 
-        def held(streams: int) -> bool:
-            trials[streams] = attempt(recognizer, programme, expected, streams)
-            return trials[streams].held(arguments.bound_ms)
+        def is_sustained(streams: int) -> bool:
+            trials[streams] = run_trial(recognizer, playlist, expected, streams)
+            return trials[streams].is_sustained(arguments.bound_ms)
 
-        most = capacity(held, arguments.most)
-    in_order = [trials[streams] for streams in sorted(trials)]
-    more = " or more" if most == arguments.most else ""
-    title = f"{settings['model']}: {most}{more} streams held, p95 of words within {arguments.bound_ms:.0f} ms"
-    tables = [table(title, in_order, arguments.bound_ms), histogram(in_order)]
-    show(*tables)
+        capacity = find_capacity(is_sustained, arguments.most)
+    results = [trials[streams] for streams in sorted(trials)]
+    more = " or more" if capacity == arguments.most else ""
+    title = (
+        f"{settings['model']}: capacity {capacity}{more} (streams with a p95 of word latency up to "
+        f"{arguments.bound_ms:.0f} ms)"
+    )
+    tables = [trial_table(title, results, arguments.bound_ms), batch_table(results)]
+    print_tables(*tables)
     if arguments.plot:
-        draw(arguments.plot, settings["model"], in_order, arguments.bound_ms)
+        plot_trials(arguments.plot, settings["model"], results, arguments.bound_ms)
     if arguments.json:
-        chosen = {"bound_ms": arguments.bound_ms, "most": arguments.most, "seed": arguments.seed}
-        data = {"folder": arguments.data, "recordings": len(programme.places), "audio_s": programme.seconds}
-        write_json(
-            arguments.json, "throughput", {**settings, **chosen}, data, {"capacity": most, "trials": in_order}, tables
-        )
-
-
-def at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
-    return number
+        run_settings = {"bound_ms": arguments.bound_ms, "most": arguments.most, "seed": arguments.seed}
+        data = {"folder": arguments.data, "recordings": len(playlist.items), "audio_s": playlist.duration_s}
+        figures = {"capacity": capacity, "trials": results}
+        write_json(arguments.json, "throughput", {**settings, **run_settings}, data, figures, tables)
 
 
 if __name__ == "__main__":
-    options.run(main)
+    options.run_main(main)

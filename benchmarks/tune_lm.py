@@ -18,7 +18,7 @@ from itertools import product
 import numpy as np
 import options
 from corpus import read_corpus
-from report import Table, show, write_json
+from report import Table, print_tables, write_json
 from rich.progress import track
 from scoring import score
 
@@ -50,9 +50,9 @@ def decoded(decoder: Decoder, log_probs: FloatArray, step: int) -> DecoderState:
 
 
 def main() -> None:
-    parser = options.parser(__doc__)
-    options.add_data(parser)
-    options.add_model(parser)
+    parser = options.make_parser(__doc__)
+    options.add_data_options(parser)
+    options.add_model_options(parser)
     parser.add_argument("--width", type=int, help="of the beam (as in stream_asr/config.py)")
     for name, option in _OPTIONS.items():
         parser.add_argument(option, dest=name, type=numbers, metavar="A,B,...")
@@ -64,14 +64,14 @@ def main() -> None:
 
     utterances = read_corpus(arguments.data, arguments.limit)
     references = [utterance.text for utterance in utterances]
-    with options.recognizer(arguments) as recognizer:
+    with options.load_recognizer(arguments) as recognizer:
         model, lm = recognizer.model, recognizer.lm
         settings = options.model_settings(arguments, recognizer)
     if lm is None:
         raise SystemExit("there is no language model to find weights for; name one with --lm")
     frames, audio_s = [], 0.0
     for utterance in track(utterances, "the acoustic model", transient=True):
-        samples = utterance.samples()
+        samples = utterance.read_samples()
         audio_s += len(samples) / SAMPLE_RATE
         frames.append(model.log_probs([np.pad(samples, (0, -len(samples) % model.frame_samples))])[0])
     windows = recognizer.config.windows or WindowConfig()
@@ -97,7 +97,7 @@ def main() -> None:
             for error, rtf, *weights in sorted(results)
         ],
     )
-    show(table)
+    print_tables(table)
     if arguments.json:
         data = {"folder": arguments.data, "recordings": len(utterances), "audio_s": audio_s}
         tried = [dict(zip(("wer_percent", "rtf", *_OPTIONS), result, strict=True)) for result in sorted(results)]
@@ -106,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    options.run(main)
+    options.run_main(main)

@@ -1,14 +1,17 @@
-"""How well utterances are found by each voice detector, in clean and in noisy sound.
+"""Accuracy of utterance boundaries with each voice detector, in clean audio and in noise.
 
     python benchmarks/vad.py [--data FOLDER] [--limit 120] [--json out/vad.json] [--plot out/vad.png]
-    python benchmarks/vad.py --data FOLDER --limit 40 --sweep        other settings next to the defaults
-    python benchmarks/vad.py --data FOLDER --detectors webrtc        without the extra for silero
+    python benchmarks/vad.py --data FOLDER --limit 40 --sweep        compare settings
+    python benchmarks/vad.py --data FOLDER --detectors webrtc        without the extra `silero`
 
-Recordings are put together to streams with pauses and noise (scenes.py), and the boundaries that the segmenter finds in
-them are held against what is known (detection.py). Where speech begins and ends is known by its level alone, so breaths
-and the hiss of a recording count as speech. Every eighth recording is kept for the babble; where there are fewer than
-sixteen, as in the bundled one, all of them are heard in the foreground and in the babble. All detectors get the same
-scenes.
+Recordings are concatenated with pauses and mixed with noise (vad_scenes.py). The boundaries that the endpointer finds
+are compared with the known ones (vad_scoring.py). The known boundaries are derived from the level alone, so breaths and
+recording noise count as speech. Every eighth recording is reserved for babble noise; if there are fewer than sixteen
+recordings, all of them are used for both speech and babble. All detectors get the same scenes.
+
+starts, ends: segments whose start or end is found within 200 ms. missed: segments outside of all utterances. cut:
+share of speech outside of utterances. split: segments in several utterances. false/min: utterances without speech per
+minute. kept: share of pauses inside utterances. p50, p95: time from the end of speech to the endpoint decision.
 """
 
 from __future__ import annotations
@@ -20,20 +23,21 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import options
 from corpus import read_corpus
-from detection import Quality, judge
-from options import add_data, add_plot, parser, run
-from report import Table, panels, show, write_json
+from report import Table, panels, print_tables, write_json
 from rich.progress import track
-from scenes import NOISES, Scene, scenes, stretches
-from sweep import Trial, trials
+from vad_scenes import NOISES, Scene, find_speech, make_scenes
+from vad_scoring import Quality, score_scene
+from vad_sweep import SettingResult, run_sweep
 
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE, SegmenterConfig
-from stream_asr.vad.detectors import NAMES, detectors
+from stream_asr.errors import InputError
+from stream_asr.vad.detectors import DETECTORS, detector_factory
 
-_EVERY = 8
-"""One recording in this many babbles."""
+_BABBLE_STEP = 8
+"""One recording in this many is reserved for babble noise."""
 
 _COLUMNS = {
     "starts %": ("starts_right_percent", ".0f"),
@@ -46,22 +50,22 @@ _COLUMNS = {
     "p50 ms": ("endpoint_p50_ms", ".0f"),
     "p95 ms": ("endpoint_p95_ms", ".0f"),
 }
-"""What tables show of a `Quality`, and in which format."""
+"""Figures of `Quality` and their formats, by column."""
 
-_SWEPT = ("starts %", "ends %", "missed %", "cut %", "false/min")
-_DRAWN = {
+_SWEEP_COLUMNS = ("starts %", "ends %", "missed %", "cut %", "false/min")
+_PLOTTED = {
     "starts within 200 ms (%)": "starts_right_percent",
     "ends within 200 ms (%)": "ends_right_percent",
     "speech cut (%)": "speech_cut_percent",
-    "false starts a minute": "false_starts_per_minute",
+    "false starts per minute": "false_starts_per_minute",
     "endpoint, p50 (ms)": "endpoint_p50_ms",
 }
-_LINES = ("-", "--", ":")
+_LINE_STYLES = ("-", "--", ":")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one detector made of one scene."""
+    """Result of one detector in one scene."""
 
     scene: str
     noise: str
@@ -71,116 +75,140 @@ class Finding:
     cpu_per_audio_s: float
 
 
-def voices(folder: Path, limit: int | None) -> tuple[list[FloatArray], list[FloatArray]]:
-    """The stretches of speech of the recordings that are heard, and of those that babble."""
-    recordings = [stretches(utterance.samples()) for utterance in read_corpus(folder, limit)]
-    pieces = [piece for recording in recordings for piece in recording]
-    if len(recordings) < 2 * _EVERY:
-        return pieces, pieces
-    heard = [piece for at, recording in enumerate(recordings) if at % _EVERY for piece in recording]
-    return heard, [piece for recording in recordings[::_EVERY] for piece in recording]
+def split_speech(folder: Path, limit: int | None) -> tuple[list[FloatArray], list[FloatArray]]:
+    """Return the speech segments of the scenes, and those of babble noise."""
+    recordings = [find_speech(utterance.read_samples()) for utterance in read_corpus(folder, limit)]
+    segments = [segment for recording in recordings for segment in recording]
+    if not segments:
+        raise InputError(f"the recordings of {folder} contain no speech segments")
+    if len(recordings) < 2 * _BABBLE_STEP:
+        return segments, segments
+    speech = [segment for index, recording in enumerate(recordings) if index % _BABBLE_STEP for segment in recording]
+    return speech, [segment for recording in recordings[::_BABBLE_STEP] for segment in recording]
 
 
-def compared(heard: list[Scene], names: list[str]) -> Iterator[Finding]:
-    """Every detector with its defaults in every scene."""
+def run_detectors(scenes: list[Scene], names: list[str]) -> Iterator[Finding]:
+    """Run every detector with its default settings in every scene."""
     config = SegmenterConfig()
-    makers = {name: detectors(name, config) for name in names}
-    for scene in track(heard, "listening", transient=True):
-        for name, make in makers.items():
-            began = time.process_time()
-            quality = judge(scene, config, make())
-            spent = (time.process_time() - began) / (len(scene.audio) / SAMPLE_RATE)
-            yield Finding(scene.name, scene.noise, scene.snr_db, name, quality, spent)
+    factories = {name: detector_factory(name, config) for name in names}
+    for scene in track(scenes, "scenes", transient=True):
+        for name, make_detector in factories.items():
+            cpu_start_s = time.process_time()
+            quality = score_scene(scene, config, make_detector())
+            cpu_s = time.process_time() - cpu_start_s
+            yield Finding(
+                scene.name, scene.noise, scene.snr_db, name, quality, cpu_s / (len(scene.audio) / SAMPLE_RATE)
+            )
 
 
-def compare(heard: list[Scene], names: list[str]) -> tuple[list[Finding], list[Table]]:
-    """Every detector in every scene, with its defaults."""
-    findings = list(compared(heard, names))
-    found = Table(
-        _title("Finding speech", heard),
+def detector_tables(scenes: list[Scene], findings: list[Finding], names: list[str]) -> list[Table]:
+    """Make the tables of quality and of CPU time."""
+    quality = Table(
+        _title("Utterance boundaries", scenes),
         ["", "detector", *_COLUMNS],
-        [[finding.scene, finding.detector, *cells(finding.quality, _COLUMNS)] for finding in findings],
+        [[finding.scene, finding.detector, *_cells(finding.quality, _COLUMNS)] for finding in findings],
     )
-    spent = {
+    cpu_s = {
         name: np.mean([finding.cpu_per_audio_s for finding in findings if finding.detector == name]) for name in names
     }
-    costs = Table(
-        "Segmenter and detector",
-        ["", "processor time for a second of sound"],
-        [[name, f"{1000 * cost:.2f} ms"] for name, cost in spent.items()],
+    cost = Table(
+        "Endpointer and detector",
+        ["", "CPU ms per audio s"],
+        [[name, f"{1000 * seconds:.2f}"] for name, seconds in cpu_s.items()],
     )
-    return findings, [found, costs]
+    return [quality, cost]
 
 
-def compare_settings(heard: list[Scene], names: list[str]) -> tuple[list[Trial], list[Table]]:
-    """Settings by how many starts and ends they find; the share of clean sound counts as much as that of noise."""
-    tried = list(trials(heard, names))
-    columns = [f"{where} {column}" for where in ("clean", "noisy") for column in _SWEPT]
+def sweep_tables(scenes: list[Scene], results: list[SettingResult], names: list[str]) -> list[Table]:
+    """Make a table for each detector, with the best settings first; clean and noisy scenes have equal weight."""
+    columns = [f"{condition} {column}" for condition in ("clean", "noisy") for column in _SWEEP_COLUMNS]
     tables = []
     for name in names:
-        ranked = sorted((trial for trial in tried if trial.detector == name), key=_rank)
-        rows = [[trial.setting, *cells(trial.clean, _SWEPT), *cells(trial.noisy, _SWEPT)] for trial in ranked]
-        tables.append(Table(_title(name, heard), ["", *columns], rows))
-    return tried, tables
+        ranked = sorted(
+            (result for result in results if result.detector == name), key=_correct_boundaries, reverse=True
+        )
+        rows = [
+            [result.setting, *_cells(result.clean, _SWEEP_COLUMNS), *_cells(result.noisy, _SWEEP_COLUMNS)]
+            for result in ranked
+        ]
+        tables.append(Table(_title(name, scenes), ["", *columns], rows))
+    return tables
 
 
-def _rank(trial: Trial) -> float:
-    return -sum(quality.starts_right_percent + quality.ends_right_percent for quality in (trial.clean, trial.noisy))
+def _correct_boundaries(result: SettingResult) -> float:
+    return sum(quality.starts_right_percent + quality.ends_right_percent for quality in (result.clean, result.noisy))
 
 
-def cells(quality: Quality, columns: Iterable[str]) -> list[str]:
-    shown = (_COLUMNS[column] for column in columns)
-    return [format(getattr(quality, figure), form) for figure, form in shown]
+def _cells(quality: Quality, columns: Iterable[str]) -> list[str]:
+    formats = (_COLUMNS[column] for column in columns)
+    return [format(getattr(quality, figure), form) for figure, form in formats]
 
 
-def _title(what: str, heard: list[Scene]) -> str:
-    minutes = len(heard[0].audio) / SAMPLE_RATE / 60
-    return f"{what}: {len(heard[0].places)} stretches of speech in {minutes:.1f} minutes; p50, p95 of endpoints"
+def _title(subject: str, scenes: list[Scene]) -> str:
+    minutes = len(scenes[0].audio) / SAMPLE_RATE / 60
+    return f"{subject}: {len(scenes[0].segments)} speech segments in {minutes:.1f} min"
 
 
-def draw(path: Path, findings: list[Finding]) -> None:
-    """One panel a measure: each detector in each kind of noise over the ratio, clean sound at the right."""
-    ratios = sorted({finding.snr_db for finding in findings if finding.snr_db is not None})
-    with panels(path, "Finding speech in noise", len(_DRAWN)) as rows:
-        for axes, (label, figure) in zip(rows, _DRAWN.items(), strict=True):
+def plot_findings(path: Path, findings: list[Finding]) -> None:
+    """Plot each figure in a panel over the signal-to-noise ratio, with the clean scene on the right."""
+    ratios_db = sorted({finding.snr_db for finding in findings if finding.snr_db is not None})
+    with panels(path, "Utterance boundaries in noise", len(_PLOTTED)) as rows:
+        for axes, (label, figure) in zip(rows, _PLOTTED.items(), strict=True):
             axes.set_ylabel(label)
-            for (number, name), (kind, line) in product(enumerate(NAMES), zip(NOISES, _LINES, strict=True)):
-                over = {
+            for (number, name), (kind, style) in product(enumerate(DETECTORS), zip(NOISES, _LINE_STYLES, strict=True)):
+                values = {
                     finding.snr_db: getattr(finding.quality, figure)
                     for finding in findings
                     if finding.detector == name and finding.noise in (kind, "")
                 }
-                if over:
-                    values = [over[ratio] for ratio in (*ratios, None)]
-                    axes.plot(values, color=f"C{number}", linestyle=line, marker="o", label=f"{name}, {kind}")
+                if values:
+                    y = [values[ratio] for ratio in (*ratios_db, None)]
+                    axes.plot(y, color=f"C{number}", linestyle=style, marker="o", label=f"{name}, {kind}")
         rows[-1].set_yscale("log")
-        rows[0].legend(ncols=len(NAMES), fontsize="small", handlelength=3)
-        rows[-1].set_xticks(range(len(ratios) + 1), [*(f"{ratio:g} dB" for ratio in ratios), "clean"])
+        rows[0].legend(ncols=len(DETECTORS), fontsize="small", handlelength=3)
+        rows[-1].set_xticks(range(len(ratios_db) + 1), [*(f"{ratio:g} dB" for ratio in ratios_db), "clean"])
         rows[-1].set_xlabel("signal-to-noise ratio")
 
 
 def main() -> None:
-    command = parser(__doc__)
-    add_data(command, 120)
-    add_plot(command, "the measures over the signal-to-noise ratio")
-    command.add_argument("--detectors", nargs="+", choices=NAMES, default=NAMES, help="(all)")
-    command.add_argument("--snr", nargs="+", type=float, default=[20, 10, 5, 0], help="dB of the noise (%(default)s)")
-    command.add_argument("--seed", type=int, default=1, help="of pauses and noise (%(default)s)")
-    command.add_argument("--sweep", action="store_true", help="try other settings next to the defaults")
-    arguments = command.parse_args()
+    parser = options.make_parser(__doc__)
+    options.add_data_options(parser, limit=120)
+    options.add_plot_option(parser, "the figures over the signal-to-noise ratio")
+    parser.add_argument(
+        "--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS), help="detectors to compare (default: all)"
+    )
+    parser.add_argument(
+        "--snr",
+        nargs="+",
+        type=float,
+        default=[20, 10, 5, 0],
+        metavar="DB",
+        help="signal-to-noise ratios (default: 20 10 5 0)",
+    )
+    options.add_seed_option(parser, "pauses and noise")
+    parser.add_argument("--sweep", action="store_true", help="compare settings")
+    arguments = parser.parse_args()
     if arguments.sweep and arguments.plot:
-        command.error("--plot is for the defaults, not for --sweep")
+        parser.error("--plot cannot be used with --sweep")
 
-    heard = list(scenes(*voices(arguments.data, arguments.limit), arguments.snr, np.random.default_rng(arguments.seed)))
-    results, tables = (compare_settings if arguments.sweep else compare)(heard, arguments.detectors)
-    show(*tables)
+    names: list[str] = arguments.detectors
+    speech, babble = split_speech(arguments.data, arguments.limit)
+    scenes = list(make_scenes(speech, babble, arguments.snr, np.random.default_rng(arguments.seed)))
+    results: list[SettingResult] | list[Finding]
+    if arguments.sweep:
+        results = sweep_results = list(run_sweep(scenes, names))
+        tables = sweep_tables(scenes, sweep_results, names)
+    else:
+        results = findings = list(run_detectors(scenes, names))
+        tables = detector_tables(scenes, findings, names)
+        if arguments.plot:
+            plot_findings(arguments.plot, findings)
+    print_tables(*tables)
     if arguments.json:
-        data = {"folder": arguments.data, "limit": arguments.limit, "stretches": len(heard[0].places)}
+        data = {"folder": arguments.data, "limit": arguments.limit, "stretches": len(scenes[0].segments)}
         settings = {"snr_db": arguments.snr, "seed": arguments.seed, "sweep": arguments.sweep}
         write_json(arguments.json, "vad", settings, data, results, tables)
-    if arguments.plot:
-        draw(arguments.plot, results)
 
 
 if __name__ == "__main__":
-    run(main)
+    options.run_main(main)

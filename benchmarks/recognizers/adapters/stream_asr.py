@@ -1,17 +1,19 @@
-"""stream_asr: `Recognizer.stream`, fed 20 ms at a time and asked for events after each, and `Recognizer.transcribe`."""
+"""stream_asr: `Recognizer.stream`, fed in 20 ms blocks and polled after each block, and `Recognizer.transcribe`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from recognizers.child import Microphone, Samples, Say
+from recognizers.worker import Emit, Samples, SimulatedMicrophone
 from stream_asr import Event, Final, Partial, Recognizer
 
 _BLOCK_SAMPLES = 320
-"""What a sound card delivers at a time."""
+"""Typical block size of sound cards."""
 
 
-class Ours:
+class StreamASR:
+    """Adapter of this package."""
+
     packages = ("stream-asr", "torch", "transformers", "numpy")
 
     def __init__(self, threads: int, lm: str | None, *, whole_utterances: bool) -> None:
@@ -21,23 +23,23 @@ class Ours:
     def transcribe(self, samples: Samples) -> str:
         return self._recognizer.transcribe(samples, whole_utterances=self._whole_utterances).text
 
-    def listen(self, microphone: Microphone, say: Say) -> None:
+    def transcribe_live(self, microphone: SimulatedMicrophone, emit: Emit) -> None:
         with self._recognizer.stream() as stream:
             while len(block := microphone.read(_BLOCK_SAMPLES)):
                 stream.feed(block)
-                _show(stream.poll(), say)
+                _emit_events(stream.poll(), emit)
             stream.finish()
-            _show(stream, say)
+            _emit_events(stream, emit)
 
 
-def _show(events: Iterable[Event], say: Say) -> None:
+def _emit_events(events: Iterable[Event], emit: Emit) -> None:
     for event in events:
         if isinstance(event, Final):
-            say(final=event.text)
+            emit(final=event.text)
         elif isinstance(event, Partial):
-            say(partial=event.text)
+            emit(partial=event.text)
 
 
-def load(live: bool, threads: int, lm: str | None, whole_utterances: bool = False) -> Ours:
+def load(live: bool, threads: int, lm: str | None, whole_utterances: bool = False) -> StreamASR:
     assert not (live and whole_utterances)
-    return Ours(threads, lm, whole_utterances=whole_utterances)
+    return StreamASR(threads, lm, whole_utterances=whole_utterances)

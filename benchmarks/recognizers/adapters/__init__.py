@@ -1,0 +1,1 @@
+"""Adapters between `recognizers.worker` and the recognizers, one module for each."""
