@@ -41,14 +41,15 @@ SHELLS = (
 
 PURE_IN_SHELLS = (
     *("acoustic.base", "acoustic.catalog", "acoustic.labels", "acoustic.tokenizer_labels"),
-    *("training.alphabet", "training.batches", "training.manifest", "training.schedule", "training.scoring"),
+    *("training.alphabet", "training.batching", "training.manifest", "training.schedule", "training.scoring"),
+    *("training.settings",),
     *("server.errors", "server.settings", "server.protocols.json_messages", "server.protocols.native.codec"),
     *("server.protocols.vosk.codec", "server.protocols.deepgram.client_codec"),
     *("server.protocols.deepgram.server_codec", "server.protocols.openai.common_codec"),
     *("server.protocols.openai.transcription_codec", "server.protocols.openai.realtime_client_codec"),
     *("server.protocols.openai.realtime_server_codec",),
     *("server.sessions.outbox", "server.sessions.pacing", "server.sessions.request"),
-    *("cli.formats", "cli.grouping", "cli.options", "cli.views"),
+    *("cli.option_groups", "cli.options", "cli.outputs", "cli.views"),
 )
 
 IMPURE = {

@@ -1,4 +1,4 @@
-"""The command that adapts a model to a user's recordings."""
+"""``stream-asr finetune``: fine-tune a model on the user's own recordings."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import Annotated, Optional
 import typer
 
 from stream_asr.cli.options import Device, DeviceOption, ModelName, Threads
+from stream_asr.training.schedule import Budget
+from stream_asr.training.settings import DEFAULT_EPOCHS, SPEED_RANGE, FineTuneSettings
 
-_DATA, _LENGTH, _LEARNING, _VARIETY, _SPEED = "Data", "Length of the run", "Learning", "Variety", "Speed and memory"
-_DEFAULT_EPOCHS = 10.0
+_DATA, _LENGTH, _OPTIMIZATION = "Data", "Length of the run", "Optimization"
+_AUGMENTATION, _PERFORMANCE = "Augmentation", "Speed and memory"
+_DEFAULTS = FineTuneSettings(Path(), Path(), Path(), Budget(epochs=DEFAULT_EPOCHS))
 
 
 class TrainingPrecision(str, Enum):
@@ -21,13 +24,15 @@ class TrainingPrecision(str, Enum):
 
 def finetune(
     train: Annotated[
-        Path, typer.Option("--train", help="Manifest to learn from.", show_default=False, rich_help_panel=_DATA)
+        Path,
+        typer.Option("--train", help="Manifest of the training recordings.", show_default=False, rich_help_panel=_DATA),
     ],
     evaluation: Annotated[
         Path,
         typer.Option(
             "--eval",
-            help="Manifest to measure with: other recordings, best of other people.",
+            help="Manifest of the evaluation recordings. Use recordings that are not in --train, if possible of other "
+            "speakers.",
             show_default=False,
             rich_help_panel=_DATA,
         ),
@@ -37,7 +42,7 @@ def finetune(
         typer.Option(
             "--output",
             "-o",
-            help="Folder for the model, the log and checkpoints.",
+            help="Folder for the model, the log and the checkpoint.",
             show_default=False,
             rich_help_panel=_DATA,
         ),
@@ -47,134 +52,174 @@ def finetune(
         Optional[str],
         typer.Option(
             "--alphabet",
-            help="A new output layer, for another language say: a text file that holds its characters, or "
-            "[bold]from-text[/bold] for the letters and digits of the manifests, in lower case.",
+            help="Replace the output layer, for example for another language: a text file that contains the "
+            "characters to write, or [bold]from-text[/bold] for all letters and digits of the manifests, in lower "
+            "case. [dim]default: keep the output layer[/dim]",
             rich_help_panel=_DATA,
         ),
-    ] = None,
+    ] = _DEFAULTS.alphabet,
     skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used.", rich_help_panel=_DATA)
-    ] = False,
+        bool,
+        typer.Option(
+            "--skip-bad-rows", help="Skip rows that cannot be used instead of stopping.", rich_help_panel=_DATA
+        ),
+    ] = _DEFAULTS.skip_bad_rows,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --output.", rich_help_panel=_LENGTH)
-    ] = False,
+        bool,
+        typer.Option("--resume", help="Continue the interrupted run in --output.", rich_help_panel=_LENGTH),
+    ] = _DEFAULTS.resume,
     epochs: Annotated[
         Optional[float],
         typer.Option(
             "--epochs",
             min=0,
-            help=f"Passes over the recordings. [dim]default without --steps and --minutes: {_DEFAULT_EPOCHS:g}[/dim]",
+            help="End after this many passes over the training data. The run ends at the first limit that it reaches. "
+            f"[dim]default: {DEFAULT_EPOCHS:g} if no limit is given[/dim]",
             rich_help_panel=_LENGTH,
         ),
     ] = None,
     steps: Annotated[
-        Optional[int], typer.Option("--steps", min=1, help="Updates of the weights.", rich_help_panel=_LENGTH)
+        Optional[int],
+        typer.Option("--steps", min=1, help="End after this many updates of the weights.", rich_help_panel=_LENGTH),
     ] = None,
     minutes: Annotated[
-        Optional[float], typer.Option("--minutes", min=0, help="Whatever fits into them.", rich_help_panel=_LENGTH)
+        Optional[float],
+        typer.Option(
+            "--minutes", min=0, help="End after this many minutes, evaluations included.", rich_help_panel=_LENGTH
+        ),
     ] = None,
     evaluate_minutes: Annotated[
         Optional[float],
         typer.Option(
             "--eval-minutes",
             min=0,
-            help="From one evaluation to the next. [dim]default: after each epoch[/dim]",
+            help="Minutes between evaluations. [dim]default: evaluate after each epoch[/dim]",
             rich_help_panel=_LENGTH,
         ),
-    ] = None,
+    ] = _DEFAULTS.evaluate_minutes,
     checkpoint_minutes: Annotated[
         float,
         typer.Option(
-            "--checkpoint-minutes", min=0, help="From one checkpoint for --resume to the next.", rich_help_panel=_LENGTH
+            "--checkpoint-minutes", min=0, help="Minutes between checkpoints for --resume.", rich_help_panel=_LENGTH
         ),
-    ] = 5.0,
+    ] = _DEFAULTS.checkpoint_minutes,
     learning_rate: Annotated[
-        float, typer.Option("--learning-rate", min=0, help="At its highest.", rich_help_panel=_LEARNING)
-    ] = 1e-4,
+        float,
+        typer.Option(
+            "--learning-rate",
+            min=0,
+            help="Peak learning rate. Lower it if the model gets worse.",
+            rich_help_panel=_OPTIMIZATION,
+        ),
+    ] = _DEFAULTS.learning_rate,
     warmup: Annotated[
         float,
         typer.Option(
             "--warmup",
             min=0,
             max=1,
-            help="Part of the run in which the rate rises; then it falls to 0.",
-            rich_help_panel=_LEARNING,
+            help="Share of the run in which the learning rate rises to its peak; afterwards it falls to 0.",
+            rich_help_panel=_OPTIMIZATION,
         ),
-    ] = 0.1,
+    ] = _DEFAULTS.warmup,
     weight_decay: Annotated[
-        float, typer.Option("--weight-decay", min=0, help="Of AdamW.", rich_help_panel=_LEARNING)
-    ] = 0.01,
+        float, typer.Option("--weight-decay", min=0, help="Weight decay of AdamW.", rich_help_panel=_OPTIMIZATION)
+    ] = _DEFAULTS.weight_decay,
     freeze_layers: Annotated[
         int,
         typer.Option(
             "--freeze-layers",
             min=0,
-            help="Lowest layers of the encoder that stay as they are.",
-            rich_help_panel=_LEARNING,
+            help="Do not train this many of the lowest encoder layers. Helps to keep the accuracy on other speech.",
+            rich_help_panel=_OPTIMIZATION,
         ),
-    ] = 0,
+    ] = _DEFAULTS.freeze_layers,
     train_feature_encoder: Annotated[
         bool,
         typer.Option(
-            "--train-feature-encoder", help="Change the convolutions over the waveform too.", rich_help_panel=_LEARNING
+            "--train-feature-encoder",
+            help="Also train the convolutions over the waveform.",
+            rich_help_panel=_OPTIMIZATION,
         ),
-    ] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of all chance.", rich_help_panel=_LEARNING)] = 0,
+    ] = _DEFAULTS.train_feature_encoder,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of all random numbers.", rich_help_panel=_OPTIMIZATION)
+    ] = _DEFAULTS.seed,
     mask_time: Annotated[
         float,
         typer.Option(
             "--mask-time",
             min=0,
             max=1,
-            help="SpecAugment: part of the time hidden, 0 for none.",
-            rich_help_panel=_VARIETY,
+            help="SpecAugment: share of the time to mask. 0 disables it.",
+            rich_help_panel=_AUGMENTATION,
         ),
-    ] = 0.05,
+    ] = _DEFAULTS.mask_time,
     mask_frequency: Annotated[
         float,
         typer.Option(
             "--mask-frequency",
             min=0,
             max=1,
-            help="SpecAugment: part of the frequencies hidden, 0 for none.",
-            rich_help_panel=_VARIETY,
+            help="SpecAugment: share of the frequencies to mask. 0 disables it.",
+            rich_help_panel=_AUGMENTATION,
         ),
-    ] = 0.05,
+    ] = _DEFAULTS.mask_frequency,
     augment_speed: Annotated[
         bool,
-        typer.Option("--augment-speed", help="Each clip at 0.9 to 1.1 times its speed.", rich_help_panel=_VARIETY),
-    ] = False,
+        typer.Option(
+            "--augment-speed",
+            help=f"Play each clip at a random speed from {SPEED_RANGE[0]:g} to {SPEED_RANGE[1]:g}.",
+            rich_help_panel=_AUGMENTATION,
+        ),
+    ] = _DEFAULTS.augment_speed,
     augment_noise: Annotated[
         Optional[str],
         typer.Option(
             "--augment-noise",
-            help="Noise under half of the clips: [bold]synthetic[/bold], or a folder of recordings of noise.",
-            rich_help_panel=_VARIETY,
+            help="Add noise to half of the clips: [bold]synthetic[/bold] for white and pink noise, or a folder of "
+            "noise recordings. [dim]default: no noise[/dim]",
+            rich_help_panel=_AUGMENTATION,
         ),
-    ] = None,
+    ] = _DEFAULTS.augment_noise,
     batch_seconds: Annotated[
         float,
         typer.Option(
-            "--batch-seconds", min=0, help="Audio in a batch, at most, padding included.", rich_help_panel=_SPEED
+            "--batch-seconds",
+            min=0,
+            help="Maximum length of a batch in seconds of audio, padding included. Lower it if memory runs out.",
+            rich_help_panel=_PERFORMANCE,
         ),
-    ] = 60.0,
+    ] = _DEFAULTS.batch_s,
     accumulate: Annotated[
-        int, typer.Option("--accumulate", min=1, help="Batches for each update.", rich_help_panel=_SPEED)
-    ] = 1,
+        int,
+        typer.Option("--accumulate", min=1, help="Batches per update of the weights.", rich_help_panel=_PERFORMANCE),
+    ] = _DEFAULTS.accumulate,
     gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Slower, in much less memory.", rich_help_panel=_SPEED)
-    ] = False,
+        bool,
+        typer.Option(
+            "--gradient-checkpointing", help="Use much less memory, but run slower.", rich_help_panel=_PERFORMANCE
+        ),
+    ] = _DEFAULTS.gradient_checkpointing,
     precision: Annotated[
         TrainingPrecision,
-        typer.Option("--precision", help="auto is mixed bfloat16 on CUDA, else float32.", rich_help_panel=_SPEED),
+        typer.Option(
+            "--precision",
+            help="auto is mixed precision with bfloat16 on CUDA (float16 where bfloat16 is not supported), else "
+            "float32.",
+            rich_help_panel=_PERFORMANCE,
+        ),
     ] = TrainingPrecision.auto,
     device: DeviceOption = Device.auto,
     threads: Threads = None,
 ) -> None:
-    """Adapt a CTC model to your own recordings.
+    """Fine-tune a CTC model on your own recordings.
 
-    A manifest is a table with tabs whose first line names its columns, or JSON lines: path and text, and if you
-    like speaker, start and end (seconds). Paths are relative to it. All rows are checked before the work begins.
+    A manifest is a tab-separated table whose first line names the columns, or a file of JSON lines. The columns path
+    and text are required; speaker, start and end (seconds) are optional. Relative paths are relative to the folder of
+    the manifest. All recordings and texts are checked before training begins.
+
+    The best model of all evaluations is saved in --output.
 
     Examples:
 
@@ -182,16 +227,14 @@ def finetune(
 
       stream-asr transcribe --model my-model talk.mp3
 
-    Ctrl-C stores the run; the same command with --resume goes on with it.
+    Ctrl-C saves the run. To continue, run the same command with --resume.
     """
     from stream_asr.cli.finetune_view import FineTuneView
-    from stream_asr.cli.interrupt import interruptible
+    from stream_asr.cli.interrupt import catch_interrupts
     from stream_asr.training.finetune import finetune
-    from stream_asr.training.schedule import Budget
-    from stream_asr.training.settings import FineTuneSettings
 
     if epochs is None and steps is None and minutes is None:
-        epochs = _DEFAULT_EPOCHS
+        epochs = DEFAULT_EPOCHS
     settings = FineTuneSettings(
         train=train,
         evaluation=evaluation,
@@ -220,16 +263,16 @@ def finetune(
         checkpoint_minutes=checkpoint_minutes,
         resume=resume,
     )
-    with interruptible() as interrupt, FineTuneView(interrupt) as view:
-        outcome = finetune(settings, view, lambda: bool(interrupt))
-    if not outcome.finished:
+    with catch_interrupts() as interrupt, FineTuneView(interrupt) as view:
+        result = finetune(settings, view, lambda: bool(interrupt))
+    if not result.finished:
         print(
-            f"stream-asr: stored at step {outcome.step} in {output}; the same command with --resume goes on",
+            f"stream-asr: saved at step {result.step} in {output}; to continue, run the same command with --resume",
             file=sys.stderr,
         )
         raise KeyboardInterrupt
-    assert outcome.after is not None, "a run that finished ended in an evaluation"
-    print(f"WER {outcome.before.wer:.2f} % before, {outcome.after.wer:.2f} % after")
-    if outcome.after.wer > outcome.before.wer:
-        print("stream-asr: the model was better before: a lower --learning-rate may help", file=sys.stderr)
-    print(f"stream-asr: try it: stream-asr transcribe --model {output} RECORDING", file=sys.stderr)
+    assert result.after is not None, "a finished run ends with an evaluation"
+    print(f"WER {result.before.wer:.2f} % before, {result.after.wer:.2f} % after")
+    if result.after.wer > result.before.wer:
+        print("stream-asr: the model got worse; try a lower --learning-rate", file=sys.stderr)
+    print(f"stream-asr: to try the model: stream-asr transcribe --model {output} RECORDING", file=sys.stderr)

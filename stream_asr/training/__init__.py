@@ -1,8 +1,13 @@
-"""Adapting a CTC model to a user's own recordings.
+"""Fine-tune a CTC model on a user's own recordings.
 
-`finetune` ties the parts together: manifest, alphabet and validation decide what is learnt from; clips, augment,
-batches and dataset make batches of it; acoustic holds the model and its loss; loop trains, checkpoint makes a run
-that was cut off go on as if it had not been; scoring and output say and save what came of it. The parts know
-nothing of each other beyond what they are given, so that another recipe can use them with a model, a data set or a
-loss of its own.
+`finetune` combines the parts:
+
+- `manifest`, `alphabet`, `vocabulary`, `validation`: read and check the training data.
+- `clips`, `augmentation`, `batching`, `dataset`: turn the data into batches.
+- `trainable_ctc`: the model, its inputs and its loss.
+- `loop`, `schedule`, `progress`, `checkpoint`: train, and resume an interrupted run exactly.
+- `hooks`, `scoring`, `artifacts`: evaluate, log and save the model.
+
+Only `finetune` and `hooks` know the whole run. Other training recipes can reuse the parts with another model, data set
+or loss; ``recipes/embedded_en`` is one.
 """

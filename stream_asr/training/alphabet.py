@@ -1,31 +1,30 @@
-"""What a model can write, and how a text has to be written for it."""
+"""The characters that a model can write, and the conversion of texts to training targets."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from stream_asr.acoustic.labels import Labels
 
 _APOSTROPHES = "'’ʼ‘`´"
-_SPOKEN_MARKS = "%&@#§‰"
-"""Marks that stand for words, though Unicode counts them among the punctuation."""
+_SPOKEN_SYMBOLS = "%&@#§‰"
+"""Characters that are spoken as words although Unicode classifies them as punctuation."""
 
 
-class UnwritableError(ValueError):
-    """A text has characters that the alphabet lacks and that are no mere punctuation; the message names them."""
+class OutOfAlphabetError(ValueError):
+    """A text cannot be written in an alphabet. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class TokenGraph:
-    """A text in the outputs of a model.
+class Target:
+    """A text in the form in which a model is trained to write it.
 
     Attributes:
-        text: as the model should write it: captions of it would read the same.
-        ids: its outputs, in order, without blanks.
-        dropped: punctuation that the model cannot write, each as often as it was left out.
+        text: the normalized text, as the model writes it.
+        ids: token ids, in order, without blanks.
+        dropped: removed punctuation, with repetitions.
     """
 
     text: str
@@ -33,85 +32,86 @@ class TokenGraph:
     dropped: str
 
     @property
-    def fewest_frames(self) -> int:
-        """CTC has to put a blank between two equal outputs, so each repetition takes a frame more."""
+    def min_frames(self) -> int:
+        """Minimum number of frames for CTC, which needs a blank between two equal tokens."""
         return len(self.ids) + sum(a == b for a, b in zip(self.ids, self.ids[1:], strict=False))
 
 
 class Alphabet:
-    """Writes texts as a model does.
+    """Converts texts to targets for a model.
 
-    Case: as captions have it, lower case unless the model writes both. Space: single. Punctuation that the model
-    cannot write becomes a space, an apostrophe nothing. Everything else that it cannot write is an error, marks that
-    stand for words included ("%", "&", "€"): left out, they would teach the model not to hear.
+    Text is converted to lower case unless the model writes both cases. White space becomes single spaces. Punctuation
+    that the model cannot write becomes a space; such an apostrophe is removed. All other characters that the model
+    cannot write are errors, including symbols that are spoken as words ("%", "&", "€"): dropping them would train the
+    model to skip words.
 
     Args:
-        labels: what the outputs of the model spell.
-        pieces: for a vocabulary of pieces of words, the outputs of a text as the tokenizer divides it; without it,
-            every character is an output.
+        labels: the output tokens of the model.
+        tokenize: converts a text to token ids, for models with subword tokens; None if every character is a token.
     """
 
-    def __init__(self, labels: Labels, pieces: Callable[[str], list[int]] | None = None) -> None:
-        self._ids = {piece: index for index, piece in enumerate(labels.tokens) if len(piece) == 1}
-        self._pieces = pieces
-        self._writable = frozenset("".join(labels.tokens) if pieces else self._ids) - {" "}
-        self._folds = all(character == character.lower() for character in self._writable)
+    def __init__(self, labels: Labels, tokenize: Callable[[str], list[int]] | None = None) -> None:
+        self._ids = {token: index for index, token in enumerate(labels.tokens) if len(token) == 1}
+        self._tokenize = tokenize
+        self._characters = frozenset("".join(labels.tokens) if tokenize else self._ids) - {" "}
+        self._lower_case = all(character == character.lower() for character in self._characters)
         self._labels = labels
 
     @property
     def characters(self) -> str:
-        """All that it writes but the space, sorted."""
-        return "".join(sorted(self._writable))
+        """All characters of the alphabet except the space, sorted."""
+        return "".join(sorted(self._characters))
 
-    def spell(self, text: str) -> TokenGraph:
-        """The text as the model should write it.
+    def encode(self, text: str) -> Target:
+        """Convert a text to a target.
 
         Raises:
-            UnwritableError: it has letters, digits or spoken marks that the model has not, or nothing else.
+            OutOfAlphabetError: the text contains letters, digits or spoken symbols that the model cannot write, or
+                nothing that it can.
         """
-        written: list[str] = []
+        kept: list[str] = []
         dropped: list[str] = []
-        missing: Counter[str] = Counter()
-        for character in unicodedata.normalize("NFC", text.lower() if self._folds else text):
-            if character in self._writable:
-                written.append(character)
+        missing: set[str] = set()
+        for character in unicodedata.normalize("NFC", text.lower() if self._lower_case else text):
+            if character in self._characters:
+                kept.append(character)
             elif character in _APOSTROPHES:
-                if "'" in self._writable:
-                    written.append("'")
+                if "'" in self._characters:
+                    kept.append("'")
                 else:
                     dropped.append(character)
             elif character.isspace():
-                written.append(" ")
+                kept.append(" ")
             elif _is_punctuation(character):
-                written.append(" ")
+                kept.append(" ")
                 dropped.append(character)
             elif unicodedata.category(character) in ("Cf", "Cc"):
                 dropped.append(character)
             else:
-                missing[character] += 1
+                missing.add(character)
         if missing:
-            raise UnwritableError("".join(sorted(missing)))
-        clean = " ".join("".join(written).split())
-        if not clean:
-            raise UnwritableError("nothing that can be written")
-        return TokenGraph(clean, self._encode(clean), "".join(dropped))
+            raise OutOfAlphabetError(f"the model cannot write {''.join(sorted(missing))}")
+        normalized = " ".join("".join(kept).split())
+        if not normalized:
+            raise OutOfAlphabetError("the text has no characters that the model can write")
+        return Target(normalized, self._token_ids(normalized), "".join(dropped))
 
-    def _encode(self, text: str) -> tuple[int, ...]:
-        if self._pieces is None:
+    def _token_ids(self, text: str) -> tuple[int, ...]:
+        if self._tokenize is None:
             if " " in text and " " not in self._ids:
-                raise UnwritableError("the space between words")
+                raise OutOfAlphabetError("the model cannot write the space between words")
             return tuple(self._ids[character] for character in text)
-        ids = tuple(self._pieces(text))
-        if not all(self._labels.tokens[index] for index in ids):  # the unknown piece, for one, spells nothing
-            raise UnwritableError(text)
+        ids = tuple(self._tokenize(text))
+        if not all(self._labels.tokens[index] for index in ids):  # the text of an unknown token is empty
+            raise OutOfAlphabetError(f"the model cannot write {text}")
         return ids
 
 
-def collected(texts: Iterable[str]) -> str:
-    """The characters that an alphabet for these texts needs: letters, in lower case, their marks, digits, apostrophe.
+def alphabet_characters(texts: Iterable[str]) -> str:
+    """Return the characters that an alphabet needs for texts: lower-case letters, combining marks, digits, apostrophe.
 
     Returns:
-        Each once, sorted, without the space.
+        Each character once, sorted, without the space.
     """
     used = set(unicodedata.normalize("NFC", " ".join(texts).lower()))
     letters = {character for character in used if unicodedata.category(character)[0] in "LMN"}
@@ -119,4 +119,4 @@ def collected(texts: Iterable[str]) -> str:
 
 
 def _is_punctuation(character: str) -> bool:
-    return unicodedata.category(character)[0] == "P" and character not in _SPOKEN_MARKS
+    return unicodedata.category(character)[0] == "P" and character not in _SPOKEN_SYMBOLS

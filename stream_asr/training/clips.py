@@ -1,4 +1,4 @@
-"""The audio of an utterance, whatever file it lies in."""
+"""Decode recordings and excerpts of recordings for training."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from stream_asr.errors import InputError
 
 
 def read_clip(path: Path, start_s: float = 0.0, end_s: float | None = None) -> FloatArray:
-    """A recording, or a part of it: float32 of shape (samples,), 16 kHz, mono.
+    """Decode a recording or an excerpt of it.
+
+    Returns:
+        float32, shape (samples,), 16 kHz mono.
 
     Raises:
-        InputError: the file cannot be read or decoded that far; the message names it.
+        InputError: the file cannot be read or decoded; the message contains its path.
     """
     return np.concatenate([np.zeros(0, dtype=np.float32), *_blocks(path, start_s, end_s)])
 
 
-def measure(path: Path) -> float:
-    """The length of a recording in seconds, found by decoding all of it: headers promise what files do not hold.
+def measure_duration_s(path: Path) -> float:
+    """Return the duration of a recording in seconds.
+
+    The whole file is decoded, because the duration in a file header can be wrong.
 
     Raises:
-        InputError: it cannot be read or decoded to its end; the message names it.
+        InputError: the file cannot be read or decoded to its end; the message contains its path.
     """
     return sum(map(len, _blocks(path, 0.0, None))) / SAMPLE_RATE
 
@@ -36,9 +41,9 @@ def _blocks(path: Path, start_s: float, end_s: float | None) -> Iterator[FloatAr
     with AudioFile(path) as file:
         try:
             converter = AudioConverter(file.sample_rate, file.channels)
-            for block in file.span(start_s, end_s):
+            for block in file.read_span(start_s, end_s):
                 yield converter.push(block)
             yield converter.finish()
         except InputError as error:
-            # What is wrong with the samples themselves does not say whose they are.
+            # Errors about samples do not name the file.
             raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error

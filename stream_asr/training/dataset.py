@@ -1,4 +1,4 @@
-"""Utterances to batches, prepared in threads while the model is busy with the ones before."""
+"""Batches of utterances, prepared in background threads."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from stream_asr.array_types import FloatArray
-from stream_asr.training.alphabet import TokenGraph
-from stream_asr.training.augment import Augmentation
-from stream_asr.training.batches import plan
+from stream_asr.training.alphabet import Target
+from stream_asr.training.augmentation import Augmentation
+from stream_asr.training.batching import plan_batches
 from stream_asr.training.clips import read_clip
-
-_WORKERS = 2
-_AHEAD = 4
-"""Batches that are prepared before they are needed."""
+from stream_asr.training.settings import LOADER_THREADS, PREFETCHED_BATCHES
 
 T = TypeVar("T")
 B = TypeVar("B")
@@ -29,12 +26,12 @@ B_co = TypeVar("B_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A recording, or a part of one, that has been found usable.
+    """A validated recording, or excerpt of a recording, with its text.
 
     Attributes:
         end_s: None for the end of the recording.
-        seconds: its length.
-        spelling: what is said, in the outputs of the model.
+        seconds: duration of the utterance.
+        target: text in the form in which the model writes it.
     """
 
     path: Path
@@ -42,29 +39,34 @@ class Utterance:
     end_s: float | None
     seconds: float
     speaker: str
-    spelling: TokenGraph
+    target: Target
 
 
 class Collator(Protocol[B_co]):
-    """Makes batches for a model."""
+    """Builds batches for a model."""
 
-    def fits(self, samples: int, spelling: TokenGraph) -> bool:
-        """Whether a clip of so many samples is long enough for its text."""
+    def fits(self, samples: int, target: Target) -> bool:
+        """Return whether a clip with this number of samples is long enough for its text."""
 
-    def batch(self, clips: Sequence[tuple[FloatArray, TokenGraph]], rng: np.random.Generator | None) -> B_co:
-        """A batch of clips (float32, 16 kHz) and their texts; without ``rng``, nothing is left to chance."""
+    def collate(self, clips: Sequence[tuple[FloatArray, Target]], rng: np.random.Generator | None) -> B_co:
+        """Build a batch.
+
+        Args:
+            clips: samples, float32 at 16 kHz, and the text of each clip.
+            rng: source of randomness for augmentation; None for no augmentation.
+        """
 
 
 class Dataset(Generic[B]):
-    """Batches of utterances; see `stream_asr.training.loop.Batches`.
+    """Batches of utterances; implements `stream_asr.training.loop.Batches`.
 
-    Every batch is a function of seed, epoch and place alone, and so is the chance that went into it: it does not
-    matter which thread makes it, or whether the ones before it were made.
+    A batch and its augmentation depend on the seed, the epoch and the index of the batch only, not on the thread that
+    prepares it or on earlier batches. This is what makes resuming exact.
 
     Args:
         utterances: at least one.
-        batch_s: longest batch in seconds, padding included.
-        augmentation: of the samples; None leaves everything as it is, the features too.
+        batch_s: maximum length of a batch in seconds, padding included.
+        augmentation: augmentation of the samples; None also disables augmentation by the collator.
     """
 
     def __init__(
@@ -79,50 +81,53 @@ class Dataset(Generic[B]):
         self._utterances, self._collator, self._seed = utterances, collator, seed
         self._augmentation = augmentation
         lengths = [utterance.seconds for utterance in utterances]
-        self._plan = lru_cache(maxsize=2)(lambda epoch: plan(lengths, batch_s, np.random.default_rng((seed, epoch))))
+        self._plan = lru_cache(maxsize=2)(
+            lambda epoch: plan_batches(lengths, batch_s, np.random.default_rng((seed, epoch)))
+        )
 
     @property
     def utterances(self) -> Sequence[Utterance]:
         return self._utterances
 
     def count(self, epoch: int) -> int:
-        """Batches in an epoch."""
+        """Return the number of batches in an epoch."""
         return len(self._plan(epoch))
 
-    def members(self, epoch: int, place: int) -> list[Utterance]:
-        """The utterances of a batch, in its order."""
-        return [self._utterances[index] for index in self._plan(epoch)[place]]
+    def utterances_of(self, epoch: int, index: int) -> list[Utterance]:
+        """Return the utterances of a batch, in order."""
+        return [self._utterances[member] for member in self._plan(epoch)[index]]
 
     def epoch(self, number: int, start: int = 0) -> Generator[B, None, None]:
-        """The batches of an epoch from place ``start`` on.
+        """Yield the batches of an epoch from index ``start``.
 
         Raises:
-            InputError: a recording that could be read before cannot any more.
+            InputError: a recording cannot be read any more.
         """
-        return ahead(partial(self._batch, number, place) for place in range(start, self.count(number)))
+        return prefetch(partial(self._batch, number, index) for index in range(start, self.count(number)))
 
-    def _batch(self, epoch: int, place: int) -> B:
-        # The plan has drawn from (seed, epoch); this is another source.
-        rng = np.random.default_rng((self._seed, epoch, place)) if self._augmentation is not None else None
-        return self._collator.batch([self._clip(utterance, rng) for utterance in self.members(epoch, place)], rng)
+    def _batch(self, epoch: int, index: int) -> B:
+        # The seed differs from that of the plan, so the two draw independent numbers.
+        rng = np.random.default_rng((self._seed, epoch, index)) if self._augmentation is not None else None
+        clips = [self._clip(utterance, rng) for utterance in self.utterances_of(epoch, index)]
+        return self._collator.collate(clips, rng)
 
-    def _clip(self, utterance: Utterance, rng: np.random.Generator | None) -> tuple[FloatArray, TokenGraph]:
+    def _clip(self, utterance: Utterance, rng: np.random.Generator | None) -> tuple[FloatArray, Target]:
         samples = read_clip(utterance.path, utterance.start_s, utterance.end_s)
         if self._augmentation is not None and rng is not None:
-            samples = self._augmentation(samples, rng, lambda count: self._collator.fits(count, utterance.spelling))
-        return samples, utterance.spelling
+            samples = self._augmentation(samples, rng, lambda count: self._collator.fits(count, utterance.target))
+        return samples, utterance.target
 
 
-def ahead(jobs: Iterable[Callable[[], T]]) -> Generator[T, None, None]:
-    """The results of ``jobs``, in order, a few of them worked out in threads before they are asked for."""
-    waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="batches") as pool:
+def prefetch(tasks: Iterable[Callable[[], T]]) -> Generator[T, None, None]:
+    """Run tasks in background threads and yield their results in order, keeping a few results ready."""
+    pending: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(LOADER_THREADS, thread_name_prefix="batches") as pool:
         try:
-            for job in jobs:
-                waiting.append(pool.submit(job))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            for task in tasks:
+                pending.append(pool.submit(task))
+                if len(pending) > PREFETCHED_BATCHES:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)

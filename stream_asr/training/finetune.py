@@ -9,67 +9,74 @@ from pathlib import Path
 
 import torch
 
-from stream_asr.acoustic.loading import pick_device, use_threads
+from stream_asr.acoustic.options import pick_device, use_threads
 from stream_asr.acoustic.pretrained import Pretrained, load_pretrained
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.errors import InputError, StreamASRError
-from stream_asr.training.acoustic import TrainableCTC, checkpoint_activations, freeze
-from stream_asr.training.augment import Augmentation, Holes, NoiseSource, RecordedNoise, synthetic_noise
+from stream_asr.training.artifacts import describe_utterances, pluralize
+from stream_asr.training.augmentation import Augmentation, NoiseSource, RecordedNoise, SpecAugment, synthetic_noise
 from stream_asr.training.checkpoint import State, load_checkpoint, seed_all
 from stream_asr.training.dataset import Dataset, Utterance
+from stream_asr.training.hooks import CHECKPOINT, FineTuneHooks
 from stream_asr.training.loop import LoopConfig, Trainer
 from stream_asr.training.manifest import BadRow, Row, read_manifest
-from stream_asr.training.output import counted, size_of
-from stream_asr.training.run import CHECKPOINT, Display, Run
-from stream_asr.training.schedule import linear
-from stream_asr.training.scoring import Score
+from stream_asr.training.progress import ProgressDisplay
+from stream_asr.training.schedule import linear_schedule
+from stream_asr.training.scoring import ErrorRates
 from stream_asr.training.settings import SYNTHETIC, FineTuneSettings
-from stream_asr.training.validation import Checked, check
-from stream_asr.training.vocabulary import alphabet_of, new_tokenizer
+from stream_asr.training.trainable_ctc import TrainableCTC, enable_gradient_checkpointing, freeze_parameters
+from stream_asr.training.validation import ValidationResult, validate_rows
+from stream_asr.training.vocabulary import alphabet_of, create_tokenizer
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended.
+class FineTuneResult:
+    """Result of a run.
 
     Attributes:
-        finished: its budget is spent; otherwise it was stopped and can be resumed.
-        before: of the model that it started from.
-        after: of the best model, the one that was saved; None if it was stopped before there was one.
+        finished: True if the budget is used up, False if the run was stopped and can be resumed.
+        step: optimizer steps done.
+        before: error rates of the base model.
+        after: error rates of the best model, which is the saved one; None if the run was stopped before it saved one.
     """
 
     finished: bool
     step: int
-    before: Score
-    after: Score | None
+    before: ErrorRates
+    after: ErrorRates | None
 
 
-def finetune(settings: FineTuneSettings, display: Display, stop: Callable[[], bool] = lambda: False) -> Outcome:
-    """Adapt a model, and leave the best one in ``settings.output``.
+def finetune(
+    settings: FineTuneSettings, display: ProgressDisplay, stop: Callable[[], bool] = lambda: False
+) -> FineTuneResult:
+    """Fine-tune a model, and save the best checkpoint to ``settings.output``.
 
     Args:
-        stop: asked after each step; when it says yes, the run is stored to be resumed, and ends.
+        settings: all settings of the run.
+        display: shows the progress.
+        stop: called after each step; if it returns True, the run is saved, to be resumed later, and ends.
 
     Raises:
-        InputError: manifests with bad rows (all are listed), or a model, a setting or a folder that cannot be used.
-        StreamASRError: the training went astray.
+        InputError: the manifests have bad rows (the message lists all of them), or a model, a setting or the output
+            folder is unusable.
+        StreamASRError: training diverged, or the device is out of memory.
     """
-    saved = _prepared(settings)
+    saved = _prepare_output(settings)
     manifests = tuple(read_manifest(path) for path in (settings.train, settings.evaluation))
     use_threads(settings.threads)
     device = pick_device(settings.device)
-    autocast = _autocast(settings.precision, device)
-    noise = _noise(settings.augment_noise)
+    autocast = _autocast_dtype(settings.precision, device)
+    noise = _noise_source(settings.augment_noise)
 
     seed_all(settings.seed)
-    pretrained = _load(settings, manifests)
+    pretrained = _load_base_model(settings, manifests)
     model = pretrained.model.to(device).eval()
     runner = TransformersCTC(pretrained.name, model, pretrained.feature_extractor, pretrained.labels, device=device)
-    ctc = TrainableCTC(runner, Holes(settings.mask_time, settings.mask_frequency))
-    train, evaluation = _usable(settings, manifests, pretrained, ctc, display)
-    freeze(model, feature_encoder=not settings.train_feature_encoder, layers=settings.freeze_layers)
+    ctc = TrainableCTC(runner, SpecAugment(settings.mask_time, settings.mask_frequency))
+    train, evaluation = _validate_manifests(settings, manifests, pretrained, ctc, display)
+    freeze_parameters(model, feature_encoder=not settings.train_feature_encoder, layers=settings.freeze_layers)
     if settings.gradient_checkpointing:
-        checkpoint_activations(model)
+        enable_gradient_checkpointing(model)
 
     batches = Dataset(
         train,
@@ -78,14 +85,15 @@ def finetune(settings: FineTuneSettings, display: Display, stop: Callable[[], bo
         seed=settings.seed,
         augmentation=Augmentation(settings.augment_speed, noise),
     )
-    run = Run(settings, pretrained, ctc, batches, Dataset(evaluation, ctc, batch_s=settings.batch_s), display, stop)
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    evaluation_batches = Dataset(evaluation, ctc, batch_s=settings.batch_s)
+    hooks = FineTuneHooks(settings, pretrained, ctc, batches, evaluation_batches, display, stop)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     trainer = Trainer(
         model,
         batches,
         ctc.loss,
-        torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay),
-        linear(settings.warmup),
+        torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay),
+        linear_schedule(settings.warmup),
         settings.budget,
         LoopConfig(
             accumulate=settings.accumulate,
@@ -93,118 +101,128 @@ def finetune(settings: FineTuneSettings, display: Display, stop: Callable[[], bo
             checkpoint_minutes=settings.checkpoint_minutes,
             autocast=autocast,
         ),
-        run,
+        hooks,
     )
-    trained, total = (sum(weight.numel() for weight in part) / 1e6 for part in (weights, model.parameters()))
-    display.note(f"{pretrained.name}: {trained:.1f} of {total:.1f} million weights learn, on {device.type}")
+    trainable, total = (sum(weight.numel() for weight in part) / 1e6 for part in (parameters, model.parameters()))
+    display.show_message(
+        f"{pretrained.name}: training {trainable:.1f} of {total:.1f} million parameters on {device.type}"
+    )
     if saved is None:
-        run.begin()
+        hooks.start()
     else:
-        run.resume(saved)
+        hooks.resume(saved)
         trainer.load_state_dict(saved["trainer"])
-        display.note(f"resumed at step {trainer.position.step}")
+        display.show_message(f"resumed at step {trainer.position.step}")
     try:
         finished = trainer.run()
     except torch.OutOfMemoryError as error:
         raise StreamASRError(
-            f"the memory of {device.type} is full: fewer --batch-seconds (with --accumulate the batches add up to the "
-            "same), or --gradient-checkpointing"
+            f"{device.type} is out of memory; use a lower --batch-seconds (with a higher --accumulate for the same "
+            "result), or --gradient-checkpointing"
         ) from error
-    return Outcome(finished, trainer.position.step, run.before, run.best)
+    return FineTuneResult(finished, trainer.position.step, hooks.before, hooks.best)
 
 
-def _prepared(settings: FineTuneSettings) -> State | None:
-    """The checkpoint to resume from. What is in the way is found out here, before the work."""
+def _prepare_output(settings: FineTuneSettings) -> State | None:
+    """Create the output folder, or load the checkpoint to resume from. Fails early, before any expensive work."""
     checkpoint = settings.output / CHECKPOINT
     if settings.resume:
         saved = load_checkpoint(checkpoint)
         if "settings" not in saved:
             raise InputError(f"{checkpoint} was not written by a fine-tuning run")
-        now = settings.binding()
-        changed = [name for name, value in saved["settings"].items() if now.get(name) != value]
+        current = settings.fixed_values()
+        changed = [name for name, value in saved["settings"].items() if current.get(name) != value]
         if changed:
             raise InputError(
                 f"{checkpoint} belongs to a run with other settings: "
-                + ", ".join(f"{name} was {saved['settings'][name]}, not {now.get(name)}" for name in changed)
+                + ", ".join(f"{name} was {saved['settings'][name]}, not {current.get(name)}" for name in changed)
             )
         return saved
     if (settings.output / "config.json").exists() or checkpoint.exists():
         raise InputError(
-            f"{settings.output} holds a model or a run already: --resume goes on with it, or name another folder"
+            f"{settings.output} already contains a model or a run: resume the run with --resume, or choose another "
+            "folder"
         )
     try:
         settings.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make the folder {settings.output}: {error.strerror or error}") from error
+        raise InputError(f"cannot create the folder {settings.output}: {error.strerror or error}") from error
     if not os.access(settings.output, os.W_OK):
-        raise InputError(f"cannot write into {settings.output}")
+        raise InputError(f"cannot write to {settings.output}")
     return None
 
 
-def _autocast(precision: str, device: torch.device) -> torch.dtype | None:
+def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "auto" and device.type == "cuda":
         precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     if precision in ("auto", "float32"):
         return None
     if device.type != "cuda":
-        raise InputError(f"{precision} is for CUDA; on {device.type} training is in float32")
+        raise InputError(f"precision {precision} requires CUDA; training on {device.type} supports float32 only")
     return torch.bfloat16 if precision == "bfloat16" else torch.float16
 
 
-def _noise(wanted: str | None) -> NoiseSource | None:
-    if wanted is None:
+def _noise_source(augment_noise: str | None) -> NoiseSource | None:
+    if augment_noise is None:
         return None
-    return synthetic_noise if wanted == SYNTHETIC else RecordedNoise(Path(wanted))
+    return synthetic_noise if augment_noise == SYNTHETIC else RecordedNoise(Path(augment_noise))
 
 
 _Manifest = tuple[list[Row], list[BadRow]]
 
 
-def _load(settings: FineTuneSettings, manifests: Sequence[_Manifest]) -> Pretrained:
+def _load_base_model(settings: FineTuneSettings, manifests: Sequence[_Manifest]) -> Pretrained:
     if settings.alphabet is None:
         return load_pretrained(settings.model)
     texts = [row.text for rows, _ in manifests for row in rows]
-    return load_pretrained(settings.model, tokenizer=new_tokenizer(settings.alphabet, texts))
+    return load_pretrained(settings.model, tokenizer=create_tokenizer(settings.alphabet, texts))
 
 
-def _usable(
+def _validate_manifests(
     settings: FineTuneSettings,
     manifests: Sequence[_Manifest],
     pretrained: Pretrained,
     ctc: TrainableCTC,
-    display: Display,
+    display: ProgressDisplay,
 ) -> list[tuple[Utterance, ...]]:
-    """The utterances of both manifests. Raises InputError with all the rows that are none, unless they may be left."""
+    """Return the usable utterances of both manifests.
+
+    Raises:
+        InputError: there are bad rows and ``skip_bad_rows`` is off (the message lists all of them), or a manifest has
+            no usable row.
+    """
     alphabet = alphabet_of(pretrained)
-    complaints: list[str] = []
+    errors: list[str] = []
     usable: list[tuple[Utterance, ...]] = []
-    for path, (rows, unreadable) in zip((settings.train, settings.evaluation), manifests, strict=True):
-        what = f"checking {path.name}"
-        checked = check(
-            rows, alphabet, ctc, settings.batch_s, lambda *counts, what=what: display.working(what, *counts)
+    for path, (rows, malformed) in zip((settings.train, settings.evaluation), manifests, strict=True):
+        task = f"checking {path.name}"
+        result = validate_rows(
+            rows, alphabet, ctc, settings.batch_s, lambda *counts, task=task: display.show_task(task, *counts)
         )
-        bad = sorted((*unreadable, *checked.bad), key=lambda row: row.line)
-        if bad and not settings.skip_bad_rows:
-            complaints += [f"{path}, line {row.line}: {row.why}" for row in bad]
-        elif not checked.utterances:
-            raise InputError(f"{path}: none of its rows can be used; line {bad[0].line}: {bad[0].why}")
-        usable.append(checked.utterances)
-        _tell(path, checked, len(bad), display)
-    if complaints:
+        bad_rows = sorted((*malformed, *result.bad_rows), key=lambda row: row.line)
+        if bad_rows and not settings.skip_bad_rows:
+            errors += [f"{path}, line {row.line}: {row.reason}" for row in bad_rows]
+        elif not result.utterances:
+            raise InputError(f"{path} has no usable rows; line {bad_rows[0].line}: {bad_rows[0].reason}")
+        usable.append(result.utterances)
+        _show_manifest(path, result, len(bad_rows), display)
+    if errors:
         raise InputError(
-            f"{counted(len(complaints), 'row')} cannot be used (--skip-bad-rows leaves them out):\n  "
-            + "\n  ".join(complaints)
+            f"{pluralize(len(errors), 'row')} cannot be used (--skip-bad-rows skips them):\n  " + "\n  ".join(errors)
         )
-    known, heard = ({utterance.speaker for utterance in part} - {""} for part in usable)
-    if known & heard:
-        display.note(f"speakers in both manifests: {len(known & heard)}; the figures will be better than for new ones")
+    train_speakers, evaluation_speakers = ({utterance.speaker for utterance in part} - {""} for part in usable)
+    if shared := train_speakers & evaluation_speakers:
+        display.show_message(
+            f"speakers in both manifests: {len(shared)}; error rates for new speakers will be higher than reported"
+        )
     return usable
 
 
-def _tell(path: Path, checked: Checked, bad: int, display: Display) -> None:
-    display.note(
-        f"{path.name}: {size_of(checked.utterances)}" + (f"; {counted(bad, 'row')} cannot be used" if bad else "")
+def _show_manifest(path: Path, result: ValidationResult, bad_rows: int, display: ProgressDisplay) -> None:
+    display.show_message(
+        f"{path.name}: {describe_utterances(result.utterances)}"
+        + (f"; {pluralize(bad_rows, 'row')} cannot be used" if bad_rows else "")
     )
-    if checked.dropped:
-        marks = " ".join(f"{mark} ({count})" for mark, count in checked.dropped.most_common())
-        display.note(f"{path.name}: punctuation that the model cannot write was left out of the texts: {marks}")
+    if result.dropped:
+        marks = " ".join(f"{mark} ({count})" for mark, count in result.dropped.most_common())
+        display.show_message(f"{path.name}: removed punctuation that the model cannot write: {marks}")

@@ -1,4 +1,4 @@
-"""The training loop: knows batches, a loss and an optimizer, and nothing of speech."""
+"""A training loop over batches. It depends on a loss and an optimizer, not on speech."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stream_asr.errors import StreamASRError
-from stream_asr.training.checkpoint import State, random_state, set_random_state, untouched_randomness
+from stream_asr.training.checkpoint import State, preserve_random_state, random_state, set_random_state
 from stream_asr.training.progress import Meter, Position, Report, Timer
 from stream_asr.training.schedule import Budget, Schedule
-
-_REPORT_S = 2.0
-_PATIENCE = 10
-"""Steps in a row whose gradients are no numbers before the run is given up."""
+from stream_asr.training.settings import MAX_CONSECUTIVE_SKIPS, MAX_GRADIENT_NORM, REPORT_INTERVAL_S
 
 
 class Batch(Protocol):
+    """A batch of any kind."""
+
     @property
     def seconds(self) -> float:
-        """Of audio, for the statistics."""
+        """Duration of the audio, for statistics."""
 
 
 B = TypeVar("B", bound=Batch)
@@ -34,61 +33,69 @@ B_co = TypeVar("B_co", bound=Batch, covariant=True)
 
 
 class Batches(Protocol[B_co]):
-    """Data in an order that depends on nothing but the number of the epoch: any position can be gone back to."""
+    """Training data. The order of an epoch depends on its number only, so that a run can be resumed at any position."""
 
     def count(self, epoch: int) -> int:
-        """Batches in an epoch, at least 1."""
+        """Return the number of batches in an epoch, at least 1."""
 
     def epoch(self, number: int, start: int) -> Generator[B_co, None, None]:
-        """The batches of an epoch from place ``start`` on. Closing it ends what prepares them."""
+        """Yield the batches of an epoch from index ``start``. Closing the generator stops their preparation."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoopConfig:
-    """How the loop goes about it.
+    """Settings of the loop.
 
     Attributes:
-        accumulate: batches for each update of the weights.
-        clip_norm: longest gradient; a longer one is shortened.
-        evaluate_minutes: from one evaluation to the next; None evaluates after each epoch.
-        checkpoint_minutes: from one checkpoint to the next.
-        autocast: what to calculate in, where that is safe; None for the dtype of the weights.
+        accumulate: batches per optimizer step.
+        max_gradient_norm: longer gradients are clipped to this norm.
+        evaluate_minutes: interval of evaluations; None evaluates after each epoch.
+        checkpoint_minutes: interval of checkpoints.
+        autocast: dtype of mixed precision; None computes in the dtype of the weights.
     """
 
     accumulate: int = 1
-    clip_norm: float = 1.0
+    max_gradient_norm: float = MAX_GRADIENT_NORM
     evaluate_minutes: float | None = None
     checkpoint_minutes: float = 5.0
     autocast: torch.dtype | None = None
 
 
 class Hooks(Protocol):
-    """What the loop leaves to its owner."""
+    """Callbacks of the loop."""
 
-    def report(self, report: Report) -> None: ...
+    def report(self, report: Report) -> None:
+        """Show or log the progress."""
 
     def evaluate(self, position: Position) -> float:
-        """A score of the model as it is now; lower is better."""
+        """Evaluate the model and return a score; lower is better."""
 
-    def improved(self, position: Position) -> None:
-        """The last evaluation gave the best score so far: keep this model."""
+    def save_best(self, position: Position) -> None:
+        """Save the model: the last evaluation had the best score so far."""
 
-    def checkpoint(self, state: State) -> None:
-        """Store the state of the run."""
+    def save_checkpoint(self, state: State) -> None:
+        """Save the state of the run."""
 
     def stop(self) -> bool:
-        """Asked after each step: whether to end now, to be resumed later."""
+        """Return whether to stop the run, to be resumed later. Called after each step."""
 
 
 class Trainer(Generic[B]):
-    """Trains until a budget is spent.
+    """Trains a model until a budget is used up.
 
     Args:
-        model: put into training mode for training and into evaluation mode for evaluations.
-        batches: what to learn from.
-        loss: of a batch; a scalar.
-        optimizer: its groups' learning rates are those that the schedule is a factor of.
-        clock: seconds; only differences count.
+        model: switched to training mode for steps and to evaluation mode for evaluations.
+        batches: the training data.
+        loss: computes the loss of a batch, a scalar.
+        optimizer: the learning rates of its parameter groups are peak rates.
+        schedule: factor of the learning rates.
+        budget: when the run ends.
+        config: settings of the loop.
+        hooks: callbacks.
+        clock: monotonic time in seconds.
+
+    Attributes:
+        position: current position of the run.
     """
 
     def __init__(
@@ -106,14 +113,14 @@ class Trainer(Generic[B]):
         self.position = Position()
         self._model, self._batches, self._loss, self._optimizer = model, batches, loss, optimizer
         self._schedule, self._budget, self._config, self._hooks, self._clock = schedule, budget, config, hooks, clock
-        self._rates = [group["lr"] for group in optimizer.param_groups]
+        self._peak_rates = [group["lr"] for group in optimizer.param_groups]
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._device = self._parameters[0].device
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.autocast is torch.float16)
-        self._unusable = 0
+        self._consecutive_skips = 0
 
     def state_dict(self) -> State:
-        """Everything that `load_state_dict` needs. The tensors are those in use: store or copy them at once."""
+        """Return the state of the run. Its tensors are not copies: save or copy them before the next step."""
         return {
             "position": asdict(self.position),
             "model": self._model.state_dict(),
@@ -123,7 +130,7 @@ class Trainer(Generic[B]):
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Go back to where `state_dict` was taken. Model, optimizer and batches must be made as they were then."""
+        """Restore a `state_dict`. Model, optimizer and batches must have been constructed in the same way."""
         self.position = Position(**state["position"])
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -131,13 +138,13 @@ class Trainer(Generic[B]):
         set_random_state(state["random"])
 
     def run(self) -> bool:
-        """Train, evaluate, save. The last thing it does is an evaluation, unless it was stopped.
+        """Train, evaluate and save. Ends with an evaluation unless it is stopped.
 
         Returns:
-            Whether the budget is spent; False where ``hooks.stop`` ended it.
+            True if the budget is used up, False if ``hooks.stop`` stopped the run.
 
         Raises:
-            StreamASRError: the loss is no number any more.
+            StreamASRError: training diverged.
         """
         position = self.position
         timer = Timer(position.elapsed_s, self._clock)
@@ -146,29 +153,32 @@ class Trainer(Generic[B]):
         self._model.train()
         with closing(self._stream()) as stream:
             while self._progress() < 1:
-                epochs_before = self._whole_epochs()
+                epochs_before = self._completed_epochs()
                 meter.add(self._step(stream, timer))
-                if position.elapsed_s - meter.since_s >= _REPORT_S:
-                    self._hooks.report(meter.report(position, self._epochs(), self._progress(), self._rate()))
-                every = self._config.evaluate_minutes
-                due = self._whole_epochs() > epochs_before if every is None else _past(position, evaluated_s, every)
-                if due and self._progress() < 1:
+                if position.elapsed_s - meter.since_s >= REPORT_INTERVAL_S:
+                    self._report(meter)
+                interval = self._config.evaluate_minutes
+                if interval is None:
+                    evaluation_due = self._completed_epochs() > epochs_before
+                else:
+                    evaluation_due = _is_due(position, evaluated_s, interval)
+                if evaluation_due and self._progress() < 1:
                     self._evaluate(timer)
                     evaluated_s = position.elapsed_s
                 if self._hooks.stop():
-                    self._hooks.checkpoint(self.state_dict())
+                    self._hooks.save_checkpoint(self.state_dict())
                     return False
-                if _past(position, saved_s, self._config.checkpoint_minutes):
-                    self._hooks.checkpoint(self.state_dict())
+                if _is_due(position, saved_s, self._config.checkpoint_minutes):
+                    self._hooks.save_checkpoint(self.state_dict())
                     saved_s = position.elapsed_s
         if meter.steps:
-            self._hooks.report(meter.report(position, self._epochs(), self._progress(), self._rate()))
+            self._report(meter)
         self._evaluate(timer)
-        self._hooks.checkpoint(self.state_dict())
+        self._hooks.save_checkpoint(self.state_dict())
         return True
 
     def _stream(self) -> Generator[B, None, None]:
-        """Batches without end; each one handed out counts as done."""
+        """Yield batches endlessly. A batch counts as done when it is yielded."""
         while True:
             with closing(self._batches.epoch(self.position.epoch, self.position.batch)) as batches:
                 for batch in batches:
@@ -178,8 +188,8 @@ class Trainer(Generic[B]):
             self.position.batch = 0
 
     def _step(self, stream: Iterator[B], timer: Timer) -> Tensor:
-        """One update of the weights, from `accumulate` batches or those that the budget leaves. Returns the loss."""
-        progress = self._progress()
+        """Update the weights once, from ``accumulate`` batches or what the budget leaves, and return the loss."""
+        progress_before = self._progress()
         total = torch.zeros((), device=self._device)
         for _ in range(self._config.accumulate):
             batch = next(stream)
@@ -191,56 +201,57 @@ class Trainer(Generic[B]):
             if self._progress() >= 1:
                 break
         self.position.step += 1
-        self.position.elapsed_s = timer.now()
-        # In the middle of the step: neither the first nor the last one has a rate of 0.
-        factor = self._schedule((progress + self._progress()) / 2)
-        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * factor
+        self.position.elapsed_s = timer.elapsed_s()
+        # The schedule is evaluated in the middle of the step, so that no step has a learning rate of 0.
+        factor = self._schedule((progress_before + self._progress()) / 2)
+        for group, peak_rate in zip(self._optimizer.param_groups, self._peak_rates, strict=True):
+            group["lr"] = peak_rate * factor
         self._scaler.unscale_(self._optimizer)
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.max_gradient_norm)
         if math.isfinite(norm):
-            self._unusable = 0
+            self._consecutive_skips = 0
             self._scaler.step(self._optimizer)
         else:
-            self._give_up_after_too_many()
+            self._count_skip()
         self._scaler.update()
         self._optimizer.zero_grad()
         return total
 
-    def _give_up_after_too_many(self) -> None:
+    def _count_skip(self) -> None:
         self.position.skipped += 1
-        self._unusable += 1
-        if self._unusable >= _PATIENCE:
+        self._consecutive_skips += 1
+        if self._consecutive_skips >= MAX_CONSECUTIVE_SKIPS:
             raise StreamASRError(
-                f"the gradients of {_PATIENCE} steps in a row were no numbers (step {self.position.step}): "
-                "a lower learning rate helps, or float32"
+                f"the gradients of {MAX_CONSECUTIVE_SKIPS} steps in a row were not finite (step {self.position.step}); "
+                "try a lower learning rate, or float32"
             )
 
     def _evaluate(self, timer: Timer) -> None:
         position = self.position
         self._model.eval()
-        with untouched_randomness(), torch.no_grad():
+        with preserve_random_state(), torch.no_grad():
             score = self._hooks.evaluate(position)
         self._model.train()
-        position.elapsed_s = timer.now()
+        position.elapsed_s = timer.elapsed_s()
         if score < position.best:
             position.best, position.best_step = score, position.step
-            self._hooks.improved(position)
-            # Or else a resumed run might replace this model by one that is worse.
-            self._hooks.checkpoint(self.state_dict())
+            self._hooks.save_best(position)
+            # Without a checkpoint, a resumed run could replace the saved model by a worse one.
+            self._hooks.save_checkpoint(self.state_dict())
+
+    def _report(self, meter: Meter) -> None:
+        learning_rate = float(self._optimizer.param_groups[0]["lr"])
+        self._hooks.report(meter.report(self.position, self._epochs(), self._progress(), learning_rate))
 
     def _epochs(self) -> float:
         return self.position.epoch + self.position.batch / self._batches.count(self.position.epoch)
 
-    def _whole_epochs(self) -> int:
+    def _completed_epochs(self) -> int:
         return int(self._epochs())
 
     def _progress(self) -> float:
         return self._budget.progress(self._epochs(), self.position.step, self.position.elapsed_s)
 
-    def _rate(self) -> float:
-        return float(self._optimizer.param_groups[0]["lr"])
 
-
-def _past(position: Position, since_s: float, minutes: float) -> bool:
-    return position.elapsed_s - since_s >= 60 * minutes
+def _is_due(position: Position, since_s: float, interval_minutes: float) -> bool:
+    return position.elapsed_s - since_s >= 60 * interval_minutes

@@ -1,8 +1,9 @@
-"""Manifests: which recordings there are, and what is said in them.
+"""Read manifests: tables of recordings and their texts.
 
-A manifest is a table with tabs (TSV) whose first line names the columns, or JSON lines. ``path`` and ``text`` are
-needed; ``speaker``, ``start`` and ``end`` (seconds: the part of the recording that the text is of) are optional,
-other columns are ignored. Relative paths are relative to the manifest.
+A manifest is a tab-separated table (TSV) whose first line names the columns, or a file of JSON lines. The columns
+``path`` and ``text`` are required. ``speaker``, ``start`` and ``end`` (seconds) are optional; ``start`` and ``end``
+select the part of the recording that contains the text. Other columns are ignored. Relative paths are relative to the
+folder of the manifest.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from typing import Any
 
 from stream_asr.errors import InputError
 
-_NEEDED = ("path", "text")
-_COLUMNS = "path and text are needed, speaker, start and end (seconds) are optional"
+_REQUIRED = ("path", "text")
+_COLUMNS = "path and text are required; speaker, start and end (seconds) are optional"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of a manifest.
+    """A valid row of a manifest.
 
     Attributes:
-        line: its number in the file; the first is 1.
+        line: line number in the file, starting at 1.
         end_s: None for the end of the recording.
     """
 
@@ -39,81 +40,86 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A line of a manifest that cannot be used.
+    """A row of a manifest that cannot be used.
 
     Attributes:
-        why: what is wrong with it, and with what.
+        line: line number in the file, starting at 1.
+        reason: what is wrong, with the offending value.
     """
 
     line: int
-    why: str
+    reason: str
 
 
 def read_manifest(path: Path) -> tuple[list[Row], list[BadRow]]:
-    """The rows of a manifest, and those that say too little or nonsense. The recordings are not looked at.
+    """Read a manifest, without opening the recordings.
+
+    Returns:
+        The valid rows and the malformed rows.
 
     Raises:
-        InputError: the file cannot be read, is not text in UTF-8, or its header does not name what is needed.
+        InputError: the file cannot be read, is not UTF-8, has no rows, or its header lacks a required column.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 (byte {error.start}); a manifest is text: TSV or JSON lines") from error
+        raise InputError(f"{path} is not UTF-8 (byte {error.start}); a manifest is a TSV or JSON lines file") from error
     except OSError as error:
         raise InputError(f"cannot read the manifest {path}: {error.strerror or error}") from error
     rows: list[Row] = []
-    bad: list[BadRow] = []
+    bad_rows: list[BadRow] = []
     first = next((line for line in lines if line.strip()), "")
-    for number, fields in _json_lines(lines) if first.lstrip().startswith("{") else _tsv(path, lines):
+    for number, fields in _read_json_lines(lines) if first.lstrip().startswith("{") else _read_tsv(path, lines):
         try:
-            rows.append(_row(number, fields, path.parent))
+            rows.append(_parse_row(number, fields, path.parent))
         except ValueError as error:
-            bad.append(BadRow(number, str(error)))
-    if not rows and not bad:
+            bad_rows.append(BadRow(number, str(error)))
+    if not rows and not bad_rows:
         raise InputError(f"{path} has no rows; {_COLUMNS}")
-    return rows, bad
+    return rows, bad_rows
 
 
 _Fields = Mapping[str, Any] | ValueError
+"""The fields of a row, or the reason why it is malformed."""
 
 
-def _tsv(path: Path, lines: list[str]) -> Iterator[tuple[int, _Fields]]:
+def _read_tsv(path: Path, lines: list[str]) -> Iterator[tuple[int, _Fields]]:
     numbered = [(number, line.rstrip("\r")) for number, line in enumerate(lines, 1) if line.strip()]
     header = [name.strip() for name in numbered[0][1].split("\t")] if numbered else []
-    missing = [name for name in _NEEDED if name not in header]
+    missing = [name for name in _REQUIRED if name not in header]
     if missing:
         raise InputError(
-            f"the first line of {path} must name the columns, separated by tabs; no {' and no '.join(missing)} there: "
-            f"{_COLUMNS} (JSON lines are taken as well)"
+            f"the first line of {path} must name the columns, separated by tabs; missing: {', '.join(missing)}. "
+            f"{_COLUMNS}. JSON lines are also accepted"
         )
     for number, line in numbered[1:]:
         values = line.split("\t")
         if len(values) > len(header):
-            yield number, ValueError(f"{len(values)} columns where the header names {len(header)}")
+            yield number, ValueError(f"{len(values)} columns, but the header has {len(header)}")
         else:
             yield number, dict(zip(header, values, strict=False))
 
 
-def _json_lines(lines: list[str]) -> Iterator[tuple[int, _Fields]]:
+def _read_json_lines(lines: list[str]) -> Iterator[tuple[int, _Fields]]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             fields = json.loads(line)
         except ValueError as error:
-            yield number, ValueError(f"no JSON: {error}")
+            yield number, ValueError(f"invalid JSON: {error}")
             continue
-        yield number, fields if isinstance(fields, dict) else ValueError(f"no JSON object: {line.strip()[:40]}")
+        yield number, fields if isinstance(fields, dict) else ValueError(f"not a JSON object: {line.strip()[:40]}")
 
 
-def _row(line: int, fields: _Fields, folder: Path) -> Row:
-    """Raises ValueError for what makes it unusable."""
+def _parse_row(line: int, fields: _Fields, folder: Path) -> Row:
+    """Raise ValueError with the reason if the row is malformed."""
     if isinstance(fields, ValueError):
         raise fields
-    for name in _NEEDED:
+    for name in _REQUIRED:
         if not isinstance(fields.get(name), str) or not fields[name].strip():
             raise ValueError(f"no {name}")
-    start_s, end_s = _seconds(fields, "start"), _seconds(fields, "end")
+    start_s, end_s = _parse_seconds(fields, "start"), _parse_seconds(fields, "end")
     if end_s is not None and end_s <= (start_s or 0.0):
         raise ValueError(f"end ({end_s:g} s) is not after start ({start_s or 0:g} s)")
     return Row(
@@ -126,7 +132,7 @@ def _row(line: int, fields: _Fields, folder: Path) -> Row:
     )
 
 
-def _seconds(fields: Mapping[str, Any], name: str) -> float | None:
+def _parse_seconds(fields: Mapping[str, Any], name: str) -> float | None:
     value = fields.get(name)
     if value is None or value == "":
         return None
@@ -135,5 +141,5 @@ def _seconds(fields: Mapping[str, Any], name: str) -> float | None:
     except (TypeError, ValueError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise ValueError(f"{name} is {value!r}; seconds are needed, 0 or more")
+        raise ValueError(f"{name} is {value!r}; it must be a number of seconds, 0 or more")
     return seconds

@@ -1,28 +1,31 @@
-"""Where a run is, and what can be told about it."""
+"""Position, statistics and progress display of a training run."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from stream_asr.training.scoring import ErrorRates
+
 
 @dataclass(slots=True)
 class Position:
-    """Where a run is.
+    """Position of a run.
 
     Attributes:
-        step: updates of the weights so far.
-        epoch: whole epochs before the current one.
-        batch: batches of the current epoch that are done.
-        elapsed_s: of all parts of a resumed run together.
-        audio_s: of audio learnt from.
-        skipped: steps left out because their gradients were no numbers.
-        best: the lowest score of an evaluation.
-        best_step: when it was reached.
+        step: optimizer steps done.
+        epoch: completed epochs.
+        batch: completed batches of the current epoch.
+        elapsed_s: wall-clock time, summed over all parts of a resumed run.
+        audio_s: processed audio.
+        skipped: steps skipped because their gradients were not finite.
+        best: lowest score of all evaluations.
+        best_step: step of the best evaluation.
     """
 
     step: int = 0
@@ -37,14 +40,18 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a progress display and a log want to know.
+    """Statistics for a progress display and a log.
 
     Attributes:
-        epochs: epochs done, with fractions.
-        progress: part of the run that is done, 0 to 1.
-        loss: mean since the last report, of the steps whose loss was a number; NaN when none was.
-        audio_rate: seconds of audio a second since the last report.
-        remaining_s: seconds to go, at the pace so far; None while nothing can be said.
+        step: optimizer steps done.
+        epochs: epochs done, with a fraction.
+        progress: share of the run that is done, 0 to 1.
+        loss: mean of the finite losses since the last report; NaN if there were none.
+        learning_rate: learning rate of the last step.
+        audio_rate: seconds of audio per second since the last report.
+        elapsed_s: wall-clock time, summed over all parts of a resumed run.
+        remaining_s: estimated time to the end of the run; None if unknown.
+        skipped: steps skipped because their gradients were not finite.
     """
 
     step: int
@@ -58,21 +65,40 @@ class Report:
     skipped: int
 
 
+class ProgressDisplay(Protocol):
+    """Shows the progress of a run to the user."""
+
+    def show_message(self, text: str) -> None:
+        """Show a line of text."""
+
+    def show_task(self, task: str, done: int, total: int) -> None:
+        """Show the progress of a task other than training."""
+
+    def show_report(self, report: Report) -> None:
+        """Show the progress of training."""
+
+    def show_evaluation(self, label: str, rates: ErrorRates) -> None:
+        """Show the result of an evaluation; ``label`` says of which model."""
+
+
 class Timer:
-    """Seconds of this run and of the parts before it."""
+    """Wall-clock time of a run, including earlier parts of a resumed run."""
 
-    def __init__(self, before_s: float, clock: Callable[[], float]) -> None:
-        self._clock, self._zero = clock, clock() - before_s
+    def __init__(self, earlier_s: float, clock: Callable[[], float]) -> None:
+        self._clock, self._zero = clock, clock() - earlier_s
 
-    def now(self) -> float:
+    def elapsed_s(self) -> float:
         return self._clock() - self._zero
 
 
 class Meter:
-    """Collects what happens between two reports. Losses stay where they are: fetching each would hold up a GPU."""
+    """Collects statistics between two reports.
+
+    Losses stay on their device until the report, because fetching each one would stall a GPU.
+    """
 
     def __init__(self, position: Position, progress: float) -> None:
-        self._start_s, self._start = position.elapsed_s, progress
+        self._start_s, self._start_progress = position.elapsed_s, progress
         self._reset(position)
 
     def _reset(self, position: Position) -> None:
@@ -81,20 +107,21 @@ class Meter:
 
     @property
     def steps(self) -> int:
+        """Steps since the last report."""
         return len(self._losses)
 
     def add(self, loss: Tensor) -> None:
         self._losses.append(loss)
 
-    def report(self, position: Position, epochs: float, progress: float, rate: float) -> Report:
-        elapsed_s, gained = position.elapsed_s - self._start_s, progress - self._start
+    def report(self, position: Position, epochs: float, progress: float, learning_rate: float) -> Report:
+        elapsed_s, gained = position.elapsed_s - self._start_s, progress - self._start_progress
         losses = torch.stack(self._losses)
         report = Report(
             step=position.step,
             epochs=epochs,
             progress=progress,
             loss=float(losses[losses.isfinite()].mean()),
-            learning_rate=rate,
+            learning_rate=learning_rate,
             audio_rate=(position.audio_s - self._audio_s) / max(1e-9, position.elapsed_s - self.since_s),
             elapsed_s=position.elapsed_s,
             remaining_s=elapsed_s * (1 - progress) / gained if gained > 0 else None,

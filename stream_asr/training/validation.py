@@ -1,4 +1,4 @@
-"""Looking at every recording and every text before the first hour of training, not after it."""
+"""Check all recordings and texts before training begins."""
 
 from __future__ import annotations
 
@@ -11,112 +11,115 @@ from typing import Protocol
 
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.errors import InputError
-from stream_asr.training.alphabet import Alphabet, TokenGraph, UnwritableError
-from stream_asr.training.clips import measure
+from stream_asr.training.alphabet import Alphabet, OutOfAlphabetError, Target
+from stream_asr.training.clips import measure_duration_s
 from stream_asr.training.dataset import Utterance
 from stream_asr.training.manifest import BadRow, Row
-
-_WORKERS = 4
-_ROUNDING_S = 0.05
-"""People write times with one or two decimals."""
+from stream_asr.training.settings import TIME_TOLERANCE_S, VALIDATION_THREADS
 
 
-class ClipLimits(Protocol):
-    """What a model takes."""
+class FrameCounter(Protocol):
+    """Knows how many frames a model outputs."""
 
-    def frames(self, samples: int) -> int: ...
+    def frame_count(self, samples: int) -> int:
+        """Return the number of output frames of a clip."""
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """What of a manifest can be used.
+class ValidationResult:
+    """The usable and unusable rows of a manifest.
 
     Attributes:
-        bad: the rows that cannot, in their order.
-        dropped: punctuation that was left out of the texts, and how often.
+        utterances: the usable rows.
+        bad_rows: the unusable rows, in order.
+        dropped: counts of the punctuation that was removed from the texts.
     """
 
     utterances: tuple[Utterance, ...]
-    bad: tuple[BadRow, ...]
+    bad_rows: tuple[BadRow, ...]
     dropped: Counter[str]
 
 
-def check(
+def validate_rows(
     rows: Sequence[Row],
     alphabet: Alphabet,
-    limits: ClipLimits,
-    longest_s: float,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Checked:
-    """Decode every recording once, and hold it against its text and against what the model takes.
+    frame_counter: FrameCounter,
+    max_clip_s: float,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ValidationResult:
+    """Decode every recording once, and compare its duration with its text and the limits of the model.
 
     Args:
-        rows: of one manifest.
-        longest_s: longest clip that training has room for.
-        progress: called with the recordings decoded and those there are.
+        rows: rows of one manifest.
+        alphabet: alphabet of the model.
+        frame_counter: the model.
+        max_clip_s: maximum duration of a clip.
+        on_progress: called with the number of decoded recordings and the total number.
     """
-    lengths = _lengths({row.path for row in rows}, progress)
+    durations_s = _measure_durations_s({row.path for row in rows}, on_progress)
     utterances: list[Utterance] = []
-    bad: list[BadRow] = []
+    bad_rows: list[BadRow] = []
     dropped: Counter[str] = Counter()
     for row in rows:
         try:
-            utterance = _utterance(row, lengths[row.path], alphabet, limits, longest_s)
+            utterance = _validate_row(row, durations_s[row.path], alphabet, frame_counter, max_clip_s)
         except ValueError as error:
-            bad.append(BadRow(row.line, str(error)))
+            bad_rows.append(BadRow(row.line, str(error)))
         else:
             utterances.append(utterance)
-            dropped.update(utterance.spelling.dropped)
-    return Checked(tuple(utterances), tuple(bad), dropped)
+            dropped.update(utterance.target.dropped)
+    return ValidationResult(tuple(utterances), tuple(bad_rows), dropped)
 
 
-def _lengths(paths: Iterable[Path], progress: Callable[[int, int], None]) -> dict[Path, float | InputError]:
+def _measure_durations_s(
+    paths: Iterable[Path], on_progress: Callable[[int, int], None]
+) -> dict[Path, float | InputError]:
     ordered = sorted(paths)
-    lengths: dict[Path, float | InputError] = {}
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    durations_s: dict[Path, float | InputError] = {}
+    with ThreadPoolExecutor(VALIDATION_THREADS) as pool:
         try:
-            for path, length in zip(ordered, pool.map(_length, ordered), strict=True):
-                lengths[path] = length
-                progress(len(lengths), len(ordered))
+            for path, duration_s in zip(ordered, pool.map(_duration_or_error, ordered), strict=True):
+                durations_s[path] = duration_s
+                on_progress(len(durations_s), len(ordered))
         finally:
             pool.shutdown(cancel_futures=True)
-    return lengths
+    return durations_s
 
 
-def _length(path: Path) -> float | InputError:
+def _duration_or_error(path: Path) -> float | InputError:
     try:
-        return measure(path)
+        return measure_duration_s(path)
     except InputError as error:
         return error
 
 
-def _utterance(
-    row: Row, length_s: float | InputError, alphabet: Alphabet, limits: ClipLimits, longest_s: float
+def _validate_row(
+    row: Row, duration_s: float | InputError, alphabet: Alphabet, frame_counter: FrameCounter, max_clip_s: float
 ) -> Utterance:
-    """Raises ValueError (InputError is one) with what is wrong."""
-    if isinstance(length_s, InputError):
-        raise length_s
-    spelling = _spelling(row.text, alphabet)
+    """Raise ValueError (InputError is a subclass) with the reason if the row is unusable."""
+    if isinstance(duration_s, InputError):
+        raise duration_s
+    target = _encode(row.text, alphabet)
     for name, time_s in (("start", row.start_s), ("end", row.end_s)):
-        if time_s is not None and time_s > length_s + _ROUNDING_S:
-            raise ValueError(f"{name} ({time_s:g} s) lies beyond the {length_s:.2f} s of {row.path}")
-    seconds = (length_s if row.end_s is None else min(row.end_s, length_s)) - row.start_s
+        if time_s is not None and time_s > duration_s + TIME_TOLERANCE_S:
+            raise ValueError(f"{name} ({time_s:g} s) is beyond the end of {row.path} ({duration_s:.2f} s)")
+    seconds = (duration_s if row.end_s is None else min(row.end_s, duration_s)) - row.start_s
     samples = round(seconds * SAMPLE_RATE)
     if samples < 1:
-        raise ValueError(f"nothing is left of {row.path} between start and end")
-    if seconds > longest_s:
-        raise ValueError(f"{seconds:.1f} s; a batch holds {longest_s:g} s (--batch-seconds) ({row.path})")
-    frames = limits.frames(samples)
-    if frames < spelling.fewest_frames:
+        raise ValueError(f"no audio between start and end of {row.path}")
+    if seconds > max_clip_s:
+        raise ValueError(f"{seconds:.1f} s; the longest batch is {max_clip_s:g} s (--batch-seconds) ({row.path})")
+    frames = frame_counter.frame_count(samples)
+    if frames < target.min_frames:
         raise ValueError(
-            f"{seconds:.2f} s are {frames} frames of the model, too short for {len(spelling.ids)} characters, which "
-            f"take {spelling.fewest_frames}: is {spelling.text[:40]!r} the text of {row.path}?"
+            f"{seconds:.2f} s are {frames} frames of the model, too few for {len(target.ids)} tokens, which need "
+            f"{target.min_frames}: is {target.text[:40]!r} the text of {row.path}?"
         )
-    return Utterance(row.path, row.start_s, row.end_s, seconds, row.speaker, spelling)
+    return Utterance(row.path, row.start_s, row.end_s, seconds, row.speaker, target)
 
 
-def _spelling(text: str, alphabet: Alphabet) -> TokenGraph:
+def _encode(text: str, alphabet: Alphabet) -> Target:
     try:
-        return alphabet.spell(text)
-    except UnwritableError as error:
-        raise ValueError(f"the model cannot write {error}; it writes {alphabet.characters!r}: {text[:60]!r}") from error
+        return alphabet.encode(text)
+    except OutOfAlphabetError as error:
+        raise ValueError(f"{error}; its alphabet is {alphabet.characters!r}: {text[:60]!r}") from error
