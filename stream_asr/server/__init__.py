@@ -1,1 +1,1 @@
-"""The server: websocket and HTTP protocols in front of one recognizer. `app.create_app` puts it together."""
+"""Server: websocket and HTTP protocols for one recognizer. `app.create_app` assembles the application."""

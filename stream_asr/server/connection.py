@@ -1,4 +1,4 @@
-"""A websocket with the server's limits: what every protocol's route does in the same way."""
+"""Websocket connections: limits, error reporting, and the receive and send loops of a session."""
 
 from __future__ import annotations
 
@@ -12,28 +12,23 @@ from typing import Any
 import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from stream_asr.server.errors import CloseCode, IdleTimeoutError, SessionError, internal
+from stream_asr.server.errors import CloseCode, IdleTimeoutError, SessionError, internal_error
 from stream_asr.server.metrics import Metrics
-from stream_asr.server.sessions.pacing import Pace
+from stream_asr.server.sessions.pacing import RateLimiter
 from stream_asr.server.sessions.session import Session
-from stream_asr.server.settings import ServerSettings
+from stream_asr.server.settings import BURST_S, MESSAGE_COST_S, ServerSettings
 
 _log = logging.getLogger(__name__)
 
-_MESSAGE_COST_S = 0.002
-"""Every message counts as so much audio, whatever is in it: a flood of tiny ones is slowed down, too."""
-
-_BURST_S = 2.0
-
 _MAX_REASON_BYTES = 123
-"""RFC 6455, 5.5.1: a control frame has 125 bytes, and the code takes two."""
+"""RFC 6455, section 5.5.1: the payload of a control frame has at most 125 bytes; the close code takes two."""
 
 
 async def accept(websocket: WebSocket, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    """Complete the upgrade.
+    """Complete the handshake.
 
-    A browser that offers subprotocols, as one with a token does, gives up unless it gets one of them. What they are
-    called makes no difference here, so it is the first one.
+    If the client offers subprotocols, select the first one. Browsers that send their token in a subprotocol fail the
+    connection unless the server selects one of those that they offered; the name does not matter to this server.
     """
     offered = websocket.scope["subprotocols"]
     await websocket.accept(offered[0] if offered else None, headers)
@@ -41,139 +36,142 @@ async def accept(websocket: WebSocket, headers: Iterable[tuple[bytes, bytes]] = 
 
 @contextmanager
 def setup_timeout(timeout_s: float) -> Iterator[None]:
-    """Around all that a client says before there is a session, however many messages that takes.
+    """Limit the time that a client takes, with any number of messages, until its session starts.
 
     Raises:
-        SessionError: it took too long.
+        SessionError: the time is over.
     """
     try:
         with anyio.fail_after(timeout_s):
             yield
     except TimeoutError:
-        raise SessionError("idle_timeout", f"no audio came within {timeout_s:g} s") from None
+        raise SessionError("idle_timeout", f"no audio received within {timeout_s:g} s") from None
 
 
 class WebSocketConnection:
-    """An accepted websocket."""
+    """Accepted websocket with the server's limits on the size and the rate of messages."""
 
     def __init__(self, websocket: WebSocket, settings: ServerSettings, metrics: Metrics) -> None:
         self._websocket, self._settings, self._metrics = websocket, settings, metrics
-        self._pace = Pace(settings.max_speed, _BURST_S, time.monotonic())
+        self._limiter = RateLimiter(settings.max_speed, BURST_S, time.monotonic())
 
     async def receive(self, timeout_s: float | None) -> str | bytes:
-        """The next message. Whatever the messages are, the others get their turn between two of them.
+        """Return the next message. Yields to other tasks before each message, so that no client can starve others.
 
         Args:
-            timeout_s: None waits for ever.
+            timeout_s: time limit; None waits indefinitely.
 
         Raises:
-            SessionError: it is too long, or (`IdleTimeoutError`) none came in time.
-            WebSocketDisconnect: the client has left.
+            IdleTimeoutError: no message arrived in time.
+            SessionError: the message is too big.
+            WebSocketDisconnect: the client has disconnected.
         """
-        await asyncio.sleep(self._pace.wait_s(_MESSAGE_COST_S, time.monotonic()))
+        await asyncio.sleep(self._limiter.delay_s(MESSAGE_COST_S, time.monotonic()))
         try:
-            # Not asyncio.wait_for: before Python 3.12 it forgets to be cancelled when a message comes just then.
+            # Not asyncio.wait_for: before Python 3.12, it loses a cancellation that coincides with a message.
             with anyio.fail_after(timeout_s):
-                message = await self._websocket.receive()
+                event = await self._websocket.receive()
         except TimeoutError:
             raise IdleTimeoutError(timeout_s or 0) from None
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(message.get("code", 1006), message.get("reason"))
-        received: str | bytes | None = message.get("text")
-        if received is None:
-            received = bytes(message["bytes"])
-        size = len(received.encode() if isinstance(received, str) else received)
+        if event["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(event.get("code", 1006), event.get("reason"))
+        message: str | bytes | None = event.get("text")
+        if message is None:
+            message = bytes(event["bytes"])
+        size = len(message.encode() if isinstance(message, str) else message)
         if size > self._settings.max_message_bytes:
             raise SessionError(
                 "message_too_big",
-                f"a message of {size} bytes; {self._settings.max_message_bytes} are accepted",
+                f"the message has {size} bytes; at most {self._settings.max_message_bytes} are accepted",
                 CloseCode.TOO_BIG,
             )
-        return received
+        return message
 
     async def send(self, text: str) -> None:
-        """Waits while the client does not read.
+        """Send a text message; waits while the client does not read.
 
         Raises:
-            WebSocketDisconnect: the client has left.
+            WebSocketDisconnect: the client has disconnected.
         """
         await self._websocket.send_text(text)
 
     async def close(self) -> None:
-        """A normal close."""
+        """Close the connection with code 1000."""
         with suppress(WebSocketDisconnect, RuntimeError):
             await self._websocket.close(CloseCode.NORMAL)
 
     @asynccontextmanager
     async def report_errors(self, encode: Callable[[SessionError], str | None]) -> AsyncIterator[None]:
-        """Around all that is done with a connection: tells the client why it ends early, and closes it.
+        """Report errors raised in the block to the client, and close the connection.
 
         Args:
-            encode: the protocol's message for an error; None where it has none.
+            encode: returns the protocol's message for an error; None if the protocol has no such message.
         """
         try:
             yield
         except WebSocketDisconnect:
             pass
         except SessionError as error:
-            await self._tell(error, encode(error))
+            await self._report_error(error, encode(error))
         except Exception:
             _log.exception("a connection failed")
-            failure = internal()
-            await self._tell(failure, encode(failure))
+            error = internal_error()
+            await self._report_error(error, encode(error))
 
-    async def _tell(self, error: SessionError, text: str | None) -> None:
+    async def _report_error(self, error: SessionError, text: str | None) -> None:
         self._metrics.errors.labels(error.code).inc()
         reason = f"{error.code}: {error.message}".encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
-        # A client that does not read does not hear the reason, either; RuntimeError: it was closed before.
+        # The timeout is for clients that do not read. RuntimeError: the connection was closed before.
         with suppress(WebSocketDisconnect, RuntimeError), anyio.move_on_after(self._settings.close_timeout_s):
-            async with self._hearing_nothing():
+            async with self._discard_incoming():
                 if text is not None:
                     await self._websocket.send_text(text)
                 await self._websocket.close(error.close_code, reason)
 
     @asynccontextmanager
-    async def _hearing_nothing(self) -> AsyncIterator[None]:
-        """Meanwhile, drop what the client sends: one that reads only between two messages has to get that far."""
+    async def _discard_incoming(self) -> AsyncIterator[None]:
+        """Discard incoming messages during the block, so that a client blocked in a send gets to read the error."""
 
-        async def drop() -> None:
-            with suppress(RuntimeError):  # it has left before
+        async def discard() -> None:
+            with suppress(RuntimeError):  # the client has disconnected before
                 while (await self._websocket.receive())["type"] != "websocket.disconnect":
                     pass
 
-        dropping = asyncio.ensure_future(drop())
+        task = asyncio.ensure_future(discard())
         try:
             yield
         finally:
-            dropping.cancel()
+            task.cancel()
 
 
 async def run_session(
     session: Session,
-    hear: Coroutine[Any, Any, None],
-    tell: Coroutine[Any, Any, None],
-    *others: Coroutine[Any, Any, None],
+    receive: Coroutine[Any, Any, None],
+    send: Coroutine[Any, Any, None],
+    *background: Coroutine[Any, Any, None],
 ) -> None:
-    """Run the two halves of a connection until ``tell`` has sent the last event.
+    """Run the receive loop and the send loop of a connection until the send loop has sent the last event.
 
     Args:
-        hear: receives messages and feeds the session; may go on for ever.
-        tell: sends what `Session.events` yields.
-        others: what else there is to do meanwhile; like ``hear``.
+        session: can end the connection with `Session.interrupt`.
+        receive: feeds incoming messages to the session. May run forever; it is cancelled at the end.
+        send: sends what `Session.events` yields.
+        background: further coroutines, treated like ``receive``.
 
     Raises:
-        SessionError, WebSocketDisconnect: from any of them, or from `Session.interrupt`; the others are stopped.
+        SessionError: from any of the coroutines, or from `Session.interrupt`. The other coroutines are cancelled.
+        WebSocketDisconnect: the client has disconnected.
     """
-    telling = asyncio.ensure_future(tell)
-    tasks = {telling, *map(asyncio.ensure_future, (hear, *others, session.interruption()))}
+    sender = asyncio.ensure_future(send)
+    tasks = {sender, *map(asyncio.ensure_future, (receive, *background, session.wait_interrupted()))}
     try:
         running = tasks
-        while not telling.done():
+        while not sender.done():
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            if telling not in done:
+            if sender not in done:
                 for task in done:
                     task.result()
-        telling.result()
+        sender.result()
     finally:
         for task in tasks:
             task.cancel()

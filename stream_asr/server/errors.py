@@ -1,4 +1,4 @@
-"""Why a connection ends before its time, in words for the client."""
+"""Errors that end a connection and are reported to the client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class CloseCode(IntEnum):
-    """Those of RFC 6455, section 7.4.1, and of the registry it founded, that this server uses."""
+    """Websocket close codes that this server sends: RFC 6455, section 7.4.1, and the IANA registry of close codes."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -17,7 +17,7 @@ class CloseCode(IntEnum):
     TRY_AGAIN_LATER = 1013
 
 
-_STATUS = {
+_HTTP_STATUS = {
     CloseCode.GOING_AWAY: 503,
     CloseCode.TRY_AGAIN_LATER: 503,
     CloseCode.INTERNAL_ERROR: 500,
@@ -26,11 +26,12 @@ _STATUS = {
 
 
 class SessionError(Exception):
-    """Ends one connection. Each protocol has a message for it; then the websocket closes with ``close_code``.
+    """Error that ends one connection. It is sent in the protocol's error message, if any, and in the close frame.
 
     Attributes:
-        code: for programs: a short name that stays the same.
-        message: for people: what was wrong, and what is accepted.
+        code: stable short name, for programs.
+        message: what was wrong and what is accepted, for people.
+        close_code: close code of the websocket.
     """
 
     def __init__(self, code: str, message: str, close_code: CloseCode = CloseCode.POLICY_VIOLATION) -> None:
@@ -39,24 +40,24 @@ class SessionError(Exception):
 
     @property
     def http_status(self) -> int:
-        """Of a response that tells the same: 400 unless it was not the client's mistake, or its size."""
-        return _STATUS.get(self.close_code, 400)
+        """Status of an HTTP response that reports this error; 400 for errors of the client."""
+        return _HTTP_STATUS.get(self.close_code, 400)
 
 
-def internal() -> SessionError:
-    """For what nobody foresaw: the client is told nothing of it."""
-    return SessionError("internal", "the server failed; its log has the details", CloseCode.INTERNAL_ERROR)
+def internal_error() -> SessionError:
+    """Return the error for an unexpected exception. It reveals no details to the client."""
+    return SessionError("internal", "internal server error; see the server's log", CloseCode.INTERNAL_ERROR)
 
 
 class TakenOverError(SessionError):
-    """Another connection resumed the session: this connection ends, the session does not."""
+    """Another connection resumed the session. Ends this connection but not the session."""
 
     def __init__(self) -> None:
         super().__init__("taken_over", "another connection has resumed this session")
 
 
 class IdleTimeoutError(SessionError):
-    """Nothing came from the client for too long. What it said before is worth its finals."""
+    """The client sent no message within the idle timeout. Its session still gets the last finals."""
 
     def __init__(self, timeout_s: float) -> None:
-        super().__init__("idle_timeout", f"no message came for {timeout_s:g} s")
+        super().__init__("idle_timeout", f"no message received within {timeout_s:g} s")

@@ -1,4 +1,4 @@
-"""Log records as lines of JSON."""
+"""Logging in JSON lines."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 import logging
 from datetime import datetime, timezone
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time, level, logger and message, and whatever was given as ``extra``."""
+    """Format a record as one JSON object per line: time, level, logger, message, and the fields given as ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -18,7 +18,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **{name: value for name, value in vars(record).items() if name not in _STANDARD},
+            **{name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES},
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)

@@ -1,4 +1,4 @@
-"""What a server counts, for Prometheus."""
+"""Metrics of a server, for Prometheus."""
 
 from __future__ import annotations
 
@@ -8,70 +8,77 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from stream_asr.server.settings import LATENCY_BUCKETS_S
 from stream_asr.streaming.engine import EngineStats
-
-_LATENCY_BUCKETS_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """The metrics of one server, in a registry of their own; names begin with ``stream_asr_``.
+    """Metrics of one server, in a separate registry. All names begin with ``stream_asr_``.
 
     Args:
-        engine: asked for a snapshot at every scrape.
+        engine_stats: returns a snapshot of the engine; called at every scrape.
     """
 
-    def __init__(self, engine: Callable[[], EngineStats]) -> None:
+    def __init__(self, engine_stats: Callable[[], EngineStats]) -> None:
         self._registry = registry = CollectorRegistry()
-        registry.register(_EngineCollector(engine))
-        self.opened = Counter("stream_asr_sessions_opened", "Sessions begun", ["protocol"], registry=registry)
+        registry.register(_EngineCollector(engine_stats))
+        self.opened = Counter("stream_asr_sessions_opened", "Sessions opened", ["protocol"], registry=registry)
         self.closed = Counter(
-            "stream_asr_sessions_closed", "Sessions ended, and why", ["protocol", "ended_by"], registry=registry
+            "stream_asr_sessions_closed",
+            "Sessions closed, by protocol and reason",
+            ["protocol", "ended_by"],
+            registry=registry,
         )
         self.resumed = Counter("stream_asr_sessions_resumed", "Connections that resumed a session", registry=registry)
-        self.refused = Counter("stream_asr_sessions_refused", "Turned away for want of room", registry=registry)
-        self.unauthorized = Counter(
-            "stream_asr_unauthorized", "Turned away for their token or origin", ["reason"], registry=registry
+        self.refused = Counter(
+            "stream_asr_sessions_refused", "Connections refused because all sessions were taken", registry=registry
         )
-        self.errors = Counter("stream_asr_errors", "Errors told to clients", ["code"], registry=registry)
-        self.audio_s = Counter("stream_asr_audio_seconds", "Seconds of audio taken in", registry=registry)
+        self.unauthorized = Counter(
+            "stream_asr_unauthorized",
+            "Requests refused because of their token or origin",
+            ["reason"],
+            registry=registry,
+        )
+        self.errors = Counter("stream_asr_errors", "Errors reported to clients", ["code"], registry=registry)
+        self.audio_s = Counter("stream_asr_audio_seconds", "Seconds of audio received", registry=registry)
         self.previews_skipped = Counter(
-            "stream_asr_previews_dropped", "Previews that gave way to more urgent work", registry=registry
+            "stream_asr_previews_dropped", "Preview windows dropped in favor of more urgent windows", registry=registry
         )
         self.partials_coalesced = Counter(
             "stream_asr_partials_coalesced",
-            "Partials replaced by newer ones before a slow reader took them",
+            "Partials replaced by newer captions before they were sent",
             registry=registry,
         )
         self.overloads = Counter("stream_asr_overloads", "Overload events", registry=registry)
         self.lag_s = Histogram(
             "stream_asr_lag_seconds",
-            "Newest audio minus newest audio in the captions, at each caption",
-            buckets=_LATENCY_BUCKETS_S,
+            "Newest audio received minus newest audio reflected in the captions, at each caption",
+            buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
         self.final_latency_s = Histogram(
             "stream_asr_final_latency_seconds",
-            "Arrival of the audio that ended an utterance to its final",
-            buckets=_LATENCY_BUCKETS_S,
+            "From the arrival of the audio that ended an utterance to its final",
+            buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
 
-    def watch(self, name: str, about: str, value: Callable[[], float]) -> None:
-        """Add a gauge that asks ``value`` at every scrape."""
-        Gauge(name, about, registry=self._registry).set_function(value)
+    def add_gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
+        """Add a gauge that calls ``read`` at every scrape."""
+        Gauge(name, description, registry=self._registry).set_function(read)
 
     def render(self) -> bytes:
-        """The text exposition format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
 
 class _EngineCollector(Collector):
-    def __init__(self, engine: Callable[[], EngineStats]) -> None:
-        self._engine = engine
+    def __init__(self, engine_stats: Callable[[], EngineStats]) -> None:
+        self._engine_stats = engine_stats
 
     def collect(self) -> Iterator[GaugeMetricFamily | HistogramMetricFamily]:
-        stats = self._engine()
-        yield GaugeMetricFamily("stream_asr_queue_windows", "Windows that wait for the model", stats.waiting_windows)
+        stats = self._engine_stats()
+        yield GaugeMetricFamily("stream_asr_queue_windows", "Windows waiting for the model", stats.waiting_windows)
         yield GaugeMetricFamily("stream_asr_streams", "Streams in the engine", stats.streams)
         buckets, passes = [], 0
         for size, count in enumerate(stats.batches):
@@ -79,7 +86,7 @@ class _EngineCollector(Collector):
             buckets.append((str(float(size)), passes))
         yield HistogramMetricFamily(
             "stream_asr_batch_windows",
-            "Windows of a model pass",
+            "Windows per pass of the model",
             buckets=[*buckets[1:], ("+Inf", passes)],
             sum_value=sum(size * count for size, count in enumerate(stats.batches)),
         )

@@ -1,4 +1,4 @@
-"""HTTP responses: those that say no, and those that last."""
+"""HTTP responses: errors, and responses that are sent over time."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 ErrorResponseFactory: TypeAlias = "Callable[[int, str, str, dict[str, str] | None], Response]"
-"""Makes a response of a status, a short name, a message for people, and headers."""
+"""Makes an error response from an HTTP status, an error code, a message and headers."""
 
 
 def error_response(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
-    """An HTTP response in the words of the native protocol."""
+    """Return an error response in the format of the native protocol."""
     return JSONResponse({"type": "error", "code": code, "message": message}, status, headers)
 
 
 async def deny(websocket: WebSocket, response: Response) -> None:
-    """Answer a websocket request with ``response`` in place of the upgrade."""
+    """Reject a websocket handshake with an HTTP response."""
     await websocket.receive()
     await websocket.send_denial_response(response)
 
 
 class HandlerResponse(Response):
-    """A response that a coroutine sends by itself: what it holds open stays open until the last byte is out."""
+    """Response that a coroutine sends by itself. Resources that the coroutine holds stay open until it has ended."""
 
-    def __init__(self, talk: Callable[[Request, Send], Awaitable[None]]) -> None:
+    def __init__(self, handler: Callable[[Request, Send], Awaitable[None]]) -> None:
         super().__init__()
-        self._talk = talk
+        self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._talk(Request(scope, receive), send)
+        await self._handler(Request(scope, receive), send)
 
 
 class EventStream:
-    """Server-sent events. The response begins with the first of them, so until then it can still be another one.
+    """Stream of server-sent events. The response starts with the first event; until then, another one can be sent.
 
     Attributes:
-        begun: the status 200 is on its way.
+        started: whether status 200 has been sent.
     """
 
     def __init__(self, send: Send) -> None:
@@ -48,10 +48,11 @@ class EventStream:
         self.started = False
 
     async def send(self, event: str, *, last: bool = False) -> None:
-        """Waits while the client does not read.
+        """Send an event; waits while the client does not read.
 
         Args:
-            event: with the empty line that ends it.
+            event: text of the event, with the empty line at its end.
+            last: end the response.
         """
         if not self.started:
             self.started = True

@@ -1,4 +1,4 @@
-"""Runs the app in a process of its own: the listening socket, TLS, signals and the way out."""
+"""Run the application in a process: listening socket, TLS, signals, logging and shutdown."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from stream_asr.server.settings import (
     LISTEN_BACKLOG,
     PING_INTERVAL_S,
     SEND_BUFFER_BYTES,
+    SHUTDOWN_POLL_S,
     TCP_USER_TIMEOUT_MS,
     TRANSPORT_SIZE_FACTOR,
     ServerSettings,
@@ -32,10 +33,14 @@ from stream_asr.server.settings import (
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """A certificate chain and its key, PEM.
+    """Certificate chain and private key, in PEM files.
+
+    Attributes:
+        certfile: certificate chain.
+        keyfile: private key; None if it is in ``certfile``.
 
     Raises:
-        InputError: they cannot be read or do not belong together.
+        InputError: the files cannot be read, or the key does not match the certificate.
     """
 
     certfile: Path
@@ -44,22 +49,26 @@ class Tls:
     def __post_init__(self) -> None:
         for path in (self.certfile, self.keyfile):
             if path is not None and not path.is_file():
-                raise InputError(f"there is no file {path} with a certificate or key")
+                raise InputError(f"the certificate or key file {path} does not exist")
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certfile, self.keyfile)
         except (OSError, ssl.SSLError) as error:
             files = self.certfile if self.keyfile is None else f"{self.certfile} with {self.keyfile}"
             raise InputError(
-                f"{files} cannot be used for TLS; needed are PEM files that belong together: {error}"
+                f"cannot use {files} for TLS: {error}; a certificate and its key are needed as PEM files"
             ) from error
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any that is free.
+    """Return a listening socket.
+
+    Args:
+        host: name or address of a local interface.
+        port: 0 for any free port.
 
     Raises:
-        StreamASRError: the port is taken, or may not be used.
-        InputError: there is no such host here.
+        InputError: the host is unknown.
+        StreamASRError: the port is in use, or binding it is not permitted.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -67,9 +76,9 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError(f"cannot listen on {host!r}: {error}") from error
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if sys.platform != "win32":  # where it would let two servers share the port
+        if sys.platform != "win32":  # on Windows, the option would let two servers share the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit both.
+        # Accepted connections inherit the next two options.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
@@ -78,7 +87,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise StreamASRError(
-            f"cannot listen on port {port} of {host}: {error.strerror}; choose another one with --port"
+            f"cannot listen on port {port} of {host}: {error.strerror}; choose another port with --port"
         ) from error
     return listener
 
@@ -91,12 +100,16 @@ def run(
     tls: Tls | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C, then give everybody the last finals; a second Ctrl-C ends at once.
+    """Serve until SIGTERM or Ctrl-C. Every client then gets its last finals; a second Ctrl-C stops at once.
 
     Args:
-        on_ready: called when connections are accepted.
+        recognizer: recognizer of all sessions. The caller closes it.
+        settings: settings of the server.
+        listener: socket from `listen`.
+        tls: serve over TLS.
+        on_ready: called once connections are accepted.
     """
-    _log_json()
+    _configure_logging()
     make_server(recognizer, settings, tls=tls, on_ready=on_ready).run(sockets=[listener])
 
 
@@ -107,16 +120,16 @@ def make_server(
     tls: Tls | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> uvicorn.Server:
-    """A server for a socket that listens; setting its ``should_exit`` does what SIGTERM does."""
+    """Return a server that has not been started. Set its ``should_exit`` to shut it down, as SIGTERM does."""
     app = create_app(recognizer, settings)
     config = uvicorn.Config(
         app,
-        ws="websockets-sansio",  # stops reading from the socket while a message waits: the back-pressure
+        ws="websockets-sansio",  # stops reading from the socket while a message is pending, which gives backpressure
         ws_max_size=TRANSPORT_SIZE_FACTOR * settings.max_message_bytes,
-        ws_per_message_deflate=False,  # audio hardly shrinks
+        ws_per_message_deflate=False,  # audio is hardly compressible
         ws_ping_interval=PING_INTERVAL_S,
-        # No limit for the answer: it waits behind the audio of a client that we make wait. Those that are gone
-        # are found by the idle timeout and by TCP.
+        # No timeout for pongs: the pong of a client that is slowed down waits behind its audio. Lost connections are
+        # detected by the idle timeout and by TCP.
         ws_ping_timeout=None,
         log_config=None,
         access_log=False,
@@ -128,8 +141,8 @@ def make_server(
     return _Server(config, app.state.service.sessions, on_ready)
 
 
-def _log_json() -> None:
-    """SessionRegistry as lines of JSON on stdout; what is wrong, in the same form, on stderr."""
+def _configure_logging() -> None:
+    """Log sessions and refused requests to stdout, warnings and errors to stderr, all as JSON lines."""
     for logger, stream, level in (
         (logging.getLogger("stream_asr.server.sessions.registry"), sys.stdout, logging.INFO),
         (logging.getLogger("stream_asr.server.auth"), sys.stdout, logging.INFO),
@@ -140,7 +153,7 @@ def _log_json() -> None:
         logger.addHandler(handler)
         logger.setLevel(level)
         logger.propagate = False
-    # Said of every websocket that is refused before the upgrade, which the gate and the routes tell better.
+    # uvicorn logs this for every rejected handshake, which is not an error and is logged or counted elsewhere.
     logging.getLogger("uvicorn.error").addFilter(lambda record: _NO_HANDSHAKE not in record.getMessage())
 
 
@@ -148,7 +161,7 @@ _NO_HANDSHAKE = "ASGI callable returned without completing handshake"
 
 
 class _Server(uvicorn.Server):
-    """Lets sessions end well before the connections are closed."""
+    """Uvicorn server that drains sessions before it closes connections."""
 
     def __init__(self, config: uvicorn.Config, sessions: SessionRegistry, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -163,11 +176,11 @@ class _Server(uvicorn.Server):
             server.close()
         draining = asyncio.ensure_future(self._sessions.drain())
         while not (draining.done() or self.force_exit):
-            await asyncio.wait({draining}, timeout=0.1)
+            await asyncio.wait({draining}, timeout=SHUTDOWN_POLL_S)
         draining.cancel()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # Not kept and raised again at the end, as uvicorn does: to have been told to stop is no failure.
+        # Unlike uvicorn's, this handler does not raise the signal again at exit: a requested shutdown is a success.
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True

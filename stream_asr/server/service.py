@@ -1,4 +1,4 @@
-"""What the routes of an app share."""
+"""Objects shared by all routes of an application."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from stream_asr.server.settings import ServerSettings
 
 @dataclass(frozen=True, slots=True)
 class Service:
+    """The recognizer, and what the server keeps for it. Stored in ``app.state.service``."""
+
     recognizer: Recognizer
     settings: ServerSettings
     metrics: Metrics
@@ -21,6 +23,6 @@ class Service:
 
     @classmethod
     def from_connection(cls, connection: HTTPConnection) -> Service:
-        """The service behind a request or a websocket."""
+        """Return the service of the application that received a request or a websocket."""
         service: Service = connection.app.state.service
         return service

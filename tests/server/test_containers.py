@@ -28,8 +28,8 @@ from stream_asr.array_types import FloatArray
 from stream_asr.audio.container import ContainerReader
 from stream_asr.server.media import container_stream as unpacking
 from stream_asr.server.media.container_stream import ContainerPipe
-from tests.server.test_deepgram_sdk import client as sdk
 from tests.support.containers import browser_recording, container
+from tests.support.deepgram_sdk import deepgram_client
 from tests.support.fakes import conversation, loud, silence, sound
 from tests.support.serving import TIMEOUT_S, RunningServer, blocked_model, run_server, wait_until
 
@@ -183,7 +183,7 @@ def test_the_text_is_that_of_transcribe(
         assert transcript(early + messages) == expected.text
 
         heard: list[Any] = []
-        with sdk(server.address) as deepgram, deepgram.listen.v1.connect(model="nova-3") as there:
+        with deepgram_client(server.address) as deepgram, deepgram.listen.v1.connect(model="nova-3") as there:
             there.on("message", heard.append)  # type: ignore[arg-type]
             listening = threading.Thread(target=there.start_listening, daemon=True)
             listening.start()

@@ -199,7 +199,7 @@ def test_a_count_that_cannot_be_is_refused(fake_recognizer: Recognizer) -> None:
         wrong.send_message("resume", session=key, events=5)
         error, closed, _ = wrong.receive_close()
         assert (error["code"], closed) == ("bad_resume", 1008)
-        assert "5 events cannot have arrived: 0 were sent" in error["message"]
+        assert "the client cannot have received 5 events; 0 were sent" in error["message"]
         assert server.service.sessions.open_count == 0
 
 

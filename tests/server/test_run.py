@@ -83,9 +83,9 @@ def run(*options: str, code: str | None = None) -> subprocess.CompletedProcess[s
     [
         (["--max-sessions", "0"], "max_sessions is 0; it must be at least 1"),
         (["--token", ""], "a token is empty"),
-        (["--token-file", "missing.txt"], "--token-file missing.txt cannot be read"),
-        (["--keyfile", "key.pem"], "--keyfile belongs to a --certfile"),
-        (["--certfile", "missing.pem"], "there is no file missing.pem with a certificate or key"),
+        (["--token-file", "missing.txt"], "cannot read --token-file missing.txt"),
+        (["--keyfile", "key.pem"], "--keyfile requires --certfile"),
+        (["--certfile", "missing.pem"], "the certificate or key file missing.pem does not exist"),
         (["--host", "no.such.host.invalid"], "cannot listen on 'no.such.host.invalid'"),
     ],
 )
@@ -112,14 +112,14 @@ def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = run("--port", str(taken.getsockname()[1]))
     assert result.returncode == 1
-    assert "Address already in use; choose another one with --port" in result.stderr
+    assert "Address already in use; choose another port with --port" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 def test_a_public_server_without_a_token_is_warned_about(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text("one\ntwo\n")
     wrong_model = ["--port", "0", "--host", "0.0.0.0", "--model", str(tmp_path)]  # ends after the warning
-    assert "anyone who reaches this machine may connect" in run(*wrong_model).stderr
+    assert "no token is set, so anyone who can reach this machine may connect" in run(*wrong_model).stderr
     assert "anyone" not in run(*wrong_model, "--token-file", str(tmp_path / "tokens")).stderr
     assert "anyone" not in run(*wrong_model[:2], *wrong_model[4:]).stderr
 

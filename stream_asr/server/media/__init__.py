@@ -1,1 +1,1 @@
-"""Encoded audio of server sessions: uploads and container streams."""
+"""Encoded audio of server sessions: uploads and streamed containers."""

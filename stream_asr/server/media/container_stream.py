@@ -1,7 +1,7 @@
-"""Audio in a container that comes bit by bit, as browsers record it: unpacked and decoded as it arrives.
+"""Audio containers that arrive as a stream, such as browsers record them; decoded as they arrive.
 
-The bytes go through a `ContainerPipe` to a thread that decodes them. It makes one block at a time, when the session has taken
-the one before, and the pipe is bounded: so neither the thread nor the client runs ahead of the session.
+A `ContainerPipe` carries the bytes from the connection to a thread that decodes them. The thread decodes one block
+when the session has accepted the previous block, and the pipe is bounded, so backpressure reaches the client.
 """
 
 from __future__ import annotations
@@ -19,119 +19,122 @@ from stream_asr.config import SAMPLE_RATE
 from stream_asr.errors import InputError
 from stream_asr.server.errors import SessionError
 from stream_asr.server.sessions.request import AudioFormat
+from stream_asr.server.settings import CONTAINER_PIPE_BYTES
 
 DECODED_FORMAT = AudioFormat(SAMPLE_RATE, "pcm_f32le")
-"""The format of what `unpacked` gives."""
-
-_PIPE_BYTES = 1 << 16
+"""Format of the blocks that `decode_container` yields."""
 
 
 def require_decoder() -> None:
-    """Before a container is accepted.
+    """Check that containers can be decoded.
 
     Raises:
-        SessionError: nothing is installed that could decode it.
+        SessionError: PyAV is not installed.
     """
     if find_spec("av") is None:
         raise SessionError(
             "no_decoder",
-            "this server cannot decode containers: it lacks PyAV (pip install 'stream-asr[av]'); raw audio is accepted",
+            "this server cannot decode containers: PyAV is not installed (pip install 'stream-asr[av]'); "
+            "raw audio is accepted",
         )
 
 
 class ContainerPipe:
-    """Bytes that a coroutine writes, and that a thread reads like a file.
+    """Bounded buffer that a coroutine writes and a thread reads like a file.
 
-    It holds `_PIPE_BYTES` and no more than one message besides.
+    Holds up to `CONTAINER_PIPE_BYTES` and the message that exceeded them.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._taken = asyncio.Event()
-        self._written = threading.Condition()
-        self._held = bytearray()
-        self._ended = False
-        self._is_awaited = False  # all was read, and the reader wants more
-        self._is_closed = False
+        self._progress = asyncio.Event()  # the thread has read, waits for data, or has closed the pipe
+        self._readable = threading.Condition()
+        self._buffer = bytearray()
+        self._eof = False
+        self._reader_waits = False  # all data has been read and decoded as far as possible
+        self._closed = False
 
-    # --- for the coroutine --------------------------------------------------------------------------------
+    # --- coroutine side -----------------------------------------------------------------------------------
 
     async def write(self, data: bytes) -> None:
-        """Returns when more may be written, which is never once the reader has left."""
-        with self._written:
-            self._held += data
-            self._is_awaited = False
-            self._written.notify()
-        await self._until(lambda: len(self._held) < _PIPE_BYTES and not self._is_closed)
+        """Write ``data``; return when more may be written, or when the pipe was closed."""
+        with self._readable:
+            self._buffer += data
+            self._reader_waits = False
+            self._readable.notify()
+        await self._wait_until(lambda: len(self._buffer) < CONTAINER_PIPE_BYTES and not self._closed)
 
     async def wait_consumed(self) -> None:
-        """Wait until the reader has made what it can of all that was written, and waits for more, or has left."""
-        await self._until(lambda: self._is_awaited or self._is_closed)
+        """Wait until all written data has been decoded as far as possible, or the pipe was closed."""
+        await self._wait_until(lambda: self._reader_waits or self._closed)
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            self._taken.clear()
+            self._progress.clear()
             if not condition():
-                await self._taken.wait()
+                await self._progress.wait()
 
     def write_eof(self) -> None:
-        """Nothing more will be written. Calling it again does nothing."""
-        with self._written:
-            self._ended = True
-            self._written.notify()
+        """Mark the end of the data. Further calls do nothing."""
+        with self._readable:
+            self._eof = True
+            self._readable.notify()
 
     def close(self) -> None:
-        """Nothing more will be read."""
-        self._is_closed = True
-        self._taken.set()
+        """Close the pipe once nothing reads from it any more."""
+        self._closed = True
+        self._progress.set()
 
-    # --- for the thread -----------------------------------------------------------------------------------
+    # --- thread side --------------------------------------------------------------------------------------
 
-    def wait(self) -> bool:
-        """Wait for something to read; False when the end comes first."""
-        with self._written:
-            while not (self._held or self._ended):
-                self._is_awaited = True
-                self._tell()
-                self._written.wait()
-            return bool(self._held)
+    def wait_readable(self) -> bool:
+        """Wait for data; return False at the end of the data."""
+        with self._readable:
+            while not (self._buffer or self._eof):
+                self._reader_waits = True
+                self._notify_writer()
+                self._readable.wait()
+            return bool(self._buffer)
 
     def read(self, size: int, /) -> bytes:
-        """What there is, of up to ``size`` bytes, as soon as there is anything; nothing at the end."""
-        self.wait()
-        with self._written:
-            piece = bytes(self._held[:size])
-            del self._held[:size]
-        self._tell()
-        return piece
+        """Wait for data and return up to ``size`` bytes; return nothing at the end of the data."""
+        self.wait_readable()
+        with self._readable:
+            data = bytes(self._buffer[:size])
+            del self._buffer[:size]
+        self._notify_writer()
+        return data
 
-    def _tell(self) -> None:
-        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody is waiting any more
-            self._loop.call_soon_threadsafe(self._taken.set)
+    def _notify_writer(self) -> None:
+        with suppress(RuntimeError):  # the event loop is closed, so no coroutine is waiting
+            self._loop.call_soon_threadsafe(self._progress.set)
 
 
 def decode_container(pipe: ContainerPipe) -> Generator[FloatArray, None, None]:
-    """The sound of a container, as soon as it can be decoded: blocks of shape (samples,) in the format `DECODED_FORMAT`.
+    """Decode a container as it arrives. The generator waits for input, so iterate in a thread.
 
-    They are what a stream of the recognizer would make of the recording. Blocks in the thread that takes them.
+    The blocks are the same as those that a stream of the recognizer makes of the complete recording.
 
     Args:
-        pipe: brings the container; without a byte in it there is no sound.
+        pipe: bytes of the container. An empty pipe yields no blocks.
+
+    Yields:
+        Samples in the format `DECODED_FORMAT`, shape (samples,), as soon as they can be decoded.
 
     Raises:
-        InputError: it cannot be decoded, or not any further.
+        InputError: the container cannot be decoded, or is damaged after the last block.
     """
-    if not pipe.wait():
+    if not pipe.wait_readable():
         return
     with closing(ContainerReader("the stream", pipe, live=True)) as reader:
         converter = AudioConverter(reader.sample_rate, reader.channels)
         failure: InputError | None = None
         try:
             for block in reader.blocks():
-                # Not collected to larger ones: the next one may have to wait for the client.
+                # Blocks are not merged into larger blocks: the next block may have to wait for the client.
                 yield converter.push(block)
         except InputError as error:
-            failure = error  # what came before it is sound all the same
+            failure = error  # raised after the audio that was decoded before it
         yield converter.finish()
         if failure is not None:
             raise failure

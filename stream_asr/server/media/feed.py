@@ -1,4 +1,4 @@
-"""Sound that is decoded while it is recognised: in a thread, so that no other session has to wait for it."""
+"""Decode audio in a thread and feed it to a session."""
 
 from __future__ import annotations
 
@@ -18,38 +18,40 @@ from stream_asr.server.sessions.session import Session
 async def feed_blocks(
     session: Session,
     blocks: Iterator[FloatArray],
-    take: Callable[[bytes], Awaitable[None]],
+    feed: Callable[[bytes], Awaitable[None]],
     *,
-    release: Callable[[], None] = lambda: None,
+    unblock: Callable[[], None] = lambda: None,
     limiter: anyio.CapacityLimiter | None = None,
 ) -> None:
-    """Feed a session whose encoding is ``pcm_f32le``, block by block, and finish it.
+    """Feed decoded blocks to a session whose encoding is ``pcm_f32le``, and finish the session.
 
-    When the sound turns out to be damaged, the session is concluded once all that could be decoded was fed.
+    Each block is decoded in a thread, so that other sessions do not wait for the decoder. If the audio turns out to be
+    damaged, the session is finished with an error after everything that could be decoded.
 
     Args:
-        blocks: float32; each is made in a thread, and when this returns or is cancelled, no thread is inside it.
-        take: feeds the session with a block; the next one is not asked for before.
-        release: called when this is cancelled: lets a block that waits for something come to its end.
-        limiter: of threads; those that all share, unless given.
+        session: session to feed.
+        blocks: float32 arrays. No thread uses the iterator any more when this function returns or is cancelled.
+        feed: feeds a block to the session; the next block is decoded afterwards.
+        unblock: called on cancellation, to release a thread that waits for input in ``blocks``.
+        limiter: limits the number of threads; None for anyio's default limiter, which all tasks share.
     """
     try:
-        while (block := await _next(blocks, release, limiter)) is not None:
-            await take(block.astype("<f4", copy=False).tobytes())
+        while (block := await _decode_next(blocks, unblock, limiter)) is not None:
+            await feed(block.astype("<f4", copy=False).tobytes())
     except InputError as error:
         session.finish_with_error(SessionError("bad_audio", str(error), CloseCode.INVALID_DATA))
     session.finish()
 
 
-async def _next(
-    blocks: Iterator[FloatArray], release: Callable[[], None], limiter: anyio.CapacityLimiter | None
+async def _decode_next(
+    blocks: Iterator[FloatArray], unblock: Callable[[], None], limiter: anyio.CapacityLimiter | None
 ) -> FloatArray | None:
     decoding = asyncio.ensure_future(anyio.to_thread.run_sync(next, blocks, None, limiter=limiter))
     try:
         return await asyncio.shield(decoding)
     except asyncio.CancelledError:
-        release()
-        # The decoder must not be closed under the thread that is inside it.
+        unblock()
+        # Wait for the thread: the caller closes the decoder next.
         with suppress(InputError):
             await decoding
         raise

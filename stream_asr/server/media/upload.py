@@ -1,4 +1,4 @@
-"""Recordings that come whole, in one request: kept on disk, recognised in a session of their own."""
+"""Uploads: complete recordings in one HTTP request, stored on disk and recognized in a session."""
 
 from __future__ import annotations
 
@@ -20,65 +20,68 @@ from starlette.types import Send
 from stream_asr.audio.files import AudioFile
 from stream_asr.errors import InputError
 from stream_asr.server.connection import run_session
-from stream_asr.server.errors import CloseCode, IdleTimeoutError, SessionError, internal
+from stream_asr.server.errors import CloseCode, IdleTimeoutError, SessionError, internal_error
 from stream_asr.server.media.feed import feed_blocks
 from stream_asr.server.sessions.request import AudioFormat
 from stream_asr.server.sessions.session import Session
-from stream_asr.server.settings import ServerSettings
+from stream_asr.server.settings import MAX_FORM_FIELDS, ServerSettings
 
 _log = logging.getLogger(__name__)
 
-_MAX_FIELDS = 100
 
-
-class ClientLeftError(SessionError):
-    """The client of a request did not wait for the answer."""
+class ClientDisconnectedError(SessionError):
+    """The client of an HTTP request disconnected before the response."""
 
     def __init__(self) -> None:
-        super().__init__("client_left", "the client has left")
+        super().__init__("client_left", "the client has disconnected")
 
 
 async def send_response(
     request: Request,
     send: Send,
-    answer: Callable[[], Awaitable[Response | None]],
-    fail: Callable[[SessionError], Awaitable[Response | None]],
+    handle: Callable[[], Awaitable[Response | None]],
+    handle_error: Callable[[SessionError], Awaitable[Response | None]],
 ) -> None:
-    """Send what ``answer`` gives, or what ``fail`` makes of its error; nothing to a client that has left.
+    """Send the response of ``handle``, or the response of ``handle_error`` if ``handle`` raises an error.
+
+    Sends nothing if the client has disconnected.
 
     Args:
-        answer, fail: give None where everything has been sent already.
+        request: request to respond to.
+        send: ASGI callable of the request.
+        handle: returns the response; None if it has sent the response itself.
+        handle_error: returns the response for an error; None if it has sent the response itself.
     """
     try:
-        response = await answer()
-    except ClientLeftError:
+        response = await handle()
+    except ClientDisconnectedError:
         return
     except SessionError as error:
-        response = await fail(error)
+        response = await handle_error(error)
     except Exception:
         _log.exception("a request failed")
-        response = await fail(internal())
+        response = await handle_error(internal_error())
     if response is not None:
         await response(request.scope, request.receive, send)
 
 
 @asynccontextmanager
 async def multipart_form(request: Request, settings: ServerSettings) -> AsyncIterator[FormData]:
-    """The form that a request brings. Its file is on disk, without a name, until the block is left.
+    """Parse the form in the body of a request. Its file is an anonymous temporary file, deleted after the block.
 
     Raises:
-        SessionError: it is no such form, is too big, does not arrive, or the client has left.
+        SessionError: the body is not a form or is too big, its data stopped arriving, or the client disconnected.
     """
     try:
         form = await MultiPartParser(
-            request.headers, body(request, settings), max_files=1, max_fields=_MAX_FIELDS
+            request.headers, read_body(request, settings), max_files=1, max_fields=MAX_FORM_FIELDS
         ).parse()
     except KeyError:
         raise SessionError("bad_request", "the request has no Content-Type; send multipart/form-data") from None
     except MultiPartException as error:
         raise SessionError("bad_request", f"not multipart/form-data: {error.message}") from None
-    except UnicodeError:  # some of Python's codecs are nobody's charset, and fail in ways of their own
-        raise SessionError("bad_request", "the form cannot be read in the charset that it names; use UTF-8") from None
+    except UnicodeError:  # includes errors of Python codecs that are not character sets
+        raise SessionError("bad_request", "the form cannot be decoded in its charset; use UTF-8") from None
     try:
         yield form
     finally:
@@ -87,7 +90,7 @@ async def multipart_form(request: Request, settings: ServerSettings) -> AsyncIte
 
 @asynccontextmanager
 async def spool_upload(chunks: AsyncIterable[bytes]) -> AsyncIterator[UploadFile]:
-    """A recording that is a request's whole body, kept like that of a form."""
+    """Write the body of a request to an anonymous temporary file, deleted after the block."""
     with TemporaryFile() as file:
         size = 0
         async for chunk in chunks:
@@ -96,16 +99,16 @@ async def spool_upload(chunks: AsyncIterable[bytes]) -> AsyncIterator[UploadFile
         yield UploadFile(file, size=size)
 
 
-async def body(request: Request, settings: ServerSettings) -> AsyncGenerator[bytes, None]:
-    """The body of a request as it arrives.
+async def read_body(request: Request, settings: ServerSettings) -> AsyncGenerator[bytes, None]:
+    """Yield the body of a request as it arrives.
 
     Raises:
-        SessionError: it is too big or does not arrive, or the client has left.
+        SessionError: the body is too big, its data stopped arriving, or the client disconnected.
     """
     limit, received = settings.max_upload_bytes, 0
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise too_big_error("request", f"{announced} bytes", limit)
+    content_length = request.headers.get("content-length", "")
+    if content_length.isdecimal() and int(content_length) > limit:
+        raise too_big_error("request", f"{content_length} bytes", limit)
     chunks = request.stream()
     while True:
         try:
@@ -116,27 +119,28 @@ async def body(request: Request, settings: ServerSettings) -> AsyncGenerator[byt
         except TimeoutError:
             raise IdleTimeoutError(settings.idle_timeout_s) from None
         except ClientDisconnect:
-            raise ClientLeftError from None
+            raise ClientDisconnectedError from None
         received += len(chunk)
         if received > limit:
             raise too_big_error("request", f"more than {limit} bytes", limit)
         yield chunk
 
 
-def too_big_error(what: str, size: str, limit: int) -> SessionError:
-    message = f"the {what} has {size}; {limit} are accepted (--max-upload-bytes)"
+def too_big_error(subject: str, size: str, limit: int) -> SessionError:
+    """Return the error for data that exceeds ``max_upload_bytes``."""
+    message = f"the {subject} has {size}; at most {limit} are accepted (--max-upload-bytes)"
     return SessionError("file_too_big", message, CloseCode.TOO_BIG)
 
 
 async def open_upload(upload: UploadFile, settings: ServerSettings) -> AudioFile:
-    """Find out what was uploaded.
+    """Open an uploaded file for decoding. The caller closes it.
 
     Raises:
-        SessionError: it cannot be decoded, or is longer than sessions may be.
+        SessionError: the file cannot be decoded, or is longer than ``max_duration_s``.
     """
     if not upload.size:
         raise SessionError("bad_audio", "the file is empty (0 bytes)", CloseCode.INVALID_DATA)
-    # Errors repeat it, and some charsets have halves of surrogate pairs, which no answer could carry.
+    # Error messages contain the name. Some charsets decode to lone surrogates, which a response cannot encode.
     name = Path(upload.filename or "").name.encode(errors="replace").decode() or "the file"
     try:
         file = await anyio.to_thread.run_sync(AudioFile, name, upload.file)
@@ -144,39 +148,44 @@ async def open_upload(upload: UploadFile, settings: ServerSettings) -> AudioFile
         raise SessionError("bad_audio", str(error), CloseCode.INVALID_DATA) from None
     if file.duration_s is not None and file.duration_s > settings.max_duration_s:
         file.close()
-        raise SessionError("too_long", f"{file.duration_s:.0f} s of audio; {settings.max_duration_s:g} s are accepted")
+        limit_s = settings.max_duration_s
+        raise SessionError(
+            "too_long", f"the file has {file.duration_s:.0f} s of audio; at most {limit_s:g} s are accepted"
+        )
     return file
 
 
 def upload_format(file: AudioFile) -> AudioFormat:
-    """That of the audio that `recognise` feeds."""
+    """Return the format in which `recognize_upload` feeds a file."""
     return AudioFormat(file.sample_rate, "pcm_f32le", file.channels)
 
 
 async def recognize_upload(
-    session: Session, file: AudioFile, request: Request, tell: Callable[[Session], Awaitable[None]]
+    session: Session, file: AudioFile, request: Request, consume: Callable[[Session], Awaitable[None]]
 ) -> None:
-    """Feed a recording to a session of its format, at the pace of sessions.
+    """Feed a file to a session, with the same rate limit as live audio.
 
     Args:
-        request: was read to its end; when the client leaves, the work stops.
-        tell: consumes the session's events.
+        session: session in the format `upload_format`.
+        file: file from `open_upload`.
+        request: request whose body has been read. Recognition stops when its client disconnects.
+        consume: handles the events of the session.
 
     Raises:
-        SessionError: the file is damaged (once all that could be decoded was told), the client has left, or from
-            ``tell``.
+        SessionError: the file is damaged (raised after the events of all audio before the damage), the client has
+            disconnected, or from ``consume``.
     """
 
-    async def watch() -> None:
+    async def watch_disconnect() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        session.interrupt(ClientLeftError())
+        session.interrupt(ClientDisconnectedError())
 
-    async def consume() -> None:
-        await tell(session)
+    async def consume_events() -> None:
+        await consume(session)
 
-    watching = asyncio.create_task(watch())
+    watcher = asyncio.create_task(watch_disconnect())
     try:
-        await run_session(session, feed_blocks(session, iter(file), session.feed), consume())
+        await run_session(session, feed_blocks(session, iter(file), session.feed), consume_events())
     finally:
-        watching.cancel()
+        watcher.cancel()

@@ -1,1 +1,1 @@
-"""SessionRegistry: state that outlives a connection."""
+"""Sessions: state that outlives a connection."""

@@ -1,4 +1,4 @@
-"""Events on their way to one client: what waits, what was sent, and what has to be sent again."""
+"""Queue of events for one client, with replay after a lost connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from stream_asr.events import Event, Final, Partial
 
 @dataclass(frozen=True, slots=True)
 class MarkReached:
-    """All audio before the point that the client tagged has been recognised."""
+    """All audio received before the mark has been recognized.
+
+    Attributes:
+        tag: identifies the mark; chosen by the protocol.
+    """
 
     tag: str | int
 
@@ -19,71 +23,85 @@ class MarkReached:
 SessionEvent: TypeAlias = Event | MarkReached
 
 
-class Outbox:
-    """Counts events from the first one on, so that a client can say how many it has.
+@dataclass(frozen=True, slots=True)
+class SamplesReceived:
+    """Acknowledgement of audio. Not an event: not queued, counted or replayed.
 
-    A partial that is still waiting gives way to the next caption of its utterance; nothing else is left out.
-
-    Args:
-        max_kept: events that are remembered after they were sent.
+    Attributes:
+        samples: samples per channel received in the session, at the client's rate.
     """
 
-    def __init__(self, max_kept: int) -> None:
-        self._unsent: deque[SessionEvent] = deque()
-        self._leaving: SessionEvent | None = None
-        self._kept: deque[SessionEvent] = deque(maxlen=max_kept)
+    samples: int
+
+
+class Outbox:
+    """Queue of events, numbered from the start of the session.
+
+    A queued partial is replaced by the next caption of its utterance. All other events are sent.
+
+    Args:
+        max_sent: number of sent events that are kept for replay.
+
+    Attributes:
+        sent: number of events sent.
+        coalesced: number of partials that were replaced before they were sent.
+    """
+
+    def __init__(self, max_sent: int) -> None:
+        self._queue: deque[SessionEvent] = deque()
+        self._in_flight: SessionEvent | None = None
+        self._history: deque[SessionEvent] = deque(maxlen=max_sent)
         self.sent = 0
         self.coalesced = 0
-        """Partials that were never sent because a newer caption took their place."""
 
     @property
     def unsent(self) -> int:
-        return len(self._unsent)
+        """Number of queued events."""
+        return len(self._queue)
 
     def put(self, event: SessionEvent) -> None:
-        self.coalesced += self._place(event)
+        """Add an event to the queue."""
+        self.coalesced += self._enqueue(event)
 
-    def _place(self, event: SessionEvent) -> bool:
-        """Whether it took the place of a partial."""
-        last = self._unsent[-1] if self._unsent else None
+    def _enqueue(self, event: SessionEvent) -> bool:
+        """Add an event; return whether it replaced a partial."""
+        last = self._queue[-1] if self._queue else None
         if isinstance(last, Partial) and isinstance(event, Partial | Final) and last.utterance == event.utterance:
-            self._unsent[-1] = event
+            self._queue[-1] = event
             return True
-        self._unsent.append(event)
+        self._queue.append(event)
         return False
 
     def take(self) -> SessionEvent | None:
-        """The next event to send, None when nothing waits; call `confirm` when it was sent."""
-        self._leaving = self._unsent.popleft() if self._unsent else None
-        return self._leaving
+        """Return the next event to send; None if the queue is empty. Call `confirm` once the event has been sent."""
+        self._in_flight = self._queue.popleft() if self._queue else None
+        return self._in_flight
 
     def confirm(self) -> None:
-        """The event that was taken last is on its way."""
-        if self._leaving is not None:
-            self._kept.append(self._leaving)
-            self._leaving = None
+        """Record that the event returned by `take` has been sent."""
+        if self._in_flight is not None:
+            self._history.append(self._in_flight)
+            self._in_flight = None
             self.sent += 1
 
     def rewind(self, received: int | None = None) -> None:
-        """Go on behind the first ``received`` events, as the client counts them: what came after them waits again.
+        """Queue again the events that the client has not received.
 
         Args:
-            received: None for all that were confirmed.
+            received: number of events that the client has received; None for all confirmed events.
 
         Raises:
-            LookupError: the client cannot have that many, or what it lacks is not remembered any more.
+            LookupError: the number is impossible, or a missing event is no longer kept.
         """
         received = self.sent if received is None else received
-        self.confirm()  # it may have arrived even so
+        self.confirm()  # the client may have received the event although sending failed
         missing = self.sent - received
         if missing < 0:
-            raise LookupError(f"{received} events cannot have arrived: {self.sent} were sent")
-        if missing > len(self._kept):
-            raise LookupError(
-                f"{missing} events did not arrive, of which only the last {len(self._kept)} are remembered"
-            )
-        again = [self._kept.pop() for _ in range(missing)][::-1]
-        waiting, self._unsent = self._unsent, deque()
+            raise LookupError(f"the client cannot have received {received} events; {self.sent} were sent")
+        if missing > len(self._history):
+            raise LookupError(f"{missing} events are missing, but only the last {len(self._history)} are kept")
+        replayed = [self._history.pop() for _ in range(missing)][::-1]
+        queued, self._queue = self._queue, deque()
         self.sent = received
-        for event in (*again, *waiting):
-            self._place(event)  # what gives way now was sent before
+        for event in (*replayed, *queued):
+            self._enqueue(event)  # not counted as coalesced: a partial replaced here has been sent once

@@ -1,4 +1,4 @@
-"""All sessions of a server: how many there may be, and what becomes of them when a connection ends."""
+"""Registry of all sessions of a server: admission, resumption, expiry, and shutdown."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ from stream_asr.server.settings import ServerSettings
 _log = logging.getLogger(__name__)
 
 SHUTTING_DOWN = "the server is shutting down"
-_SHOWN_OF_KEY = 8
+
+_LOGGED_KEY_CHARACTERS = 8
+"""Enough to tell sessions apart in the log; too few to resume one."""
 
 
 class SessionRegistry:
-    """The sessions that are open, and those that have ended but may still lack the client's thanks.
+    """Open sessions, and finished sessions whose last events the client may still have to receive.
 
-    Made and used inside one event loop.
+    Belongs to one event loop.
+
+    Attributes:
+        draining: whether `drain` was called; no more sessions are opened.
     """
 
     def __init__(self, recognizer: Recognizer, settings: ServerSettings, metrics: Metrics) -> None:
@@ -42,21 +47,21 @@ class SessionRegistry:
 
     @property
     def open_count(self) -> int:
-        """Sessions that hold a stream of the recognizer."""
+        """Number of sessions that hold a stream of the recognizer."""
         return sum(session.ended_by is None for session in self._sessions.values())
 
     @property
     def detached_count(self) -> int:
-        """Open sessions that wait for their client to come back."""
+        """Number of open sessions that wait to be resumed."""
         return sum(session.ended_by is None and not session.attached for session in self._sessions.values())
 
-    # --- coming in ----------------------------------------------------------------------------------------
+    # --- opening and resuming -----------------------------------------------------------------------------
 
     def unavailable_reason(self, *, may_resume: bool = False) -> str | None:
-        """Why a new connection cannot be served now; None when it can. For an answer before the upgrade.
+        """Return why a new connection cannot get a session now; None if it can. To be called before the handshake.
 
         Args:
-            may_resume: the connection may turn out to belong to one of the sessions that wait for theirs.
+            may_resume: the connection may resume one of the detached sessions.
         """
         if self.draining:
             return SHUTTING_DOWN
@@ -66,11 +71,15 @@ class SessionRegistry:
         if free > 0:
             return None
         self._metrics.refused.inc()
+        return self._all_taken_message
+
+    @property
+    def _all_taken_message(self) -> str:
         return f"all {self._settings.max_sessions} sessions are taken; try again later"
 
     @contextmanager
     def pending_connection(self) -> Iterator[None]:
-        """Around the time in which a connection was let in but has not said yet what it wants."""
+        """Reserve room for a connection that was accepted but has not opened its session yet."""
         self._pending_connections += 1
         try:
             yield
@@ -78,31 +87,27 @@ class SessionRegistry:
             self._pending_connections -= 1
 
     def open(self, request: SessionRequest) -> Session:
-        """Begin a session. Use it inside `connection`.
+        """Open a session. Use it inside `manage`.
 
         Raises:
-            SessionError: there is no room, or the format or the endpoint is not accepted.
+            SessionError: all sessions are taken, or the audio format or the endpoint is not accepted.
         """
         if self.draining:
             raise SessionError("shutting_down", SHUTTING_DOWN, CloseCode.GOING_AWAY)
         if self.open_count >= self._settings.max_sessions:
             self._metrics.refused.inc()
-            raise SessionError(
-                "too_many_sessions",
-                f"all {self._settings.max_sessions} sessions are taken; try again later",
-                CloseCode.TRY_AGAIN_LATER,
-            )
-        audio = request.audio
+            raise SessionError("too_many_sessions", self._all_taken_message, CloseCode.TRY_AGAIN_LATER)
         try:
             if request.endpoint_ms is not None:
                 self._recognizer.config.segmenter.with_endpoint(request.endpoint_ms)
         except InputError as error:
             raise SessionError("bad_endpoint", str(error)) from None
+        audio_format = request.audio_format
         try:
             stream = self._recognizer.stream(
-                audio.sample_rate,
-                channels=audio.channels,
-                encoding=audio.encoding,
+                audio_format.sample_rate,
+                channels=audio_format.channels,
+                encoding=audio_format.encoding,
                 live=request.partials,
                 endpoint_ms=request.endpoint_ms,
             )
@@ -116,78 +121,80 @@ class SessionRegistry:
         return session
 
     async def resume(self, key: str, events: int | None) -> Session:
-        """Find the session of a client that lost its connection, and make it ready for the new one.
+        """Attach the session of a lost connection to a new one, and queue the missing events. Use it inside `manage`.
 
         Args:
-            events: how many of its events have arrived; None for all that were sent.
+            key: key of the session.
+            events: number of events that the client has received; None for all events sent.
 
         Raises:
-            SessionError: it is not there any more, or what the client lacks is not.
+            SessionError: the session does not exist any more, or missing events are no longer kept.
         """
         session = self._sessions.get(key)
         if session is None:
-            raise self._unknown()
+            raise self._unknown_session()
         await session.attach()
-        if self._sessions.get(key) is not session:  # it ended while its old connection gave it up
+        if self._sessions.get(key) is not session:  # the session ended while its old connection was closed
             session.detach()
-            raise self._unknown()
+            raise self._unknown_session()
         if expiry := self._expiries.pop(key, None):
             expiry.cancel()
         session.resumes += 1
         try:
             session.outbox.rewind(events)
         except LookupError as error:
-            self._end(session, "bad_resume")
+            self._remove(session, "bad_resume")
             raise SessionError("bad_resume", str(error)) from None
         self._metrics.resumed.inc()
         return session
 
-    def _unknown(self) -> SessionError:
+    def _unknown_session(self) -> SessionError:
         window_s = self._settings.resume_window_s
         return SessionError(
-            "unknown_session", f"no such session; sessions are kept for {window_s:g} s after their connection was lost"
+            "unknown_session", f"unknown session; a session is kept for {window_s:g} s after its connection was lost"
         )
 
-    # --- going out ----------------------------------------------------------------------------------------
+    # --- closing ------------------------------------------------------------------------------------------
 
     @contextmanager
     def manage(self, session: Session, *, resumable: bool = False) -> Iterator[None]:
-        """Around all that a connection does with a session; decides what becomes of it afterwards.
+        """Manage a session while a connection uses it: close or detach the session at the end of the block.
 
         Args:
-            resumable: a client that vanishes may come back within the resume window.
+            session: from `open` or `resume`.
+            resumable: keep the session for the resume window unless the client closes its connection with code 1000.
         """
         try:
             yield
         except TakenOverError:
             session.detach()
             raise
-        except WebSocketDisconnect as gone:
-            if resumable and gone.code != CloseCode.NORMAL and not self.draining:
+        except WebSocketDisconnect as disconnect:
+            if resumable and disconnect.code != CloseCode.NORMAL and not self.draining:
                 session.detach()
-                self._expire_later(session, "lost")
+                self._schedule_removal(session, "lost")
             else:
-                self._end(session, "client_left")
+                self._remove(session, "client_left")
             raise
         except SessionError as error:
-            self._end(session, error.code)
+            self._remove(session, error.code)
             raise
         except BaseException:
-            self._end(session, "internal")
+            self._remove(session, "internal")
             raise
         else:
             self._close(session, "done")
             session.detach()
-            if resumable:  # the last events may be lost on the way
-                self._expire_later(session, "done")
+            if resumable:  # the last events may be lost on their way to the client
+                self._schedule_removal(session, "done")
             else:
-                self._end(session, "done")
+                self._remove(session, "done")
 
-    def _expire_later(self, session: Session, ended_by: str) -> None:
+    def _schedule_removal(self, session: Session, ended_by: str) -> None:
         loop = asyncio.get_running_loop()
-        self._expiries[session.key] = loop.call_later(self._settings.resume_window_s, self._end, session, ended_by)
+        self._expiries[session.key] = loop.call_later(self._settings.resume_window_s, self._remove, session, ended_by)
 
-    def _end(self, session: Session, ended_by: str) -> None:
+    def _remove(self, session: Session, ended_by: str) -> None:
         self._close(session, ended_by)
         session.detach()
         self._sessions.pop(session.key, None)
@@ -206,7 +213,7 @@ class SessionRegistry:
         _log.info(
             "session",
             extra={
-                "session": session.key[:_SHOWN_OF_KEY],
+                "session": session.key[:_LOGGED_KEY_CHARACTERS],
                 "protocol": session.request.protocol,
                 "ended_by": ended_by,
                 "wall_s": round(time.monotonic() - session.started_s, 3),
@@ -227,20 +234,20 @@ class SessionRegistry:
             self._all_closed.set()
 
     async def drain(self) -> None:
-        """Let nobody in, give everybody the last finals, within the grace period; then send away who is left."""
+        """Shut down: refuse new sessions, send the last finals within the grace period, then interrupt the rest."""
         self.draining = True
-        reason = SessionError("shutting_down", SHUTTING_DOWN, CloseCode.GOING_AWAY)
+        error = SessionError("shutting_down", SHUTTING_DOWN, CloseCode.GOING_AWAY)
         for session in list(self._sessions.values()):
             if session.attached and session.ended_by is None:
-                session.finish_with_error(reason)
+                session.finish_with_error(error)
             elif not session.attached:
-                self._end(session, reason.code)
-        for time_s in (self._settings.grace_s, self._settings.close_timeout_s):
+                self._remove(session, error.code)
+        for timeout_s in (self._settings.grace_s, self._settings.close_timeout_s):
             self._all_closed.clear()
             if not self.open_count:
                 return
-            with anyio.move_on_after(time_s):
+            with anyio.move_on_after(timeout_s):
                 await self._all_closed.wait()
                 return
             for session in self._sessions.values():
-                session.interrupt(reason)
+                session.interrupt(error)

@@ -1,4 +1,4 @@
-"""What a client asks for, whatever its protocol."""
+"""What a client asks for when it starts a session, in terms that all protocols share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from stream_asr.audio.pcm import ENCODINGS
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """What a client sends; the values are checked where the stream is opened."""
+    """Format of a client's audio. The values are validated when the stream is opened.
+
+    Attributes:
+        sample_rate: in Hz.
+        encoding: name in `ENCODINGS`.
+        channels: number of interleaved channels.
+    """
 
     sample_rate: int
     encoding: str = "pcm_s16le"
@@ -23,25 +29,18 @@ class AudioFormat:
 
 @dataclass(frozen=True, slots=True)
 class SessionRequest:
-    """What a client asks for.
+    """Request for a session.
 
     Attributes:
-        protocol: its name, for the log.
-        audio: what will come.
-        partials: whether any are wanted.
-        words: whether finals are wanted with their words; for the protocol's own use.
-        endpoint_ms: the silence that ends an utterance; None for the recognizer's.
+        protocol: name of the protocol, for logs and metrics.
+        audio_format: format of the client's audio.
+        partials: whether to produce partials.
+        words: whether the client wants the words of finals. Used by the protocol's codec only.
+        endpoint_ms: silence that ends an utterance; None for the recognizer's setting.
     """
 
     protocol: str
-    audio: AudioFormat
+    audio_format: AudioFormat
     partials: bool = True
     words: bool = True
     endpoint_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SamplesReceived:
-    """Not an event: tells how many samples the session has by now."""
-
-    samples: int

@@ -1,6 +1,6 @@
-"""One client's audio and captions: a stream of the recognizer with the limits of a server around it.
+"""One client's audio and events: a stream of the recognizer with the server's limits.
 
-A session belongs to one event loop. It outlives a connection that is lost; see `SessionRegistry`.
+A session belongs to one event loop. It can outlive a lost connection; see `SessionRegistry`.
 """
 
 from __future__ import annotations
@@ -13,39 +13,49 @@ from typing import NoReturn
 
 from stream_asr.errors import InputError, StreamASRError
 from stream_asr.events import Final, Marked, Overload, Partial
-from stream_asr.server.errors import CloseCode, SessionError, TakenOverError, internal
+from stream_asr.server.errors import CloseCode, SessionError, TakenOverError, internal_error
 from stream_asr.server.metrics import Metrics
-from stream_asr.server.sessions.outbox import MarkReached, Outbox, SessionEvent
-from stream_asr.server.sessions.pacing import Pace, Timeline
-from stream_asr.server.sessions.request import SamplesReceived, SessionRequest
-from stream_asr.server.settings import ServerSettings
+from stream_asr.server.sessions.outbox import MarkReached, Outbox, SamplesReceived, SessionEvent
+from stream_asr.server.sessions.pacing import ArrivalTimes, RateLimiter
+from stream_asr.server.sessions.request import SessionRequest
+from stream_asr.server.settings import (
+    ARRIVAL_SPAN_S,
+    ARRIVAL_STEP_S,
+    BURST_S,
+    FEED_CHUNK_S,
+    LIVE_LEAD_S,
+    MAX_PENDING_MARKS,
+    ServerSettings,
+)
 from stream_asr.stream import Stream
 
 _log = logging.getLogger(__name__)
 
-_PIECE_S = 0.25
-"""Audio given to the recognizer at a time, so that a long message waits for room like many short ones."""
-
-_BURST_S = 2.0
-
-_AHEAD_S = 1.0
-"""A source that is so far ahead of real time is no microphone, and its lag says nothing about this machine."""
-
-_MAX_TAGS = 64
-
 
 class Session:
-    """One task feeds it, another one sends what `events` yields. Made by `SessionRegistry.open`.
+    """State of a session. Made by `SessionRegistry.open`.
+
+    One task calls `feed`, another task sends what `events` yields.
 
     Attributes:
-        key: what a client needs to resume it, so it is a secret; logs have its first characters.
-        received: samples of every channel taken in so far, at the client's rate.
+        key: secret with which the client resumes the session. Logs contain its first characters only.
+        request: what the client asked for.
+        audio_format: format of the client's audio.
+        received_samples: samples per channel received, at the client's rate.
+        trailing_bytes: bytes of an incomplete sample at the end of the audio; known once `finish` was called.
+        finals: number of finals.
+        words: number of words in all finals.
+        resumes: number of connections that resumed the session.
+        started_s: monotonic time at which the session was opened.
+        outbox: events for the client.
+        stream: stream of the recognizer.
+        ended_by: reason why the session was closed; None while it is open.
     """
 
     def __init__(
         self, key: str, request: SessionRequest, stream: Stream, settings: ServerSettings, metrics: Metrics
     ) -> None:
-        self.key, self.request, self.audio_format = key, request, request.audio
+        self.key, self.request, self.audio_format = key, request, request.audio_format
         self.received_samples = self.trailing_bytes = 0
         self.finals = self.words = self.resumes = 0
         self.started_s = time.monotonic()
@@ -53,164 +63,171 @@ class Session:
         self.stream = stream
         self.ended_by: str | None = None
         self._settings, self._metrics = settings, metrics
-        self._pace = Pace(settings.max_speed, _BURST_S, self.started_s)
-        self._timeline = Timeline()
-        self._tail = b""  # of a sample that is not complete yet
+        self._limiter = RateLimiter(settings.max_speed, BURST_S, self.started_s)
+        self._arrivals = ArrivalTimes(ARRIVAL_SPAN_S, ARRIVAL_STEP_S)
+        self._partial_sample = b""
         self._finished = False
-        self._tags: dict[int, str | int] = {}
+        self._tags: dict[int, str | int] = {}  # by mark of the stream
         self._changed = asyncio.Event()
-        self._complete = False  # every event is in the outbox
-        self._last_word: SessionError | None = None  # raised after the last event
+        self._all_queued = False  # the outbox has received the last event
+        self._closing_error: SessionError | None = None  # raised after the last event
         self._interruption: SessionError | None = None  # raised at once
         self._interrupted = asyncio.Event()
-        self._vacant = asyncio.Event()  # set while no connection holds the session
-        self._pump_task = asyncio.create_task(self._pump())
+        self._detached = asyncio.Event()
+        self._collector = asyncio.create_task(self._collect_events())
 
     # --- audio in -----------------------------------------------------------------------------------------
 
     async def feed(self, audio: bytes) -> None:
-        """Take audio in; returns when more may be sent, which is how a fast client is made to wait.
+        """Feed audio of any length. Returns when more may be sent, which slows down fast clients.
 
         Raises:
-            SessionError: the samples are no audio, or the client has called `finish` before.
+            SessionError: the samples are invalid, or `finish` was called before.
         """
         await self._require_open()
         frame_bytes, rate = self.audio_format.frame_bytes, self.audio_format.sample_rate
-        audio, self._tail = self._tail + audio, b""
-        whole = len(audio) - len(audio) % frame_bytes
-        size = max(1, int(_PIECE_S * rate)) * frame_bytes
-        for at in range(0, whole, size):
-            piece = audio[at : min(at + size, whole)]
+        audio, self._partial_sample = self._partial_sample + audio, b""
+        complete_bytes = len(audio) - len(audio) % frame_bytes
+        chunk_bytes = max(1, int(FEED_CHUNK_S * rate)) * frame_bytes
+        for start in range(0, complete_bytes, chunk_bytes):
+            chunk = audio[start : min(start + chunk_bytes, complete_bytes)]
             await self.stream.wait_for_room()
-            await self._require_open()  # it may have been concluded while we waited
-            self._push(piece)
-            self.received_samples += len(piece) // frame_bytes
+            await self._require_open()  # the session may have been finished in the meantime
+            self._feed_chunk(chunk)
+            self.received_samples += len(chunk) // frame_bytes
             self._changed.set()
-            await self._slow_down(len(piece) / frame_bytes / rate)
+            await self._limit_rate(len(chunk) / frame_bytes / rate)
             if self.received_s >= self._settings.max_duration_s:
-                self.finish_with_error(
-                    SessionError("too_long", f"a session takes {self._settings.max_duration_s:g} s of audio at most")
-                )
+                limit_s = self._settings.max_duration_s
+                self.finish_with_error(SessionError("too_long", f"a session accepts at most {limit_s:g} s of audio"))
                 await self._require_open()
-        self._tail = audio[whole:]
+        self._partial_sample = audio[complete_bytes:]
 
-    def _push(self, piece: bytes) -> None:
+    def _feed_chunk(self, chunk: bytes) -> None:
         now_s = time.monotonic()
-        self.stream.source_waits = self.stream.received_s > now_s - self.started_s + _AHEAD_S
+        self.stream.source_waits = self.stream.received_s > now_s - self.started_s + LIVE_LEAD_S
         try:
-            self.stream.feed(piece)
-        except InputError as error:  # NaN, or far too loud
+            self.stream.feed(chunk)
+        except InputError as error:  # NaN, or far out of range
             raise SessionError("bad_audio", str(error), CloseCode.INVALID_DATA) from None
         except StreamASRError as error:
             raise SessionError("internal", str(error), CloseCode.INTERNAL_ERROR) from None
-        self._timeline.note(self.stream.received_s, now_s)
-        self._metrics.audio_s.inc(len(piece) / self.audio_format.frame_bytes / self.audio_format.sample_rate)
+        self._arrivals.record(self.stream.received_s, now_s)
+        self._metrics.audio_s.inc(len(chunk) / self.audio_format.frame_bytes / self.audio_format.sample_rate)
 
     async def flush(self) -> None:
-        """Ask for a final of all audio so far.
+        """Request a final for all audio so far.
 
         Raises:
-            SessionError: the client has called `finish` before.
+            SessionError: `finish` was called before.
         """
         await self._require_open()
         self.stream.flush()
 
     async def mark(self, tag: str | int) -> None:
-        """Ask for a `MarkReached` with ``tag`` once all audio so far has been recognised.
+        """Request a `MarkReached` with ``tag`` once all audio so far has been recognized.
 
         Raises:
-            SessionError: too many of them are under way, or the client has called `finish` before.
+            SessionError: too many marks are pending, or `finish` was called before.
         """
         await self._require_open()
-        if len(self._tags) >= _MAX_TAGS:
-            raise SessionError("too_many_waiting", f"{_MAX_TAGS} messages wait already until all audio is recognised")
+        if len(self._tags) >= MAX_PENDING_MARKS:
+            raise SessionError(
+                "too_many_waiting", f"{MAX_PENDING_MARKS} messages are waiting for earlier audio to be recognized"
+            )
         self._tags[self.stream.mark()] = tag
 
     def finish(self) -> None:
-        """There is no more audio; `events` ends after the last final. Calling it again does nothing."""
+        """End the audio; `events` ends after the last final. Further calls do nothing."""
         if not self._finished:
             self._finished = True
-            self.trailing_bytes = len(self._tail)
+            self.trailing_bytes = len(self._partial_sample)
             self.stream.finish()
 
     @property
     def finished(self) -> bool:
+        """Whether the audio has ended."""
         return self._finished
 
-    def finish_with_error(self, reason: SessionError) -> None:
-        """Take no more audio, and let `events` end with ``reason`` after the last final."""
-        self._last_word = self._last_word or reason
+    def finish_with_error(self, error: SessionError) -> None:
+        """End the audio, and make `events` raise ``error`` after the last final. The first error wins."""
+        self._closing_error = self._closing_error or error
         self.finish()
 
     @property
     def received_s(self) -> float:
-        """Of audio taken in."""
+        """Seconds of audio received."""
         return self.received_samples / self.audio_format.sample_rate
 
-    async def _slow_down(self, audio_s: float) -> None:
-        # Even if there is no need to wait, the others get their turn between two pieces of a long message.
-        await asyncio.sleep(self._pace.wait_s(audio_s, time.monotonic()))
+    async def _limit_rate(self, audio_s: float) -> None:
+        # Yields to other tasks even if the delay is 0, so that a long message does not starve other sessions.
+        await asyncio.sleep(self._limiter.delay_s(audio_s, time.monotonic()))
 
     async def _require_open(self) -> None:
-        if self._last_word is not None:
-            # Read no further; the task that sends will say why, after the last final, and then cancel this one.
+        if self._closing_error is not None:
+            # Stop reading: wait until the send loop has reported the error, which cancels this task.
             await asyncio.get_running_loop().create_future()
         if self._finished:
             raise SessionError("after_finish", "nothing is accepted after finish")
 
-    # --- captions out -------------------------------------------------------------------------------------
+    # --- events out ---------------------------------------------------------------------------------------
 
-    async def events(self, ack_every_s: float | None = None) -> AsyncIterator[SessionEvent | SamplesReceived]:
-        """The events to send, each once; ends after the last one.
+    async def events(self, ack_interval_s: float | None = None) -> AsyncIterator[SessionEvent | SamplesReceived]:
+        """Yield each event once; end after the last event.
 
         Args:
-            ack_every_s: also yield a `SamplesReceived` after so much audio.
+            ack_interval_s: also yield a `SamplesReceived` whenever this much audio has been received.
 
         Raises:
-            SessionError: the session was concluded for a reason, or the recognizer failed.
+            SessionError: the session was finished with an error, or the recognizer failed.
         """
-        acked = self.received_samples
+        acknowledged = self.received_samples
         while True:
             self._changed.clear()
-            if ack_every_s is not None and self.received_samples - acked >= ack_every_s * self.audio_format.sample_rate:
-                acked = self.received_samples
-                yield SamplesReceived(acked)
+            if (
+                ack_interval_s is not None
+                and self.received_samples - acknowledged >= ack_interval_s * self.audio_format.sample_rate
+            ):
+                acknowledged = self.received_samples
+                yield SamplesReceived(acknowledged)
             elif (event := self.outbox.take()) is not None:
                 yield event
-                self.outbox.confirm()  # not reached when sending it failed
-            elif not self._complete:
+                self.outbox.confirm()  # not reached if sending fails
+            elif not self._all_queued:
                 await self._changed.wait()
-            elif self._last_word is not None:
-                raise self._last_word
+            elif self._closing_error is not None:
+                raise self._closing_error
             else:
                 return
 
-    async def _pump(self) -> None:
-        """Move the stream's events into the outbox as they come, whether a client is there or not."""
+    async def _collect_events(self) -> None:
+        """Move events from the stream to the outbox, whether a connection is attached or not."""
         try:
-            async for made in self.stream:
-                event = MarkReached(self._tags.pop(made.mark)) if isinstance(made, Marked) else made
-                self._observe(event)
+            async for stream_event in self.stream:
+                event: SessionEvent = stream_event
+                if isinstance(stream_event, Marked):
+                    event = MarkReached(self._tags.pop(stream_event.mark))
+                self._record_metrics(event)
                 self.outbox.put(event)
                 self._changed.set()
                 if self.outbox.unsent > self._settings.max_unsent_events:
                     limit = self._settings.max_unsent_events
-                    self.interrupt(SessionError("slow_reader", f"more than {limit} events wait to be read"))
+                    self.interrupt(SessionError("slow_reader", f"more than {limit} unread events are queued"))
                     return
         except StreamASRError as error:
-            self._last_word = SessionError("internal", str(error), CloseCode.INTERNAL_ERROR)
+            self._closing_error = SessionError("internal", str(error), CloseCode.INTERNAL_ERROR)
         except Exception:
             _log.exception("a session failed")
-            self._last_word = internal()
+            self._closing_error = internal_error()
         finally:
-            self._complete = True
+            self._all_queued = True
             self._changed.set()
 
-    def _observe(self, event: SessionEvent) -> None:
+    def _record_metrics(self, event: SessionEvent) -> None:
         if isinstance(event, Final):
             self.finals += 1
             self.words += len(event.words)
-            if (arrived_s := self._timeline.when(event.end)) is not None:
+            if (arrived_s := self._arrivals.time_of(event.end)) is not None:
                 self._metrics.final_latency_s.observe(time.monotonic() - arrived_s)
         elif isinstance(event, Overload):
             self._metrics.overloads.inc()
@@ -220,42 +237,43 @@ class Session:
     # --- connections --------------------------------------------------------------------------------------
 
     async def attach(self) -> None:
-        """Give the session to this connection; one that still holds it is sent away first."""
-        while not self._vacant.is_set():
+        """Attach the session to a new connection. A connection that is still attached is closed first."""
+        while not self._detached.is_set():
             self.interrupt(TakenOverError())
-            await self._vacant.wait()
-        self._vacant.clear()
-        self._tail = b""  # the client sends from the last whole sample
+            await self._detached.wait()
+        self._detached.clear()
+        self._partial_sample = b""  # the client resumes after the last complete sample
 
     def detach(self) -> None:
-        """The connection is gone."""
-        self._vacant.set()
+        """Detach the session from its connection."""
+        self._detached.set()
         if isinstance(self._interruption, TakenOverError):
             self._interruption = None
             self._interrupted.clear()
 
     @property
     def attached(self) -> bool:
-        return not self._vacant.is_set()
+        """Whether a connection holds the session."""
+        return not self._detached.is_set()
 
-    def interrupt(self, reason: SessionError) -> None:
-        """End the connection now, even while it waits for a client that does not read."""
-        self._interruption = self._interruption or reason
+    def interrupt(self, error: SessionError) -> None:
+        """End the connection with ``error`` at once, even while a send waits for the client to read."""
+        self._interruption = self._interruption or error
         self._interrupted.set()
 
-    async def interruption(self) -> NoReturn:
+    async def wait_interrupted(self) -> NoReturn:
         """Wait for `interrupt`.
 
         Raises:
-            SessionError: its reason.
+            SessionError: the error given to `interrupt`.
         """
         await self._interrupted.wait()
         assert self._interruption is not None
         raise self._interruption
 
     def close(self, ended_by: str) -> None:
-        """Free what the recognizer holds for it; events in the outbox stay. Calling it again does nothing."""
+        """Release the stream; queued events stay in the outbox. Further calls do nothing."""
         if self.ended_by is None:
             self.ended_by = ended_by
-            self._pump_task.cancel()
+            self._collector.cancel()
             self.stream.close()

@@ -1,1 +1,1 @@
-"""Pages, static files and health checks."""
+"""Static pages, health checks, and the response to unknown websocket paths."""

@@ -1,4 +1,4 @@
-"""For those who watch the server."""
+"""Health checks and metrics."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from stream_asr.server.sessions.registry import SHUTTING_DOWN
 router = APIRouter()
 
 OPEN_PATHS = ("/healthz", "/readyz")
-"""Orchestrators ask these without a token."""
+"""Paths that need no token, because orchestrators send none."""
 
 
 @router.get("/healthz")
 async def healthz(request: Request) -> Response:
-    """200 while the process is worth keeping, 503 once its recognizer has failed."""
+    """Liveness: 200, or 503 once the recognizer has failed and the process should be restarted."""
     if not Service.from_connection(request).recognizer.stats.running:
         return JSONResponse({"status": "failed", "reason": "the recognizer has stopped"}, 503)
     return JSONResponse({"status": "ok"})
@@ -25,7 +25,7 @@ async def healthz(request: Request) -> Response:
 
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
-    """200 while new sessions are welcome."""
+    """Readiness: 200 while the server accepts new sessions, 503 otherwise."""
     service = Service.from_connection(request)
     if not service.recognizer.stats.running:
         return JSONResponse({"status": "not ready", "reason": "the recognizer has stopped"}, 503)
@@ -36,5 +36,5 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Prometheus's text format."""
+    """Metrics in Prometheus's text format."""
     return Response(Service.from_connection(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)

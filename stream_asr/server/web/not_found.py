@@ -1,4 +1,4 @@
-"""Websockets at paths where there is no protocol: a plain 404, which a server would not give by itself."""
+"""Response to websocket handshakes at unknown paths. Without it, the framework answers 403 rather than 404."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ router = APIRouter()
 
 
 @router.websocket("/{path:path}")
-async def unknown(websocket: WebSocket, path: str) -> None:
-    reason = f"no websocket protocol is spoken at /{path}; the paths are in the README, the native one is /v1/stream"
+async def not_found(websocket: WebSocket, path: str) -> None:
+    """Reject the handshake with status 404."""
+    reason = f"there is no websocket endpoint at /{path}; the native protocol is at /v1/stream"
     await deny(websocket, error_response(404, "not_found", reason))
