@@ -1,4 +1,4 @@
-"""A real-time streaming speech recognizer: sound in, live captions out.
+"""A real-time streaming speech recognizer.
 
 from stream_asr import Recognizer
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_EXPORTS = {
     "config": ("EngineConfig", "RecognizerConfig", "SegmenterConfig", "WindowConfig"),
     "errors": ("DeviceError", "InputError", "ModelError", "StreamASRError"),
     "events": (
@@ -37,7 +37,7 @@ _HOMES = {
     "recognizer": ("Recognizer",),
     "stream": ("Stream",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
     "AudioDropped",
@@ -64,10 +64,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use (PEP 562): ``stream-asr --help`` must not wait for numpy."""
-    if name not in _HOME_OF:
+    """Import on first use (PEP 562), so that ``stream-asr --help`` does not wait for NumPy."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

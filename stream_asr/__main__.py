@@ -1,4 +1,4 @@
-"""``python -m stream_asr`` is ``stream-asr``."""
+"""Run the command line with ``python -m stream_asr``."""
 
 from stream_asr.cli.main import main
 

@@ -1,4 +1,4 @@
-"""The one array type of the recognizer."""
+"""Array types."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
-"""Samples, or numbers about them, in float32."""
+"""A float32 array: samples, log-probabilities or features."""

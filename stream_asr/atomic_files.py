@@ -1,4 +1,4 @@
-"""Writing a file so that nothing half-written ever stands in its place."""
+"""Replace files atomically."""
 
 from __future__ import annotations
 
@@ -12,42 +12,43 @@ from stream_asr.errors import InputError, StreamASRError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside ``path`` that takes its place when all went well.
+def replace_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside ``path`` that replaces it when the block succeeds.
 
-    Whenever the machine stops, a whole file stands there, the old or the new one. Writes belong under `writing`.
+    After a crash at any moment, ``path`` is either the complete old file or the complete new one. Wrap writes in
+    `convert_os_errors`.
 
     Raises:
-        InputError: nothing can be written there.
-        StreamASRError: there is no room for it.
+        InputError: the file cannot be created or replaced.
+        StreamASRError: the disk is full.
     """
     part = path.with_name(f".{path.name}.part")
-    with writing(path, InputError):
+    with convert_os_errors(path, InputError):
         file = part.open("wb")
     try:
         try:
             yield file
-            with writing(path):
+            with convert_os_errors(path):
                 file.flush()
                 os.fsync(file.fileno())
         finally:
-            with suppress(OSError):  # what could not be stored was told already
+            with suppress(OSError):  # a failed write was reported already
                 file.close()
-        with writing(path, InputError):
+        with convert_os_errors(path, InputError):
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
 def is_one_of(path: Path, sources: Iterable[Path]) -> bool:
-    """Would writing ``path`` overwrite one of the files that are read? By whatever names they go."""
+    """Return whether ``path`` is one of ``sources``, under whatever name."""
     return path.exists() and any(source.exists() and path.samefile(source) for source in sources)
 
 
 @contextmanager
-def writing(path: Path, kind: type[StreamASRError] = StreamASRError) -> Iterator[None]:
-    """An OSError in here becomes an error of ``kind`` that says which file it was that could not be written."""
+def convert_os_errors(path: Path, error_type: type[StreamASRError] = StreamASRError) -> Iterator[None]:
+    """Convert an OSError in the block to an ``error_type`` that names the file."""
     try:
         yield
     except OSError as error:
-        raise kind(f"cannot write {path}: {error.strerror or error}") from error
+        raise error_type(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,6 +1,7 @@
-"""Every setting of the recognizer, once, with its unit in its name.
+"""Every setting of the recognizer, with its unit in its name.
 
-The defaults are what ``benchmarks/vad.py`` and ``benchmarks/accuracy.py`` favour for live captions.
+The defaults are chosen for live captions with ``benchmarks/vad.py`` and ``benchmarks/accuracy.py``. The settings of the
+server are in ``server/settings.py``, those of fine-tuning in ``training/settings.py``.
 """
 
 from __future__ import annotations
@@ -10,25 +11,28 @@ from dataclasses import dataclass, field, replace
 from stream_asr.errors import InputError
 
 SAMPLE_RATE = 16_000
-"""Samples a second everywhere inside the recognizer (mono, float32 in [-1, 1])."""
+"""Sampling rate inside the recognizer, in Hz (mono, float32 in [-1, 1])."""
 
 SAMPLES_PER_MS = SAMPLE_RATE // 1000
 
 
 def ms_to_samples(duration_ms: int) -> int:
+    """Convert milliseconds to samples."""
     return duration_ms * SAMPLES_PER_MS
 
 
 def ms_to_frames(duration_ms: int, frame_samples: int) -> int:
-    """Frames of that length, rounded up."""
+    """Convert milliseconds to frames of ``frame_samples``, rounded up."""
     return -(-ms_to_samples(duration_ms) // frame_samples)
 
 
 def samples_to_ms(samples: int) -> int:
+    """Convert samples to milliseconds, rounded to the nearest."""
     return round(samples / SAMPLES_PER_MS)
 
 
 def samples_to_s(samples: int) -> float:
+    """Convert samples to seconds."""
     return samples / SAMPLE_RATE
 
 
@@ -37,67 +41,89 @@ def _require(condition: bool, message: str) -> None:
         raise InputError(message)
 
 
+def _require_positive(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(value > 0, f"{name} is {value}; it must be above 0")
+
+
+def _require_not_negative(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(value >= 0, f"{name} is {value}; it cannot be negative")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmenterConfig:
-    """How speech is cut into utterances.
+    """How speech is divided into utterances.
 
     Raises:
-        InputError: a setting is outside its range; the message names the range.
+        InputError: a setting is out of range; the message states the range.
     """
 
     aggressiveness: int = 1
-    """webrtcvad's mode: 0 calls much sound speech, 3 only what is clearly speech, which loses soft onsets."""
+    """Mode of webrtcvad, 0 to 3: higher modes reject more noise and miss soft onsets."""
 
     vad_frame_ms: int = 20
-    """Length of the frames that webrtcvad judges: 10, 20 or 30. Silero's have 32."""
+    """Frame length of webrtcvad: 10, 20 or 30. Silero VAD always uses 32 ms."""
 
     silero_threshold: float = 0.5
-    """Probability of speech at which Silero VAD hears voice, between 0 and 1."""
+    """Speech probability at which Silero VAD starts to report voice, between 0 and 1."""
 
     silero_hysteresis: float = 0.15
-    """How far the probability may fall below that while a voice goes on."""
+    """How far below ``silero_threshold`` the probability must fall before Silero VAD reports silence."""
 
     start_window_ms: int = 300
-    """An utterance starts when this stretch of audio ..."""
+    """Length of the window in which ``min_speech_ms`` of voiced audio start an utterance."""
 
     min_speech_ms: int = 140
-    """... holds at least this much voiced audio; anything shorter is taken for a click."""
+    """Voiced audio that starts an utterance. Anything shorter counts as a click."""
 
     pre_roll_ms: int = 300
-    """Audio kept before the first voiced frame: soft onsets are noticed late."""
+    """Audio included before the first voiced frame, since soft onsets are detected late."""
 
     endpoint_ms: int = 500
-    """An utterance ends when this stretch of audio is silent ..."""
+    """Silence that ends an utterance."""
 
     endpoint_voiced_ratio: float = 0.05
-    """... but for this share of its frames."""
+    """Share of voiced frames that still counts as silence."""
 
     max_utterance_ms: int = 20_000
-    """The longest utterance. From three quarters of it on, ever shorter pauses end it."""
+    """Length at which an utterance is cut."""
 
     min_pause_ms: int = 80
-    """The pause that suffices just before the longest utterance is reached."""
+    """Silence that ends an utterance just before it reaches ``max_utterance_ms``."""
+
+    shrink_from_ratio: float = 0.75
+    """Share of ``max_utterance_ms`` from which the required silence shrinks from endpoint_ms to min_pause_ms."""
+
+    cut_smoothing_frames: int = 3
+    """VAD frames on each side over which energy is averaged to place a cut; plosives have short closures."""
 
     def __post_init__(self) -> None:
         _require(self.aggressiveness in (0, 1, 2, 3), f"aggressiveness is {self.aggressiveness}; it takes 0, 1, 2 or 3")
         _require(
             self.vad_frame_ms in (10, 20, 30), f"vad_frame_ms is {self.vad_frame_ms}; webrtcvad takes 10, 20 or 30"
         )
+        _require_not_negative(self, "silero_hysteresis", "pre_roll_ms", "cut_smoothing_frames")
         _require(
-            0 <= self.silero_hysteresis < self.silero_threshold < 1,
-            f"silero_threshold is {self.silero_threshold}; it must lie between silero_hysteresis, which is "
-            f"{self.silero_hysteresis} and no less than 0, and 1",
+            self.silero_hysteresis < self.silero_threshold < 1,
+            f"silero_threshold is {self.silero_threshold}; it must be between silero_hysteresis, which is "
+            f"{self.silero_hysteresis}, and 1",
         )
         _require(
             self.vad_frame_ms <= self.min_speech_ms <= self.start_window_ms,
-            f"min_speech_ms is {self.min_speech_ms}; it must lie between vad_frame_ms and start_window_ms",
+            f"min_speech_ms is {self.min_speech_ms}; it must be between vad_frame_ms and start_window_ms",
         )
-        _require(self.pre_roll_ms >= 0, f"pre_roll_ms is {self.pre_roll_ms}; it cannot be negative")
         _require(0 <= self.endpoint_voiced_ratio < 0.5, "endpoint_voiced_ratio must be at least 0 and below 0.5")
+        _require(0 <= self.shrink_from_ratio < 1, "shrink_from_ratio must be at least 0 and below 1")
         _require(
-            self.vad_frame_ms <= self.min_pause_ms <= self.endpoint_ms,
-            f"endpoint_ms is {self.endpoint_ms}; it must be at least min_pause_ms, which is {self.min_pause_ms} "
-            f"and no less than vad_frame_ms",
+            self.min_pause_ms >= self.vad_frame_ms,
+            f"min_pause_ms is {self.min_pause_ms}; it must be at least vad_frame_ms, which is {self.vad_frame_ms}",
+        )
+        _require(
+            self.endpoint_ms >= self.min_pause_ms,
+            f"endpoint_ms is {self.endpoint_ms}; it must be at least min_pause_ms, which is {self.min_pause_ms}",
         )
         _require(
             self.max_utterance_ms >= 2 * (self.start_window_ms + self.endpoint_ms),
@@ -106,159 +132,271 @@ class SegmenterConfig:
 
     @property
     def endpoint_range_ms(self) -> tuple[int, int]:
-        """The shortest and the longest ``endpoint_ms`` that go with the other settings."""
+        """Smallest and largest ``endpoint_ms`` that the other settings allow."""
         return self.min_pause_ms, self.max_utterance_ms // 2 - self.start_window_ms
 
     def with_endpoint(self, endpoint_ms: int) -> SegmenterConfig:
-        """The same for a stream with an endpoint of its own.
+        """Return a copy with another ``endpoint_ms``.
 
         Raises:
-            InputError: it is outside `endpoint_range_ms`.
+            InputError: ``endpoint_ms`` is outside `endpoint_range_ms`.
         """
-        shortest_ms, longest_ms = self.endpoint_range_ms
-        _require(
-            shortest_ms <= endpoint_ms <= longest_ms,
-            f"endpoint_ms is {endpoint_ms}; {shortest_ms} to {longest_ms} are accepted",
-        )
+        min_ms, max_ms = self.endpoint_range_ms
+        _require(min_ms <= endpoint_ms <= max_ms, f"endpoint_ms is {endpoint_ms}; {min_ms} to {max_ms} are accepted")
         return replace(self, endpoint_ms=endpoint_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowConfig:
-    """Which stretches of an utterance the model sees; each is rounded up to whole model frames."""
+    """Which parts of an utterance the model gets in one pass. Lengths are rounded up to whole model frames."""
 
     left_context_ms: int = 4000
-    """Audio before the frames that are kept."""
+    """Audio before the committed part of a commit window."""
 
     commit_ms: int = 1600
-    """New audio for each commit window: the frames that are kept for good."""
+    """Committed part of a commit window: its frames decide the final text."""
 
     right_context_ms: int = 800
-    """Audio after the frames that are kept."""
+    """Audio after the committed part of a commit window."""
 
     preview_left_context_ms: int = 1000
-    """The same for windows whose text is shown and thrown away; no more than ``left_context_ms`` is used."""
+    """Audio before the new part of a preview window; at most ``left_context_ms`` is used."""
 
     preview_interval_ms: int = 200
-    """New audio between two preview windows, at least."""
+    """Minimum new audio between two preview windows."""
 
     hold_back_ms: int = 100
-    """The newest word is not shown while it ended this recently and may still go on: half a word misleads."""
+    """The last word is hidden while it is incomplete and ended less than this before the newest audio."""
+
+    fragment_hold_back_factor: int = 3
+    """Multiple of ``hold_back_ms`` for a last word that is not in the vocabulary and so probably continues."""
+
+    silence_margin_ms: int = 100
+    """Previews pause once they show this much silence in addition to the longest hold-back."""
+
+    max_whole_window_ms: int = 30_000
+    """Committed part of the longest window for whole utterances; attention cost grows with the square of its length."""
 
     def __post_init__(self) -> None:
-        _require(self.left_context_ms >= 0, f"left_context_ms is {self.left_context_ms}; it cannot be negative")
-        _require(self.right_context_ms >= 0, f"right_context_ms is {self.right_context_ms}; it cannot be negative")
-        _require(
-            self.preview_left_context_ms >= 0,
-            f"preview_left_context_ms is {self.preview_left_context_ms}; it cannot be negative",
-        )
-        _require(self.commit_ms > 0, f"commit_ms is {self.commit_ms}; it must be above 0")
-        _require(self.preview_interval_ms > 0, f"preview_interval_ms is {self.preview_interval_ms}; it must be above 0")
-        _require(self.hold_back_ms >= 0, f"hold_back_ms is {self.hold_back_ms}; it cannot be negative")
+        _require_not_negative(self, "left_context_ms", "right_context_ms", "preview_left_context_ms")
+        _require_positive(self, "commit_ms", "preview_interval_ms", "fragment_hold_back_factor", "max_whole_window_ms")
+        _require_not_negative(self, "hold_back_ms", "silence_margin_ms")
 
 
-def least_buffer_ms(windows: WindowConfig, segmenter: SegmenterConfig) -> int:
-    """Twice a whole window and the search for the next start: a stream with less would wait for room for ever."""
+MOONSHINE_WINDOWS = WindowConfig(
+    left_context_ms=4000, commit_ms=384, right_context_ms=384, preview_interval_ms=192, hold_back_ms=160
+)
+"""Windows for models with Moonshine's encoder: a trade-off between WER, latency and stability; see the model card.
+
+A smaller ``commit_ms`` costs more where many streams share a CPU: under load, previews are skipped but commit windows
+are not.
+"""
+
+
+def min_buffer_ms(windows: WindowConfig, segmenter: SegmenterConfig) -> int:
+    """Return the smallest buffer with which a stream cannot stall.
+
+    It holds a window, and the audio in which the endpointer looks for the next start, twice.
+    """
     window_ms = windows.left_context_ms + windows.commit_ms + windows.right_context_ms
     return 2 * (window_ms + segmenter.start_window_ms + segmenter.pre_roll_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """How much work and audio may wait, and when a stream says that it falls behind."""
+    """Limits on queued work and audio, and on batches."""
 
     max_batch_size: int = 16
-    """Windows of one model pass, across streams."""
+    """Maximum windows in one model pass, across streams."""
+
+    min_batch_length_ratio: float = 0.75
+    """Minimum ratio of the lengths of two windows in a batch that is padded: padding costs as much as audio."""
 
     buffer_ms: int = 30_000
-    """Audio a stream holds; what arrives while it is full is counted, reported and heard as silence."""
+    """Audio that a stream can buffer. Audio that arrives while the buffer is full is dropped and reported."""
+
+    step_ms: int = 100
+    """Audio that a stream reads from its buffer in one step; the queue of windows is checked after each."""
 
     max_pending_windows: int = 8
-    """Windows of one stream with partials that wait for the model; past it the audio waits in the buffer."""
+    """Queued windows of a stream with partials at which it stops reading from its buffer."""
 
     look_ahead_ms: int = 60_000
-    """The same, in audio, of one without partials, so that the model can hear several utterances at a time."""
+    """Queued audio of a stream without partials at which it stops reading; more fills larger batches."""
 
     max_unread_events: int = 1024
-    """Events that a reader may leave unread; past it partials replace each other and the stream pauses."""
+    """Unread events at which a stream pauses; from half of this on, a partial replaces the one before it."""
 
     overload_lag_ms: int = 4000
-    """Lag at which a live stream reports `Overload`."""
+    """Lag above which a live stream reports `Overload`."""
+
+    overload_interval_ms: int = 1000
+    """Audio between two `Overload` events of a stream that stays behind."""
 
     def __post_init__(self) -> None:
-        for name in ("max_batch_size", "max_pending_windows", "look_ahead_ms", "overload_lag_ms"):
-            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; it must be above 0")
+        _require_positive(self, "max_batch_size", "max_pending_windows", "look_ahead_ms", "overload_lag_ms", "step_ms")
+        _require(0 < self.min_batch_length_ratio <= 1, "min_batch_length_ratio must be above 0 and at most 1")
+        _require_not_negative(self, "overload_interval_ms")
         _require(self.max_unread_events >= 16, f"max_unread_events is {self.max_unread_events}; it must be at least 16")
         _require(self.buffer_ms >= 2000, f"buffer_ms is {self.buffer_ms}; it must be at least 2000")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeamConfig:
-    """How a language model and hotwords have their say; ``benchmarks/tune_lm.py`` finds the weights for a model."""
+    """Beam search with a language model and hotwords; ``benchmarks/tune_lm.py`` finds the weights for a model."""
 
     lm_weight: float = 0.55
-    """Weight of the language model's log-probabilities against the acoustic model's."""
+    """Weight of the language model's log-probabilities relative to the acoustic model's."""
 
     word_bonus: float = 1.2
-    """Nats for each word: a language model alone would have as few as possible."""
+    """Score of each word, in nats; it offsets the language model's preference for few words."""
 
     unknown_penalty: float = 9.0
-    """Nats that a word must make up for, besides, that is in no vocabulary."""
+    """Penalty for an out-of-vocabulary word, in nats."""
 
     hotword_bonus: float = 1.0
-    """Nats for each letter of a hotword whose weight is 1."""
+    """Score of each letter of a hotword of weight 1, in nats."""
+
+    max_hotword_weight: float = 10.0
+    """Largest weight that a hotword may have."""
 
     width: int = 32
-    """Texts followed at once."""
+    """Hypotheses kept after each frame of a commit window."""
 
     preview_width: int = 8
-    """The same in previews, whose text is thrown away soon."""
+    """Hypotheses kept after each frame of a preview window."""
 
     settle_ms: int = 500
-    """A word that ended this long before the frames that are kept is no longer open to question."""
+    """Age at which a word becomes stable although other hypotheses disagree with it."""
+
+    min_token_log_prob: float = -5.0
+    """Log-probability below which a token is not considered in a frame."""
+
+    max_score_gap: float = 12.0
+    """Distance from the best score, in nats, at which a hypothesis is dropped."""
+
+    max_token_gain: float = 8.0
+    """Upper bound, in nats, on what one token can add to a score; used to skip the lookup of hopeless tokens."""
+
+    max_graph_nodes: int = 100_000
+    """Nodes of the token graph above which it is rebuilt before the next utterance."""
+
+    max_foreign_letters_ratio: float = 0.25
+    """Largest share of a language model's letters that the acoustic model may lack."""
 
     def __post_init__(self) -> None:
-        _require(self.lm_weight >= 0, f"lm_weight is {self.lm_weight}; it cannot be negative")
-        _require(self.unknown_penalty >= 0, f"unknown_penalty is {self.unknown_penalty}; it cannot be negative")
+        _require_not_negative(self, "lm_weight", "unknown_penalty", "settle_ms", "max_score_gap", "max_token_gain")
         _require(1 <= self.preview_width <= self.width, "preview_width must be at least 1 and at most width")
-        _require(self.settle_ms >= 0, f"settle_ms is {self.settle_ms}; it cannot be negative")
+        _require_positive(self, "max_graph_nodes", "max_hotword_weight")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcousticConfig:
+    """How acoustic models are loaded and run."""
+
+    one_per_core_max_parameters: int = 30_000_000
+    """Largest model that runs one window per CPU core: a window takes less time than passes between two previews."""
+
+    hub_timeout_s: float = 5.0
+    """Timeout of a request to the Hugging Face hub."""
+
+    graph_length_ms: int = 200
+    """Windows are padded to a multiple of this length, so that CUDA graphs can be reused."""
+
+    graph_warm_ups: int = 3
+    """Passes before a CUDA graph is captured."""
+
+    max_graphs: int = 128
+    """Captured CUDA graphs. Each holds device memory and takes longer to capture than many passes."""
+
+    max_seen_shapes: int = 1024
+    """Input shapes that are remembered; a CUDA graph is captured when a shape occurs for the second time."""
+
+    max_graph_difference: float = 0.05
+    """Mean absolute difference of log-probabilities at which a CUDA graph is rejected; rounding stays far below."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "hub_timeout_s", "graph_length_ms", "max_graph_difference")
+        _require_not_negative(self, "one_per_core_max_parameters", "graph_warm_ups", "max_graphs", "max_seen_shapes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubtitleConfig:
+    """Layout and timing of subtitles, after the guidelines of the BBC and Netflix.
+
+    The costs weigh the ways to divide words into cues: a reader minds what costs more.
+    """
+
+    line_characters: int = 42
+    """Maximum characters in a line."""
+
+    max_cue_s: float = 7.0
+    """Maximum duration of a cue with more than one word."""
+
+    min_cue_s: float = 1.0
+    """Minimum duration of a cue, unless the next one starts earlier."""
+
+    max_gap_s: float = 2.0
+    """Words with a longer gap between them never share a cue."""
+
+    pause_s: float = 0.3
+    """Gap between words at which a break does not divide a phrase."""
+
+    max_pending_s: float = 60.0
+    """Speech without a long gap after which cues are fixed at the end of an utterance."""
+
+    short_word_characters: int = 12
+    """Longest word that looks lost as the only word of a cue."""
+
+    cue_cost: float = 4.0
+    """Cost of each cue."""
+
+    lonely_word_cost: float = 20.0
+    """Cost of a cue with a single short word."""
+
+    broken_phrase_cost: float = 6.0
+    """Cost of a break inside a phrase."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "line_characters", "max_cue_s", "max_pending_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecognizerConfig:
-    """All of the above.
+    """The settings of a recognizer.
 
     Raises:
-        InputError: settings that contradict each other.
+        InputError: settings contradict each other.
     """
 
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     windows: WindowConfig | None = None
-    """None for those that suit the model."""
+    """None for the windows that suit the model."""
 
     beam: BeamConfig = field(default_factory=BeamConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    acoustic: AcousticConfig = field(default_factory=AcousticConfig)
 
     def __post_init__(self) -> None:
         if self.windows is None:
-            return  # there is nothing yet to hold against each other
+            return  # checked once the windows are known
         windows, segmenter = self.windows, self.segmenter
-        least_ms = least_buffer_ms(windows, segmenter)
+        min_ms = min_buffer_ms(windows, segmenter)
         _require(
-            self.engine.buffer_ms >= least_ms,
-            f"buffer_ms is {self.engine.buffer_ms}; with these windows it must be at least {least_ms}",
+            self.engine.buffer_ms >= min_ms,
+            f"buffer_ms is {self.engine.buffer_ms}; with these windows it must be at least {min_ms}",
         )
         _require(
             segmenter.max_utterance_ms >= 2 * windows.right_context_ms,
             f"max_utterance_ms is {segmenter.max_utterance_ms}; it must be at least twice right_context_ms",
         )
-        natural_lag_ms = windows.commit_ms + windows.right_context_ms
+        window_lag_ms = windows.commit_ms + windows.right_context_ms
         _require(
-            self.engine.overload_lag_ms > natural_lag_ms,
+            self.engine.overload_lag_ms > window_lag_ms,
             f"overload_lag_ms is {self.engine.overload_lag_ms}; "
-            f"commit windows alone lag up to {natural_lag_ms} ms, so it must be above that",
+            f"commit windows alone lag up to {window_lag_ms} ms, so it must be above that",
         )
 
-    def suited(self, windows: WindowConfig) -> RecognizerConfig:
-        """With these windows, if none were chosen."""
+    def with_default_windows(self, windows: WindowConfig) -> RecognizerConfig:
+        """Return the same settings, with these windows if none are set."""
         return self if self.windows is not None else replace(self, windows=windows)

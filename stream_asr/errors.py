@@ -1,26 +1,26 @@
-"""What can go wrong for a reason that a user can do something about.
+"""Errors that a user can act on.
 
-The command line turns each of these into one message and an exit status, never a traceback.
+The command line reports each of them as one message and an exit status, without a traceback.
 """
 
 from __future__ import annotations
 
 
 class StreamASRError(Exception):
-    """Something failed while it ran; the message says what, and what would help."""
+    """A failure at run time. The message states the cause and, where there is one, a remedy."""
 
     exit_status = 1
 
 
 class InputError(StreamASRError, ValueError):
-    """What was given cannot be used; the message names what was wrong and what is accepted."""
+    """Invalid input. The message states what is wrong and what is accepted."""
 
     exit_status = 2
 
 
 class ModelError(InputError):
-    """The named model cannot be loaded, or is not a CTC model."""
+    """The model cannot be loaded or is not a CTC model."""
 
 
 class DeviceError(StreamASRError):
-    """A microphone or an accelerator is missing, busy or went away."""
+    """A microphone or an accelerator is missing, busy or disconnected."""

@@ -1,6 +1,6 @@
-"""What a stream says: frozen values whose times are positions in the audio, in seconds.
+"""Events of a stream, and transcripts. All values are immutable; times are positions in the audio, in seconds.
 
-`to_json` is the one wire form, shared by ``--format jsonl``, ``json`` and the websocket.
+`to_json` returns the wire format of ``--format jsonl``, ``json`` and the websocket.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from typing import Any, ClassVar, TypeAlias
 from stream_asr.config import samples_to_s
 
 
-def _ms_digits(seconds: float) -> float:
-    """Seconds to the millisecond: finer would only be noise from the frames of the model, 20 ms and more."""
-    return round(seconds, 3)
+def _round(value: float) -> float:
+    """Round to three digits. Finer times are meaningless, as model frames are 20 ms or longer."""
+    return round(value, 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One recognised word.
+    """A recognized word.
 
     Attributes:
-        start, end: seconds since the stream began; the frames in which the model spelled it.
+        word: the text of the word.
+        start, end: start of its first frame and end of its last frame, in seconds.
         confidence: mean posterior of its tokens, 0 to 1.
     """
 
@@ -32,40 +33,54 @@ class Word:
 
     @classmethod
     def in_frames(cls, word: str, first_frame: int, stop_frame: int, confidence: float, frame_samples: int) -> Word:
-        """One that was spelt in frames of the stream's absolute grid, of that length at 16 kHz."""
+        """Return a word with times from frame indices on the absolute grid.
+
+        Args:
+            word: the text of the word.
+            first_frame, stop_frame: the word covers the frames [first_frame, stop_frame).
+            confidence: 0 to 1.
+            frame_samples: length of a frame in samples at 16 kHz.
+        """
         start, end = samples_to_s(first_frame * frame_samples), samples_to_s(stop_frame * frame_samples)
         return cls(word, start, end, confidence)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "word": self.word,
-            "start": _ms_digits(self.start),
-            "end": _ms_digits(self.end),
-            "confidence": _ms_digits(self.confidence),
+            "start": _round(self.start),
+            "end": _round(self.end),
+            "confidence": _round(self.confidence),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """The segmenter found speech; a `Final` with the same ``utterance`` will follow."""
+    """An utterance has started. A `Final` with the same ``utterance`` will follow.
+
+    Attributes:
+        utterance: number of the utterance, from 0.
+        start: start of the utterance in seconds.
+    """
 
     type: ClassVar[str] = "speech_started"
     utterance: int
     start: float
 
     def to_json(self) -> dict[str, Any]:
-        return {"type": self.type, "utterance": self.utterance, "start": _ms_digits(self.start)}
+        return {"type": self.type, "utterance": self.utterance, "start": _round(self.start)}
 
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """The caption so far.
+    """The caption of an utterance so far.
 
     Attributes:
-        end: the newest audio that the text reflects.
-        stable: whole words that will not change any more; ``text`` begins with it.
-        text: all words, the newest of which may still change.
-        words: those of the text, as far as is known now; not part of the wire form.
+        utterance: number of the utterance.
+        start: start of the utterance in seconds.
+        end: end of the audio that the text reflects, in seconds.
+        stable: complete words that can no longer change; ``text`` begins with them.
+        text: all words so far. Words after the stable ones may still change.
+        words: the words of ``text``. Not part of the wire format.
     """
 
     type: ClassVar[str] = "partial"
@@ -80,8 +95,8 @@ class Partial:
         return {
             "type": self.type,
             "utterance": self.utterance,
-            "start": _ms_digits(self.start),
-            "end": _ms_digits(self.end),
+            "start": _round(self.start),
+            "end": _round(self.end),
             "stable": self.stable,
             "text": self.text,
         }
@@ -89,10 +104,14 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """The caption of a finished utterance; ``text`` is empty where the model heard no words in it.
+    """The caption of a finished utterance.
 
     Attributes:
-        confidence: mean of the words' confidences, 0 to 1; 0 without words.
+        utterance: number of the utterance.
+        start, end: start and end of the utterance in seconds.
+        text: the words, joined by spaces; empty if no words were recognized.
+        confidence: mean confidence of the words, 0 to 1; 0 without words.
+        words: the words.
     """
 
     type: ClassVar[str] = "final"
@@ -107,17 +126,21 @@ class Final:
         return {
             "type": self.type,
             "utterance": self.utterance,
-            "start": _ms_digits(self.start),
-            "end": _ms_digits(self.end),
+            "start": _round(self.start),
+            "end": _round(self.end),
             "text": self.text,
-            "confidence": _ms_digits(self.confidence),
+            "confidence": _round(self.confidence),
             "words": [word.to_json() for word in self.words],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Overload:
-    """The recognizer does not keep up: the captions are this far behind the audio."""
+    """The recognizer does not keep up.
+
+    Attributes:
+        lag_ms: how far the captions are behind the audio, in milliseconds.
+    """
 
     type: ClassVar[str] = "overload"
     lag_ms: int
@@ -128,21 +151,28 @@ class Overload:
 
 @dataclass(frozen=True, slots=True)
 class AudioDropped:
-    """Audio that arrived while the stream's buffer was full, and was not recognised."""
+    """Audio was dropped because the stream's buffer was full.
+
+    Attributes:
+        start, end: start and end of the dropped audio in seconds.
+    """
 
     type: ClassVar[str] = "audio_dropped"
     start: float
     end: float
 
     def to_json(self) -> dict[str, Any]:
-        return {"type": self.type, "start": _ms_digits(self.start), "end": _ms_digits(self.end)}
+        return {"type": self.type, "start": _round(self.start), "end": _round(self.end)}
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """All audio that was fed before `Stream.mark` returned this number is recognised, as far as it goes without more.
+    """The audio before a mark has been recognized, as far as that is possible without later audio.
 
-    The events before this one tell what came of it; unless the utterance was over, a final is still to come.
+    Its captions are in the events before this one. If the utterance continues, its final is still to come.
+
+    Attributes:
+        mark: the number that `Stream.mark` returned.
     """
 
     type: ClassVar[str] = "marked"
@@ -157,11 +187,11 @@ Event: TypeAlias = SpeechStarted | Partial | Final | Overload | AudioDropped | M
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A recognised recording.
+    """The transcript of a recording.
 
     Attributes:
-        utterances: its finals that hold words, in order.
-        duration_s: length of the audio.
+        utterances: the finals with words, in order.
+        duration_s: duration of the audio in seconds.
     """
 
     utterances: tuple[Final, ...]
@@ -169,15 +199,17 @@ class Transcript:
 
     @property
     def text(self) -> str:
+        """The text of all utterances."""
         return " ".join(final.text for final in self.utterances)
 
     @property
     def words(self) -> tuple[Word, ...]:
+        """The words of all utterances."""
         return tuple(word for final in self.utterances for word in final.words)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "text": self.text,
-            "duration": round(self.duration_s, 3),
+            "duration": _round(self.duration_s),
             "utterances": [final.to_json() for final in self.utterances],
         }

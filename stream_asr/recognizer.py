@@ -1,4 +1,4 @@
-"""The public face: load a model once, then transcribe recordings and open live streams."""
+"""The public interface: load a model once, then transcribe recordings and open live streams."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stream_asr.audio.files import BLOCK_S, AudioFile
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
 from stream_asr.config import SAMPLE_RATE, RecognizerConfig, WindowConfig
 from stream_asr.decoding.base import Decoder
-from stream_asr.decoding.casing import CasedDecoder, Casing, casing_of
+from stream_asr.decoding.casing import CasedDecoder, Casing, choose_casing
 from stream_asr.decoding.factory import make_decoder
 from stream_asr.decoding.hotwords import HotwordList, read_hotwords
 from stream_asr.errors import InputError
@@ -29,30 +29,31 @@ from stream_asr.stream import Stream
 from stream_asr.streaming.engine import Engine, EngineStats
 from stream_asr.streaming.mailbox import Mailbox
 from stream_asr.streaming.pipeline import Pipeline
-from stream_asr.streaming.windows import WindowGeometry, for_whole_utterances
+from stream_asr.streaming.windows import WindowGeometry, whole_utterance_config
 from stream_asr.vad.detector import VoiceDetector
-from stream_asr.vad.detectors import detectors
+from stream_asr.vad.detectors import detector_factory
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 Progress = Callable[[float, "float | None"], None]
-"""Called with the seconds read so far and the length of the recording, where it is known."""
+"""Called with the seconds read so far and the duration of the recording in seconds, or None if it is unknown."""
 
 
 class Recognizer:
-    """A model, and the engine that runs it for any number of streams. Close it, or use it in a ``with``.
+    """A model and the engine that runs it for any number of streams. Close it, or use it in a ``with`` statement.
 
     Args:
-        model: what `stream_asr.acoustic.load_model` returns, or anything that acts like it.
+        model: a model from `stream_asr.acoustic.loading.load_model`, or any other `AcousticModel`.
         config: durations, thresholds and limits.
-        detector: makes a voice detector for each stream; webrtcvad unless given.
-        lm: a language model that helps to find the words; without it and hotwords they are spelt by ear alone.
-        hotwords: words and phrases to listen for.
-        casing: how words are written; None for as the model and the language model have them.
+        detector: makes a voice detector for each stream; webrtcvad by default.
+        lm: a language model. Without it and without hotwords, decoding is greedy.
+        hotwords: words and phrases to prefer.
+        casing: how words are capitalized; None to leave the words of the model and the language model as they are.
 
     Raises:
-        InputError: the windows are longer than the model takes, or it cannot write the words.
+        InputError: the windows are longer than the model accepts, or the model lacks letters of the language model or
+            of the hotwords.
     """
 
     def __init__(
@@ -67,16 +68,16 @@ class Recognizer:
     ) -> None:
         self.model = model
         windows = model.window_config if isinstance(model, StatefulModel) else WindowConfig()
-        self.config = (config or RecognizerConfig()).suited(windows)
-        self._detector = detector or detectors("webrtc", self.config.segmenter)
+        self.config = (config or RecognizerConfig()).with_default_windows(windows)
+        self._make_detector = detector or detector_factory("webrtc", self.config.segmenter)
         self.lm = lm
         decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, lm, hotwords)
         self.decoder: Decoder = CasedDecoder(decoder, casing) if casing is not None else decoder
         try:
-            WindowGeometry.of(self.config.windows or windows, model.frame_samples, model.longest_samples)
+            WindowGeometry.from_config(self.config.windows or windows, model.frame_samples, model.max_window_samples)
         except ValueError as error:
             raise InputError(f"the windows do not suit the model {model.name!r}: {error}") from error
-        self._engine = Engine(model, self.config.engine.max_batch_size)
+        self._engine = Engine(model, self.config.engine)
         self._engine.start()
 
     @classmethod
@@ -95,45 +96,53 @@ class Recognizer:
         vad: str = "webrtc",
         config: RecognizerConfig | None = None,
     ) -> Recognizer:
-        """Load a CTC model by hub name or from a local folder; without a name, the embedded English one.
+        """Load a CTC model by hub name or from a local folder; without a name, the embedded English model.
 
         Args:
+            model: a hub name, a folder, or None for the embedded model.
             device: auto, cpu, cuda or mps.
             precision: auto, float32, float16 or int8.
-            backend: auto, torch or onnxruntime, an extra: the faster for the embedded model on a processor.
-            threads: of the processor, for PyTorch in this whole process; its own choice unless given. Small models
-                give each of them a window of its own.
-            cuda_graphs: on CUDA, record passes of the model and play them back for windows of the same shape, which
-                whole utterances seldom have.
-            lm: file of a language model (`stream-asr lm build` makes them), "lm-en" for the bundled English one,
-                None for none; "auto" is what the model's configuration names: the bundled one for the embedded
-                model and what was fine-tuned from it, none for others.
-            hotwords: words and phrases to listen for, with a weight each (1.0 is usual) if it is a mapping; or
-                the file that has them, one a line, a weight after a colon.
-            raw: write as the model does; otherwise the words of models that know one case only get sentence case.
-            vad: what tells speech from other sounds: webrtc, or silero, which knows it from noise and is an extra.
+            backend: auto, torch or onnxruntime. The embedded model runs faster on a CPU with onnxruntime.
+            threads: CPU threads of PyTorch in this process; None for its default. Small models run one window per
+                thread.
+            cuda_graphs: on CUDA, capture model passes and replay them for windows of the same shape. Whole utterances
+                seldom have the same shape.
+            lm: a language model file made by ``stream-asr lm build``, "lm-en" for the bundled English one, or None for
+                none. "auto" uses the language model that the model's configuration names: the bundled one for the
+                embedded model and models that were fine-tuned from it, none for others.
+            hotwords: words and phrases to prefer, with a weight each (1.0 is usual) if it is a mapping; or the path of
+                a file with one of them per line and an optional weight after a colon.
+            raw: keep the words as the model writes them. By default, words of a model with only one case get sentence
+                case.
+            vad: voice detector: webrtc, or silero, which separates speech from noise and is an extra.
             config: durations, thresholds and limits.
 
         Raises:
-            ModelError: it cannot be found, fetched or used; the message says what would work.
-            DeviceError: the device is not there.
-            InputError: the language model or the hotwords cannot be read, or do not suit the model; there is no such
-                voice detector, or it is not installed.
+            ModelError: the model cannot be found, downloaded or used; the message suggests a remedy.
+            DeviceError: the device is not available.
+            InputError: the language model or the hotwords cannot be read or do not suit the model, or the voice
+                detector is unknown or not installed.
         """
         config = config or RecognizerConfig()
-        # The small files first: a wrong name should not cost the seconds that loading the model takes.
-        listed = read_hotwords(hotwords) if isinstance(hotwords, str | Path) else hotwords
-        language_model = _language_model(lm) if lm != "auto" else None
-        detector = detectors(vad, config.segmenter)
-        from stream_asr.acoustic.loading import arranged, load_model
+        # Small files first: a wrong name should be reported before the model takes seconds to load.
+        hotword_list = read_hotwords(hotwords) if isinstance(hotwords, str | Path) else hotwords
+        language_model = _load_lm(lm) if lm != "auto" else None
+        detector = detector_factory(vad, config.segmenter)
+        from stream_asr.acoustic.loading import load_model
 
         loaded = load_model(
-            model, device=device, precision=precision, backend=backend, threads=threads, cuda_graphs=cuda_graphs
+            model,
+            device=device,
+            precision=precision,
+            backend=backend,
+            threads=threads,
+            cuda_graphs=cuda_graphs,
+            config=config.acoustic,
         )
         if lm == "auto" and loaded.language_model in BUNDLED_LMS:
-            language_model = _language_model(loaded.language_model)
-        casing = casing_of(loaded.labels, raw=raw)
-        return cls(arranged(loaded), config, detector=detector, lm=language_model, hotwords=listed, casing=casing)
+            language_model = _load_lm(loaded.language_model)
+        casing = choose_casing(loaded.labels, raw=raw)
+        return cls(loaded, config, detector=detector, lm=language_model, hotwords=hotword_list, casing=casing)
 
     def stream(
         self,
@@ -148,21 +157,20 @@ class Recognizer:
         """Open a stream.
 
         Args:
-            sample_rate: of the audio that will be fed, in Hz; any from 4 to 384 kHz.
-            channels: interleaved; they are averaged.
-            encoding: of audio fed as bytes.
-            live: make partials; without them only finals come, at less cost.
-            whole_utterances: hear each utterance in one pass when it has ended, in place of the windows that partials
-                need: fewer mistakes and less work. (One of more than 30 s, if the configuration has any, in passes that
-                keep 30 s.) Finals come a little later, as all of the work is left until then; `Stream.mark` does not
-                wait for an utterance that goes on, so call `Stream.flush` first.
-            endpoint_ms: the silence that ends an utterance of this stream, in place of the configuration's: from
-                its ``min_pause_ms`` to half of its ``max_utterance_ms`` less ``start_window_ms``, by default 80 to
-                9700. Other finals than those of `transcribe` may come of it.
+            sample_rate: sampling rate of the audio that will be fed, 4000 to 384000 Hz.
+            channels: number of channels; they are averaged.
+            encoding: encoding of audio that is fed as bytes.
+            live: whether to emit partials. Without them a stream emits only finals and needs less computation.
+            whole_utterances: recognize each utterance in one pass once it has ended, which lowers both WER and
+                computation. Requires ``live=False``. Utterances longer than 30 s, or than the model accepts, still
+                take several passes. Finals come a little later, as all computation follows the end of the utterance.
+                `Stream.mark` does not wait for an utterance that continues, so call `Stream.flush` before it.
+            endpoint_ms: silence that ends an utterance of this stream; None for the setting of the recognizer. The
+                range is `SegmenterConfig.endpoint_range_ms`, by default 80 to 9700. With another value, finals may
+                differ from those of `transcribe`.
 
         Raises:
-            InputError: a rate, channel count, encoding or endpoint outside what is accepted; partials of utterances
-                that are only heard as a whole.
+            InputError: an argument is out of range, or ``whole_utterances`` is combined with ``live``.
             StreamASRError: the recognizer was closed.
         """
         config, converter = self.config, AudioConverter(sample_rate, channels, encoding)
@@ -170,20 +178,20 @@ class Recognizer:
             config = replace(config, segmenter=config.segmenter.with_endpoint(endpoint_ms))
         if whole_utterances:
             if live:
-                raise InputError("there are no partials of utterances that are heard as a whole: they need live=False")
-            config = for_whole_utterances(config, self.model.frame_samples, self.model.longest_samples)
+                raise InputError("whole_utterances makes no partials; it requires live=False")
+            config = whole_utterance_config(config, self.model.frame_samples, self.model.max_window_samples)
         pipeline = Pipeline(
             config,
             self.decoder,
             self.model.frame_samples,
-            detector=self._detector(),
-            longest_samples=self.model.longest_samples,
+            detector=self._make_detector(),
+            max_window_samples=self.model.max_window_samples,
             initial_state=self.model.initial_state if isinstance(self.model, StatefulModel) else None,
             live=live,
         )
-        session = Mailbox(pipeline, config.engine.max_unread_events)
-        self._engine.add(session)
-        return Stream(session, converter, self._engine.wake, lambda: self._engine.remove(session))
+        mailbox = Mailbox(pipeline, config.engine.max_unread_events)
+        self._engine.add(mailbox)
+        return Stream(mailbox, converter, self._engine.wake, lambda: self._engine.remove(mailbox))
 
     def transcribe(
         self,
@@ -193,30 +201,30 @@ class Recognizer:
         whole_utterances: bool = False,
         progress: Progress | None = None,
     ) -> Transcript:
-        """Recognise a recording of any length.
+        """Recognize a recording of any length.
 
-        The text is byte for byte that of a stream of the same audio: of a live one, or, with ``whole_utterances``, of
-        one that has it, too.
+        The text is byte for byte that of a live stream of the same audio or, with ``whole_utterances``, that of a
+        stream with ``whole_utterances``.
 
         Args:
-            audio: a file's path, or samples of shape (samples,) or (samples, channels).
-            sample_rate: of samples in an array, in Hz; files know theirs.
-            whole_utterances: hear each utterance in one pass, up to its end, in place of the windows that partials
-                need: fewer mistakes and less work, in the same utterances.
+            audio: path of a file, or samples of shape (samples,) or (samples, channels).
+            sample_rate: sampling rate of an array in Hz; ignored for files.
+            whole_utterances: recognize each utterance in one pass, which lowers both WER and computation. The
+                utterances are the same.
             progress: called as the recording is read.
 
         Raises:
-            InputError: the file or the array is not usable audio.
+            InputError: the file or the array is not valid audio.
         """
         read_s = 0.0
 
-        def count(done_s: float, total_s: float | None) -> None:
+        def track_progress(done_s: float, total_s: float | None) -> None:
             nonlocal read_s
             read_s = done_s
             if progress is not None:
                 progress(done_s, total_s)
 
-        finals = self.iter_finals(audio, sample_rate, whole_utterances=whole_utterances, progress=count)
+        finals = self.iter_finals(audio, sample_rate, whole_utterances=whole_utterances, progress=track_progress)
         return Transcript(tuple(final for final in finals if final.text), read_s)
 
     def iter_finals(
@@ -227,26 +235,28 @@ class Recognizer:
         whole_utterances: bool = False,
         progress: Progress | None = None,
     ) -> Iterator[Final]:
-        """The finals of `transcribe` one by one, as they are ready, those without words included.
+        """Yield the finals of a recording as soon as they are ready, including those without words.
+
+        Takes the arguments of `transcribe`.
 
         Raises:
-            InputError: as `transcribe`; for a damaged file after the finals of all that could be decoded.
+            InputError: as for `transcribe`. For a damaged file, the finals of all audio before the damage come first.
         """
-        opened = partial(self.stream, live=False, whole_utterances=whole_utterances)
+        open_stream = partial(self.stream, live=False, whole_utterances=whole_utterances)
         with ExitStack() as stack:
             if isinstance(audio, str | Path):
                 file = stack.enter_context(AudioFile(audio))
-                rate, channels, total_s = file.sample_rate, file.channels, file.seconds
-                stream = stack.enter_context(opened(rate, channels=channels))
+                rate, channels, total_s = file.sample_rate, file.channels, file.duration_s
+                stream = stack.enter_context(open_stream(rate, channels=channels))
                 blocks: Iterable[AudioBlock] = file
             else:
                 array = np.asarray(audio)
                 if array.ndim not in (1, 2):
                     raise InputError("audio must be a path, or an array of shape (samples,) or (samples, channels)")
                 rate, channels = sample_rate, 1 if array.ndim == 1 else array.shape[1]
-                stream = stack.enter_context(opened(rate, channels=channels))
+                stream = stack.enter_context(open_stream(rate, channels=channels))
                 total_s, size = len(array) / rate, max(1, round(BLOCK_S * rate))
-                blocks = (array[at : at + size] for at in range(0, len(array), size))
+                blocks = (array[start : start + size] for start in range(0, len(array), size))
             failure: InputError | None = None
             try:
                 for block in blocks:
@@ -256,7 +266,7 @@ class Recognizer:
                     if progress is not None:
                         progress(stream.received_s, total_s)
             except InputError as error:
-                failure = error  # what came before it is recognised all the same
+                failure = error  # raised after the finals of the audio before it
             stream.finish()
             yield from _finals(stream)
             if failure is not None:
@@ -266,11 +276,11 @@ class Recognizer:
 
     @property
     def stats(self) -> EngineStats:
-        """What the engine is doing now, for monitoring."""
+        """A snapshot of the engine's state, for monitoring."""
         return self._engine.stats
 
     def close(self) -> None:
-        """Stop the engine. Streams that are still open fail with an error that says so."""
+        """Stop the engine. Open streams fail with an error that says so."""
         self._engine.close()
 
     def __enter__(self) -> Recognizer:
@@ -282,8 +292,9 @@ class Recognizer:
         self.close()
 
 
-def _language_model(named: str | Path | None) -> NgramModel | None:
-    return None if named is None else load_lm(BUNDLED_LMS.get(str(named), named))
+def _load_lm(name: str | Path | None) -> NgramModel | None:
+    """Load a language model file, or a bundled one by name."""
+    return None if name is None else load_lm(BUNDLED_LMS.get(str(name), name))
 
 
 def _finals(events: Iterable[Event]) -> Iterator[Final]:

@@ -1,4 +1,4 @@
-"""One live stream as its user sees it: audio in, events out."""
+"""One stream as the user sees it: audio in, events out."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """Made by `Recognizer.stream`. One thread (or task) feeds, flushes and finishes it; the same or another one reads.
+    """A live stream, opened with `Recognizer.stream`.
 
-    Leaving its ``with`` block closes it at once. To get the last words, call `finish` and read to the end first.
+    One thread or task feeds, flushes and finishes the stream. The same one or another one reads the events.
+
+    Leaving the ``with`` block closes the stream at once. To get the last words, call `finish` and read all events
+    before.
     """
 
     def __init__(
-        self, session: Mailbox, converter: AudioConverter, wake: Callable[[], None], close: Callable[[], None]
+        self, mailbox: Mailbox, converter: AudioConverter, wake: Callable[[], None], close: Callable[[], None]
     ) -> None:
-        self._session = session
+        self._mailbox = mailbox
         self._converter = converter
         self._wake = wake
         self._close = close
@@ -36,19 +39,19 @@ class Stream:
         self._marks = 0
 
     def feed(self, block: AudioBlock) -> int:
-        """Add audio, without ever waiting for the model.
+        """Add audio. Never waits for the model.
 
         Args:
-            block: bytes in the stream's encoding, or an array of int16, int32, float32 or float64, of shape
-                (values,) interleaved or (samples, channels), of any length.
+            block: bytes in the stream's encoding, or an array of int16, int32, float32 or float64, of shape (values,)
+                with interleaved channels or of shape (samples, channels). Blocks may have any length.
 
         Returns:
-            How many samples (at 16 kHz) were dropped because the buffer is full; an `AudioDropped` event
-            reports them, too. It stays 0 for audio that comes in real time on a machine that keeps up; to
-            feed faster than that, call `drain` between blocks shorter than half the buffer.
+            The number of samples (at 16 kHz) that were dropped because the buffer is full. An `AudioDropped` event
+            reports them as well. Audio that arrives in real time is not dropped on a machine that keeps up. To feed
+            faster than real time, call `drain` between blocks that are shorter than half of the buffer.
 
         Raises:
-            InputError: the block cannot be audio of this stream; nothing of it was taken.
+            InputError: the block is not valid audio for this stream; none of it was added.
             StreamASRError: the stream was finished or closed.
         """
         if self._finished:
@@ -58,77 +61,84 @@ class Stream:
         return dropped
 
     def _write(self, samples: FloatArray) -> int:
-        return self._session.pipeline.buffer.write(samples)
+        return self._mailbox.pipeline.buffer.write(samples)
 
     def flush(self) -> None:
-        """Ask for a final of all audio fed so far, without waiting for the speaker to pause."""
-        self._session.pipeline.flush()
+        """Request a final for the audio fed so far, without waiting for the speaker to pause."""
+        self._mailbox.pipeline.flush()
         self._wake()
 
     def mark(self) -> int:
-        """Ask for a `Marked` event once all audio fed so far has been recognised; returns the number it will carry."""
+        """Request a `Marked` event that follows once the audio fed so far has been recognized.
+
+        Returns:
+            The number of the mark, which the event repeats.
+        """
         self._marks += 1
-        self._session.pipeline.mark(self._marks)
+        self._mailbox.pipeline.mark(self._marks)
         self._wake()
         return self._marks
 
     def finish(self) -> None:
-        """There is no more audio. The events that are left end with the last final. Calling it again does nothing."""
+        """Announce the end of the audio. The last event is a final, if there is one to come. Idempotent."""
         if not self._finished:
             self._finished = True
             self._write(self._converter.finish())
-            self._session.pipeline.end_of_audio()
+            self._mailbox.pipeline.end_of_audio()
             self._wake()
 
     def drain(self, timeout_s: float | None = None) -> bool:
-        """Wait until at least half of the buffer is free; for sources that are faster than real time.
+        """Wait until at least half of the buffer is free. For sources that are faster than real time.
 
-        A stream whose source waits reports no `Overload`.
+        From then on the stream reports no `Overload`. Events must still be read: a stream with too many unread events
+        pauses.
 
         Returns:
-            False if ``timeout_s`` passed before. Reading events is up to the caller: a stream whose events
-            nobody reads stands still after a while.
+            False if ``timeout_s`` elapsed first.
         """
-        buffer = self._session.pipeline.buffer
+        buffer = self._mailbox.pipeline.buffer
         self.source_waits = True
-        return self._session.wait(lambda: buffer.free >= buffer.capacity // 2, timeout_s)
+        return self._mailbox.wait(lambda: buffer.free >= buffer.capacity // 2, timeout_s)
 
     def poll(self) -> list[Event]:
-        """The events that are ready now, oldest first; never waits.
+        """Return the events that are ready, oldest first. Never waits.
 
         Raises:
-            StreamASRError: the stream failed; what was recognised before was returned by earlier calls.
+            StreamASRError: the stream failed, and earlier calls have returned all of its events.
         """
-        was_full = not self._session.has_room
-        events = self._session.take()
+        was_full = not self._mailbox.has_room
+        events = self._mailbox.take_all()
         if was_full:
             self._wake()
         return events
 
     def _next(self) -> Event | None:
-        was_full = not self._session.has_room
-        event = self._session.take_one()
+        was_full = not self._mailbox.has_room
+        event = self._mailbox.take_next()
         if was_full:
             self._wake()
         return event
 
     def __iter__(self) -> Iterator[Event]:
-        """All events to come; ends after the last final, so another thread must feed or `finish` come first."""
+        """Wait for each event; end after the last one.
+
+        `finish` must have been called before, or be called by another thread.
+        """
         while True:
-            self._session.wait_for_events()
-            ended = self._session.ended
-            # One at a time: a loop that is left and entered again goes on with the next event.
+            self._mailbox.wait_for_events()
+            ended = self._mailbox.ended
+            # One event per turn, so that a second loop continues where the first one stopped.
             if (event := self._next()) is not None:
                 yield event
             elif ended:
                 return
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """The same for ``async for``; waits without blocking the event loop."""
+        """Wait for each event without blocking the event loop; end after the last one."""
         with self._changes() as changed:
             while True:
                 changed.clear()
-                ended = self._session.ended
+                ended = self._mailbox.ended
                 if (event := self._next()) is not None:
                     yield event
                 elif ended:
@@ -137,28 +147,28 @@ class Stream:
                     await changed.wait()
 
     async def wait_for_room(self) -> None:
-        """`drain` for coroutines: wait until at least half of the buffer is free, or the stream has ended.
+        """Wait until at least half of the buffer is free or the stream has ended, without blocking the event loop.
 
-        Unlike `drain` it leaves `source_waits` alone.
+        Unlike `drain`, this does not set `source_waits`.
         """
-        buffer = self._session.pipeline.buffer
+        buffer = self._mailbox.pipeline.buffer
         if buffer.free >= buffer.capacity // 2:
             return
         with self._changes() as changed:
-            while buffer.free < buffer.capacity // 2 and not self._session.ended:
+            while buffer.free < buffer.capacity // 2 and not self._mailbox.ended:
                 await changed.wait()
                 changed.clear()
 
     @contextmanager
     def _changes(self) -> Iterator[asyncio.Event]:
-        """An event of the running loop that is set whenever the stream has moved on."""
+        """Yield an event of the running loop that is set at every change of the mailbox."""
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
         def notify() -> None:
-            with suppress(RuntimeError):  # the loop was closed meanwhile: nobody is waiting any more
+            with suppress(RuntimeError):  # the loop was closed, so there are no waiters
                 loop.call_soon_threadsafe(changed.set)
 
-        unsubscribe = self._session.subscribe(notify)
+        unsubscribe = self._mailbox.subscribe(notify)
         try:
             yield changed
         finally:
@@ -166,42 +176,42 @@ class Stream:
 
     @property
     def source_waits(self) -> bool:
-        """Whether the source is faster than real time and waits for us, so that `Overload` would say nothing."""
-        return self._session.pipeline.source_waits
+        """Whether the source is faster than real time and waits for the stream, so that no `Overload` is reported."""
+        return self._mailbox.pipeline.source_waits
 
     @source_waits.setter
     def source_waits(self, waits: bool) -> None:
-        self._session.pipeline.source_waits = waits
+        self._mailbox.pipeline.source_waits = waits
 
     @property
     def received_s(self) -> float:
-        """Seconds of audio taken in so far, dropped ones included."""
-        return samples_to_s(self._session.pipeline.buffer.captured)
+        """Duration of the audio fed so far, including dropped samples, in seconds."""
+        return samples_to_s(self._mailbox.pipeline.buffer.captured)
 
     @property
     def lag_ms(self) -> int:
         """How far the captions are behind the newest audio."""
-        return samples_to_ms(self._session.pipeline.lag_samples)
+        return samples_to_ms(self._mailbox.pipeline.lag_samples)
 
     @property
     def partials_coalesced(self) -> int:
-        """Partials that were never read because a newer one took their place."""
-        return self._session.coalesced
+        """Number of partials that were replaced by newer ones before they were read."""
+        return self._mailbox.coalesced
 
     @property
     def counts(self) -> Counts:
-        """Where the samples went; exact once the last event was read."""
-        return self._session.pipeline.counts
+        """Sample counts, exact once the last event was read."""
+        return self._mailbox.pipeline.counts
 
     @property
     def trailing_bytes(self) -> int:
-        """Bytes fed that do not make up a whole sample of every channel."""
+        """Number of bytes fed that do not complete a sample of every channel."""
         return self._converter.trailing_bytes
 
     def close(self) -> None:
-        """Give up what was not recognised yet. Calling it again does nothing."""
+        """Close the stream and discard audio that has not been recognized. Idempotent."""
         self._finished = True
-        self._session.fail(StreamASRError("this stream was closed"))
+        self._mailbox.fail(StreamASRError("this stream was closed"))
         self._close()
 
     def __enter__(self) -> Stream:

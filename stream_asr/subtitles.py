@@ -1,9 +1,8 @@
-"""SRT and WebVTT: words into cues that can be read.
+"""SRT and WebVTT subtitles from finals.
 
-At most two lines of at most 42 characters (the limits of the BBC and Netflix subtitle guidelines), no cue of
-one short word where it can join its neighbour, breaks where the speaker pauses. The best places to break are
-found by dynamic programming over the words, as paragraphs are broken into lines by Knuth and Plass,
-"Breaking Paragraphs into Lines", 1981.
+Cues follow the subtitle guidelines of the BBC and Netflix: two lines of at most 42 characters, breaks at pauses, and no
+cue with one short word if the word can join a neighbor. Dynamic programming over the words finds the cheapest breaks,
+as Knuth and Plass do for the lines of a paragraph ("Breaking Paragraphs into Lines", 1981).
 """
 
 from __future__ import annotations
@@ -11,34 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from stream_asr.config import SubtitleConfig
 from stream_asr.events import Final, Word
 
-LINE_CHARACTERS = 42
-LINES = 2
-LONGEST_CUE_S = 7.0
-SHORTEST_CUE_S = 1.0
-"""Shorter cues stay on screen for this long, if the next one lets them."""
-
-_SEPARATE_S = 2.0
-"""Words this far apart never share a cue."""
-
-_HELD_S = 60.0
-"""Where nobody pauses for that long, the breaks up to the end of an utterance are decided without what follows."""
-
-_SHORT_WORD = 12
-"""A cue of a single word of up to this many characters looks like a mistake."""
-
-# Costs of a way to break: what a reader minds more costs more.
-_CUE = 4.0
-_LONELY_WORD = 20.0
-_BROKEN_PHRASE = 6.0
-_PAUSE_S = 0.3
-"""A break at a pause this long or at the end of an utterance does not break a phrase."""
+MAX_LINES = 2
+"""Lines in a cue. The layout supports one line or two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """Text that is on screen from ``start`` to ``end``, in seconds, in one or two lines."""
+    """Text on screen.
+
+    Attributes:
+        start, end: when the text is shown, in seconds.
+        lines: one or two lines of text.
+    """
 
     start: float
     end: float
@@ -51,163 +37,172 @@ class _Token:
     ends_utterance: bool
 
 
-class CueCutter:
-    """Makes cues of finals as they come, and holds back the words of those that what follows could change."""
+class CueBuilder:
+    """Makes cues from finals as they arrive. Words whose cues may depend on later words stay pending.
 
-    def __init__(self) -> None:
-        self._held: list[_Token] = []
+    Args:
+        config: layout and timing.
+    """
+
+    def __init__(self, config: SubtitleConfig | None = None) -> None:
+        self._config = config or SubtitleConfig()
+        self._pending: list[_Token] = []
 
     def add(self, final: Final) -> list[Cue]:
-        """The cues that are certain now; most finals make none so."""
-        made: list[Cue] = []
-        for at, word in enumerate(final.words):
-            for part in _fitting(word):
-                if self._held and _separate(self._held[0], self._held[-1], part):
-                    made += self._cut(part.start)
-                self._held.append(_Token(part, at == len(final.words) - 1))
-        return made
+        """Add a final and return the cues that are certain now, often none."""
+        cues: list[Cue] = []
+        for index, word in enumerate(final.words):
+            for part in self._split(word):
+                if self._pending and self._can_flush(part):
+                    cues += self._flush(part.start)
+                self._pending.append(_Token(part, index == len(final.words) - 1))
+        return cues
 
     def finish(self) -> list[Cue]:
-        """The cues that are left when no finals follow."""
-        return self._cut(None)
+        """Return the remaining cues."""
+        return self._flush(None)
 
-    def _cut(self, next_start: float | None) -> list[Cue]:
-        made = _broken(self._held)
-        self._held = []
-        starts = [*(cue.start for cue in made[1:]), next_start]
-        return [_lingering(cue, start) for cue, start in zip(made, starts, strict=False)]
+    def _can_flush(self, next_word: Word) -> bool:
+        """Return whether the pending words become cues of their own, whatever follows."""
+        first, last = self._pending[0].word, self._pending[-1]
+        if next_word.start - last.word.end > self._config.max_gap_s:
+            return True
+        return last.ends_utterance and last.word.end - first.start > self._config.max_pending_s
+
+    def _flush(self, next_start: float | None) -> list[Cue]:
+        cues = self._break_into_cues(self._pending)
+        self._pending = []
+        next_starts = [*(cue.start for cue in cues[1:]), next_start]
+        return [self._extend(cue, start) for cue, start in zip(cues, next_starts, strict=False)]
+
+    def _break_into_cues(self, tokens: Sequence[_Token]) -> list[Cue]:
+        """Return the cheapest division of words, without long gaps between them, into cues."""
+        best: list[tuple[float, int]] = [(0.0, 0)]  # for the first n words: cost, and start of the last cue
+        for stop in range(1, len(tokens) + 1):
+            candidates = []
+            for start in range(stop - 1, -1, -1):
+                lines = self._lines(tokens[start:stop])
+                is_too_long = tokens[stop - 1].word.end - tokens[start].word.start > self._config.max_cue_s
+                if lines is None or (is_too_long and stop - start > 1):
+                    break
+                candidates.append((best[start][0] + self._cost(tokens, start, stop, lines), start))
+            best.append(min(candidates))
+        cues: list[Cue] = []
+        stop = len(tokens)
+        while stop:
+            start = best[stop][1]
+            lines = self._lines(tokens[start:stop])
+            assert lines is not None
+            cues.append(Cue(tokens[start].word.start, tokens[stop - 1].word.end, lines))
+            stop = start
+        return cues[::-1]
+
+    def _cost(self, tokens: Sequence[_Token], start: int, stop: int, lines: tuple[str, ...]) -> float:
+        """Return the cost of a cue with the words [start, stop)."""
+        config = self._config
+        cost = config.cue_cost
+        if stop - start == 1 and len(lines[0]) <= config.short_word_characters and len(tokens) > 1:
+            cost += config.lonely_word_cost
+        last = tokens[stop - 1]
+        if stop < len(tokens) and not last.ends_utterance and tokens[stop].word.start - last.word.end < config.pause_s:
+            cost += config.broken_phrase_cost
+        # Cues of similar length read better than a full cue followed by a short one.
+        unused = 1 - sum(map(len, lines)) / (MAX_LINES * config.line_characters)
+        return cost + unused * unused
+
+    def _lines(self, tokens: Sequence[_Token]) -> tuple[str, ...] | None:
+        """Return one line, or two lines of similar length; None if the words do not fit into two lines."""
+        words = [token.word.word for token in tokens]
+        line = " ".join(words)
+        if len(line) <= self._config.line_characters:
+            return (line,)
+        pairs = [(" ".join(words[:index]), " ".join(words[index:])) for index in range(1, len(words))]
+        fitting = [pair for pair in pairs if max(map(len, pair)) <= self._config.line_characters]
+        return min(fitting, key=lambda pair: abs(len(pair[0]) - len(pair[1])), default=None)
+
+    def _split(self, word: Word) -> list[Word]:
+        """Return the word, or its parts if it is longer than a line, with its time divided among them."""
+        text, size = word.word, self._config.line_characters
+        parts = [text[start : start + size] for start in range(0, len(text), size)]
+        step = (word.end - word.start) / max(1, len(parts))
+        return [
+            Word(part, word.start + index * step, word.start + (index + 1) * step, word.confidence)
+            for index, part in enumerate(parts)
+        ]
+
+    def _extend(self, cue: Cue, next_start: float | None) -> Cue:
+        """Return the cue with the minimum duration, if the next cue allows it."""
+        end = max(cue.end, cue.start + self._config.min_cue_s)
+        return Cue(cue.start, end if next_start is None else max(cue.start, min(end, next_start)), cue.lines)
 
 
-def cues(finals: Iterable[Final]) -> list[Cue]:
-    """The cues of a transcript. They do not overlap, and hold every word once, in order."""
-    cutter = CueCutter()
-    made = [cue for final in finals for cue in cutter.add(final)]
-    return made + cutter.finish()
+def make_cues(finals: Iterable[Final], config: SubtitleConfig | None = None) -> list[Cue]:
+    """Return the cues of a transcript. They do not overlap and contain every word once, in order."""
+    builder = CueBuilder(config)
+    cues = [cue for final in finals for cue in builder.add(final)]
+    return cues + builder.finish()
 
 
 class SubtitleWriter:
-    """A file of subtitles piece by piece. Whenever a piece was written, what is there is a valid file.
+    """Formats a subtitle file piece by piece. The pieces so far always form a valid file.
 
     Args:
-        form: srt for SubRip, or vtt for WebVTT (W3C, "WebVTT: The Web Video Text Tracks Format").
+        file_format: srt for SubRip, or vtt for WebVTT (W3C, "WebVTT: The Web Video Text Tracks Format").
+        config: layout and timing.
     """
 
-    def __init__(self, form: str) -> None:
-        self._vtt = form == "vtt"
-        self._cutter = CueCutter()
-        self._cues = 0
+    def __init__(self, file_format: str, config: SubtitleConfig | None = None) -> None:
+        self._vtt = file_format == "vtt"
+        self._builder = CueBuilder(config)
+        self._cue_count = 0
 
     def begin(self) -> str:
+        """Return the beginning of the file."""
         return "WEBVTT\n" if self._vtt else ""
 
     def add(self, final: Final) -> str:
-        """The cues that are certain now, if any; see `CueCutter`."""
-        return self._written(self._cutter.add(final))
+        """Add a final and return the cues that are certain now, often none."""
+        return self._format(self._builder.add(final))
 
     def finish(self) -> str:
-        return self._written(self._cutter.finish())
+        """Return the remaining cues."""
+        return self._format(self._builder.finish())
 
-    def _written(self, made: Iterable[Cue]) -> str:
+    def _format(self, cues: Iterable[Cue]) -> str:
         blocks = []
-        for cue in made:
-            self._cues += 1
+        for cue in cues:
+            self._cue_count += 1
             if self._vtt:
-                blocks.append("\n" + _block(cue, ".", map(_escaped, cue.lines)))
+                blocks.append("\n" + _format_cue(cue, ".", map(_escape, cue.lines)))
             else:
-                blocks.append("\n" * (self._cues > 1) + f"{self._cues}\n" + _block(cue, ",", cue.lines))
+                separator = "\n" if self._cue_count > 1 else ""
+                blocks.append(f"{separator}{self._cue_count}\n" + _format_cue(cue, ",", cue.lines))
         return "".join(blocks)
 
 
-def srt(finals: Iterable[Final]) -> str:
-    """SubRip text."""
-    return _whole(SubtitleWriter("srt"), finals)
+def format_srt(finals: Iterable[Final]) -> str:
+    """Return a transcript in SubRip format."""
+    return _write_all(SubtitleWriter("srt"), finals)
 
 
-def vtt(finals: Iterable[Final]) -> str:
-    """WebVTT text."""
-    return _whole(SubtitleWriter("vtt"), finals)
+def format_vtt(finals: Iterable[Final]) -> str:
+    """Return a transcript in WebVTT format."""
+    return _write_all(SubtitleWriter("vtt"), finals)
 
 
-def _whole(writer: SubtitleWriter, finals: Iterable[Final]) -> str:
+def _write_all(writer: SubtitleWriter, finals: Iterable[Final]) -> str:
     return "".join([writer.begin(), *map(writer.add, finals), writer.finish()])
 
 
-def _separate(first: _Token, last: _Token, word: Word) -> bool:
-    """Whether what was said from ``first`` to ``last`` becomes cues of its own, without ``word`` and what follows."""
-    if word.start - last.word.end > _SEPARATE_S:
-        return True
-    return last.ends_utterance and last.word.end - first.word.start > _HELD_S
+def _format_cue(cue: Cue, decimal_mark: str, lines: Iterable[str]) -> str:
+    times = f"{_format_time(cue.start, decimal_mark)} --> {_format_time(cue.end, decimal_mark)}"
+    return f"{times}\n" + "\n".join(lines) + "\n"
 
 
-def _block(cue: Cue, point: str, lines: Iterable[str]) -> str:
-    return f"{_clock(cue.start, point)} --> {_clock(cue.end, point)}\n" + "\n".join(lines) + "\n"
-
-
-def _broken(tokens: Sequence[_Token]) -> list[Cue]:
-    """The cheapest way to break ``tokens``, none far from the next, into cues."""
-    best: list[tuple[float, int]] = [(0.0, 0)]
-    for stop in range(1, len(tokens) + 1):
-        choices = []
-        for start in range(stop - 1, -1, -1):
-            lines = _lines([token.word.word for token in tokens[start:stop]])
-            too_long = tokens[stop - 1].word.end - tokens[start].word.start > LONGEST_CUE_S
-            if lines is None or (too_long and stop - start > 1):
-                break
-            choices.append((best[start][0] + _cost(tokens, start, stop, lines), start))
-        best.append(min(choices))
-    made: list[Cue] = []
-    stop = len(tokens)
-    while stop:
-        start = best[stop][1]
-        lines = _lines([token.word.word for token in tokens[start:stop]])
-        assert lines is not None
-        made.append(Cue(tokens[start].word.start, tokens[stop - 1].word.end, lines))
-        stop = start
-    return made[::-1]
-
-
-def _cost(tokens: Sequence[_Token], start: int, stop: int, lines: tuple[str, ...]) -> float:
-    cost = _CUE
-    if stop - start == 1 and len(lines[0]) <= _SHORT_WORD and len(tokens) > 1:
-        cost += _LONELY_WORD
-    last = tokens[stop - 1]
-    if stop < len(tokens) and not last.ends_utterance and tokens[stop].word.start - last.word.end < _PAUSE_S:
-        cost += _BROKEN_PHRASE
-    # An even number of characters in each cue reads better than a full one and a scrap.
-    spare = 1 - sum(map(len, lines)) / (LINES * LINE_CHARACTERS)
-    return cost + spare * spare
-
-
-def _lines(words: Sequence[str]) -> tuple[str, ...] | None:
-    """One line, or the two most even ones; None when two do not hold the words."""
-    whole = " ".join(words)
-    if len(whole) <= LINE_CHARACTERS:
-        return (whole,)
-    halves = [(" ".join(words[:at]), " ".join(words[at:])) for at in range(1, len(words))]
-    fitting = [pair for pair in halves if max(map(len, pair)) <= LINE_CHARACTERS]
-    return min(fitting, key=lambda pair: abs(len(pair[0]) - len(pair[1])), default=None)
-
-
-def _fitting(word: Word) -> list[Word]:
-    """The word, or the parts of one that no line could hold, its time shared out among them."""
-    text = word.word
-    pieces = [text[at : at + LINE_CHARACTERS] for at in range(0, len(text), LINE_CHARACTERS)]
-    step = (word.end - word.start) / max(1, len(pieces))
-    return [
-        Word(piece, word.start + at * step, word.start + (at + 1) * step, word.confidence)
-        for at, piece in enumerate(pieces)
-    ]
-
-
-def _lingering(cue: Cue, next_start: float | None) -> Cue:
-    end = max(cue.end, cue.start + SHORTEST_CUE_S)
-    return Cue(cue.start, end if next_start is None else max(cue.start, min(end, next_start)), cue.lines)
-
-
-def _clock(seconds: float, point: str) -> str:
+def _format_time(seconds: float, decimal_mark: str) -> str:
     ms = round(seconds * 1000)
-    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{point}{ms % 1000:03}"
+    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{decimal_mark}{ms % 1000:03}"
 
 
-def _escaped(line: str) -> str:
+def _escape(line: str) -> str:
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

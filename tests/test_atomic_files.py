@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from stream_asr.atomic_files import replacing, writing
+from stream_asr.atomic_files import convert_os_errors, replace_file
 from stream_asr.errors import InputError, StreamASRError
-from tests.support.disk import files_end_at
+from tests.support.disk import limit_file_size
 
 
 @pytest.fixture
@@ -22,14 +22,14 @@ def only(path: Path) -> bytes:
 
 
 def test_the_new_file_comes_when_it_is_whole(path: Path) -> None:
-    with replacing(path) as file:
+    with replace_file(path) as file:
         file.write(b"new")
         assert path.read_bytes() == b"old"
     assert only(path) == b"new"
 
 
 def test_the_old_file_stays_when_something_fails(path: Path) -> None:
-    with pytest.raises(TypeError), replacing(path) as file:
+    with pytest.raises(TypeError), replace_file(path) as file:
         file.write("no bytes")  # type: ignore[arg-type]
     assert only(path) == b"old"
 
@@ -37,7 +37,7 @@ def test_the_old_file_stays_when_something_fails(path: Path) -> None:
 @pytest.mark.parametrize("size", [100, 100_000], ids=["found out at the end", "found out in the middle"])
 def test_the_old_file_stays_when_there_is_no_room(path: Path, size: int) -> None:
     no_room = pytest.raises(StreamASRError, match=r"cannot write .*file: File too large")
-    with files_end_at(10), no_room, replacing(path) as file, writing(path):
+    with limit_file_size(10), no_room, replace_file(path) as file, convert_os_errors(path):
         file.write(bytes(size))
     assert only(path) == b"old"
 
@@ -46,6 +46,6 @@ def test_a_place_that_cannot_be_written(path: Path) -> None:
     path.unlink()
     path.mkdir()
     for place in (path, path / "none" / "file"):
-        with pytest.raises(InputError, match=f"cannot write {place}: "), replacing(place):
+        with pytest.raises(InputError, match=f"cannot write {place}: "), replace_file(place):
             pass
     assert list(path.iterdir()) == []

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from stream_asr.events import Event, Final, Partial, SpeechStarted, Word
-from stream_asr.latency import Arrival, measure, merged, percentile
+from stream_asr.latency import Arrival, measure, merge_reports, percentile
 
 
 def partial(text: str, stable: str = "") -> Partial:
@@ -97,11 +97,11 @@ def test_word_times_of_others_take_the_place_of_the_finals_own() -> None:
 def test_reports_are_merged_by_words() -> None:
     one = measure(arrivals((1.0, partial("uh")), (2.0, final(("ask", 1.0), end=1.5))))
     three = measure(arrivals((5.0, final(("a", 1.0), ("b", 2.0), ("c", 3.0), end=4.0))))
-    both = merged([one, three])
+    both = merge_reports([one, three])
     assert both.words == 4
     assert both.word_first_ms == pytest.approx([1000, 2000, 3000, 4000])
     assert (both.upwr, both.normalized_erasure) == (1 / 4, 1 / 4)
-    assert merged([]).upwr == 0.0
+    assert merge_reports([]).upwr == 0.0
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(50, 2), (95, 4), (100, 4), (1, 1), (25, 1), (26, 2)])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stream_asr import Final, Partial, Recognizer
 from stream_asr.array_types import FloatArray
 from stream_asr.events import Event, Transcript
-from tests.support.streaming import streamed
+from tests.support.streaming import collect_events
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +41,19 @@ def test_the_recording_is_recognised(transcript: Transcript) -> None:
 def test_same_audio_same_text_whatever_the_blocks(
     recognizer: Recognizer, speech: FloatArray, transcript: Transcript, sizes: list[int]
 ) -> None:
-    assert finals(streamed(recognizer, speech, [size + 100 for size in sizes])) == transcript.utterances
+    assert finals(collect_events(recognizer, speech, [size + 100 for size in sizes])) == transcript.utterances
 
 
 def test_same_audio_same_text_whatever_the_pace(
     recognizer: Recognizer, speech: FloatArray, transcript: Transcript
 ) -> None:
-    assert finals(streamed(recognizer, speech, [3200], pause_s=0.02)) == transcript.utterances
+    assert finals(collect_events(recognizer, speech, [3200], pause_s=0.02)) == transcript.utterances
 
 
 def test_same_audio_same_text_under_load(recognizer: Recognizer, speech: FloatArray, transcript: Transcript) -> None:
     heard: list[tuple[Final, ...]] = []
     others = [
-        threading.Thread(target=lambda: heard.append(finals(streamed(recognizer, speech, [4800])))) for _ in range(4)
+        threading.Thread(target=lambda: heard.append(finals(collect_events(recognizer, speech, [4800])))) for _ in range(4)
     ]
     for thread in others:
         thread.start()
@@ -75,7 +75,7 @@ def test_integers_and_floats_and_bytes_are_one_audio(recognizer: Recognizer, spe
 
 def test_stable_text_only_grows_and_begins_the_final(recognizer: Recognizer, speech: FloatArray) -> None:
     stable, partials = "", 0
-    for event in streamed(recognizer, speech, [3200], pause_s=0.03):
+    for event in collect_events(recognizer, speech, [3200], pause_s=0.03):
         if isinstance(event, Partial):
             partials += 1
             assert event.stable.startswith(stable)

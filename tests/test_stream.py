@@ -128,7 +128,7 @@ def test_a_loop_that_is_left_goes_on_where_it_stopped(fake_recognizer: Recognize
     with fake_recognizer.stream() as stream:
         stream.feed(conversation(*SAID))
         stream.finish()
-        stream._session.wait(lambda: False)  # until all events are there
+        stream._mailbox.wait(lambda: False)  # until all events are there
         heard = []
         for _ in SAID:
             heard.append(next(event.text for event in stream if isinstance(event, Final)))
@@ -343,7 +343,7 @@ def test_contradictory_settings_are_refused() -> None:
 
 def test_limits_are_held_against_the_windows_of_the_model() -> None:
     config = RecognizerConfig(engine=EngineConfig(overload_lag_ms=1500))
-    assert config.suited(WindowConfig(commit_ms=480, right_context_ms=400)).engine == config.engine
+    assert config.with_default_windows(WindowConfig(commit_ms=480, right_context_ms=400)).engine == config.engine
     with pytest.raises(InputError, match="commit windows alone lag up to 2400 ms"):
         Recognizer(FakeModel(), config)
 
@@ -360,7 +360,7 @@ def test_a_mark_comes_after_all_that_the_audio_before_it_says(fake_recognizer: R
         second = stream.mark()
         events: list[Event] = []
         while second not in marks(events):
-            stream._session.wait_for_events()
+            stream._mailbox.wait_for_events()
             events += stream.poll()
         assert marks(events) == [first, second]
         told = [

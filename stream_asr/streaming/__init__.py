@@ -1,1 +1,1 @@
-"""One stream, and the loop over all streams."""
+"""The path of one stream from samples to events, and the engine that serves all streams."""

@@ -1,4 +1,8 @@
-"""Where every captured sample of a stream went."""
+"""What a stream reports about its own progress.
+
+`SampleAccounting` counts where each captured sample went, `Marks` tells when the audio before a mark has been
+recognized, and `OverloadAlarm` reports a stream that falls behind. All positions are absolute samples.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,20 @@ from stream_asr.audio.ring_buffer import Gap
 from stream_asr.config import ms_to_samples, samples_to_ms
 from stream_asr.events import Marked, Overload
 
-_REMEMBERED = 64
-"""Utterances remembered to tell how much of a gap fell into speech. Two would do: a gap sounds like silence."""
+_MAX_UTTERANCES = 64
+"""Bound on the utterances that are compared with a gap. A gap reads as silence, so it overlaps two at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Samples of a stream. Once it has ended, ``captured == recognised + silent + dropped``.
+    """Sample counts of a stream. Once the stream has ended, ``captured == recognised + silent + dropped``.
 
     Attributes:
-        captured: offered to the stream.
-        recognised: inside utterances.
-        silent: the segmenter found no speech in them.
-        dropped: lost because the buffer was full.
-        previews_skipped: previews (not samples) that were due but gave way to something more urgent.
+        captured: samples fed to the stream.
+        recognised: samples inside utterances.
+        silent: samples outside utterances.
+        dropped: samples lost because the buffer was full.
+        previews_skipped: number of previews (not samples) that were due but gave way to more urgent windows.
     """
 
     captured: int
@@ -33,37 +37,39 @@ class Counts:
 
 
 class SampleAccounting:
-    """Adds up utterances and gaps. A gap inside an utterance counts as dropped, not as recognised."""
+    """Counts the samples of utterances. A gap inside an utterance counts as dropped, not as recognized."""
 
     def __init__(self) -> None:
-        self._extents: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
+        self._utterances: deque[tuple[int, int]] = deque(maxlen=_MAX_UTTERANCES)
         self._gaps: deque[Gap] = deque()
         self._in_utterances = 0
         self._dropped_in_utterances = 0
 
-    def utterance(self, start: int, end: int) -> None:
-        """An utterance covers the samples [start, end)."""
+    def add_utterance(self, start: int, end: int) -> None:
+        """Count the utterance [start, end)."""
         self._in_utterances += end - start
-        self._extents.append((start, end))
+        self._utterances.append((start, end))
 
-    def gap(self, gap: Gap) -> None:
+    def add_gap(self, gap: Gap) -> None:
+        """Add a gap, to be counted by `settle`."""
         self._gaps.append(gap)
 
     def settle(self, position: int) -> None:
-        """No utterance to come begins before ``position``, so gaps until there can be accounted for."""
+        """Count the gaps before ``position``. No later utterance may start before it."""
         while self._gaps and self._gaps[0].stop <= position:
             gap = self._gaps.popleft()
-            for start, end in self._extents:
+            for start, end in self._utterances:
                 self._dropped_in_utterances += max(0, min(end, gap.stop) - max(start, gap.start))
 
     def counts(self, captured: int, dropped: int, previews_skipped: int) -> Counts:
+        """Return all counts; the arguments are those that the caller keeps itself."""
         recognised = self._in_utterances - self._dropped_in_utterances
         return Counts(captured, recognised, captured - dropped - recognised, dropped, previews_skipped)
 
 
 @dataclass(frozen=True, slots=True)
-class _Reached:
-    """A mark up to which the audio was heard, and what the model still had to do then."""
+class _PendingMark:
+    """A mark at ``position`` that has to wait until the first ``windows`` commit windows are done."""
 
     mark: int
     position: int
@@ -71,59 +77,66 @@ class _Reached:
 
 
 class Marks:
-    """Holds the marks that were heard, oldest first, until the model has caught up with them."""
+    """Holds marks, oldest first, until the audio before them has been recognized.
+
+    A mark is added when the endpointer has reached its position. At that time all commit windows before it are
+    planned, so the mark passes once as many windows are done.
+    """
 
     def __init__(self) -> None:
-        self._reached: deque[_Reached] = deque()
-        self._planned = self._delivered = 0
+        self._pending: deque[_PendingMark] = deque()
+        self._windows_planned = self._windows_done = 0
 
-    def planned(self) -> None:
-        """Another window whose frames will be kept waits for the model."""
-        self._planned += 1
+    def window_planned(self) -> None:
+        """Count a commit window that was queued."""
+        self._windows_planned += 1
 
-    def delivered(self) -> None:
-        """The oldest of them came back; they come back in their order."""
-        self._delivered += 1
+    def window_done(self) -> None:
+        """Count a commit window whose output was delivered."""
+        self._windows_done += 1
 
-    def reach(self, mark: int, position: int) -> None:
-        """All audio up to ``position``, where ``mark`` was set, has been heard, and its windows are planned."""
-        self._reached.append(_Reached(mark, position, self._planned))
+    def add(self, mark: int, position: int) -> None:
+        """Add a mark at ``position``, the end of the audio that the endpointer has processed."""
+        self._pending.append(_PendingMark(mark, position, self._windows_planned))
 
-    def passed(self, reflected: int, idle: bool) -> list[Marked]:
-        """The marks whose windows are all done, in order, each once.
+    def take_passed(self, reflected: int, idle: bool) -> list[Marked]:
+        """Remove and return the marks that have passed, in order.
 
         Args:
             reflected: newest sample that the captions reflect.
-            idle: no preview is due or out, so that more can only come of more audio.
+            idle: whether no preview is due or in flight, so that captions change only with more audio.
         """
         passed = []
-        while self._reached and self._is_done(self._reached[0], reflected, idle):
-            passed.append(Marked(self._reached.popleft().mark))
+        while self._pending and self._has_passed(self._pending[0], reflected, idle):
+            passed.append(Marked(self._pending.popleft().mark))
         return passed
 
-    def _is_done(self, reached: _Reached, reflected: int, idle: bool) -> bool:
-        return self._delivered >= reached.windows and (idle or reflected >= reached.position)
-
-
-_REPEAT_MS = 1000
-"""Audio between two events of a stream that stays behind."""
+    def _has_passed(self, pending: _PendingMark, reflected: int, idle: bool) -> bool:
+        return self._windows_done >= pending.windows and (idle or reflected >= pending.position)
 
 
 class OverloadAlarm:
-    """Raised by a lag of more than ``limit_ms``, and again while it stays so."""
+    """Reports a lag above a limit, and reports it again while it lasts.
 
-    def __init__(self, limit_ms: int) -> None:
+    Args:
+        limit_ms: the largest lag that is not reported.
+        interval_ms: minimum audio between two reports.
+    """
+
+    def __init__(self, limit_ms: int, interval_ms: int) -> None:
         self._limit_ms = limit_ms
-        self._raised_at = 0
+        self._interval = ms_to_samples(interval_ms)
+        self._reported_at = 0
 
     def check(self, captured: int, lag_samples: int) -> list[Overload]:
-        """The event, if one is due.
+        """Return the event that is due, if any.
 
         Args:
-            captured: samples of the stream so far.
+            captured: samples captured so far.
+            lag_samples: how far the captions are behind them.
         """
         lag_ms = samples_to_ms(lag_samples)
-        if lag_ms <= self._limit_ms or captured - self._raised_at < ms_to_samples(_REPEAT_MS):
+        if lag_ms <= self._limit_ms or captured - self._reported_at < self._interval:
             return []
-        self._raised_at = captured
+        self._reported_at = captured
         return [Overload(lag_ms)]

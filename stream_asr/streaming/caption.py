@@ -1,4 +1,4 @@
-"""The caption of an utterance as it grows: what is stable, what may change, what is final."""
+"""The caption of one utterance, from frames to `Partial` and `Final`."""
 
 from __future__ import annotations
 
@@ -11,37 +11,45 @@ from stream_asr.decoding.ctc import Frames
 from stream_asr.events import Final, Partial
 from stream_asr.streaming.windows import Window
 
-FRAGMENT_PATIENCE = 3
-"""A last word that is none as it stands is held back for so many times as long: it most likely goes on."""
-
 
 class Caption:
-    """Joins the kept frames of an utterance's windows and tells its text.
+    """Decodes the frames of an utterance's windows.
 
-    The frames of neighbouring windows are joined on the absolute grid and decoded as one. Strings are never
-    compared, so a doubled letter at a join is neither lost nor doubled again.
+    The frames of neighboring windows are joined on the absolute grid and decoded as one sequence. Strings are never
+    compared, so a letter at a join is neither lost nor doubled.
+
+    Stable text is what the decoder reports as stable after the committed frames, by the rules of
+    `stream_asr.decoding.agreement`. Previews add only text after it.
 
     Args:
-        utterance: its number in the stream.
-        start: absolute sample at which it starts, on the frame grid.
-        decoder: makes words of frames.
-        frame_samples: of the model.
-        hold_back_samples: the last word of a partial is left out while it may still go on and ended less than
-            this before the newest audio.
+        utterance: number of the utterance in the stream.
+        start: absolute sample at which the utterance starts, a multiple of ``frame_samples``.
+        decoder: the decoder.
+        frame_samples: length of a model frame.
+        hold_back_samples: the last word of a partial is hidden while it is incomplete and ended less than this before
+            the newest audio.
+        fragment_hold_back_samples: the same for an incomplete word that is out of vocabulary.
     """
 
     def __init__(
-        self, utterance: int, start: int, decoder: Decoder, frame_samples: int, hold_back_samples: int = 0
+        self,
+        utterance: int,
+        start: int,
+        decoder: Decoder,
+        frame_samples: int,
+        hold_back_samples: int = 0,
+        fragment_hold_back_samples: int = 0,
     ) -> None:
         self.utterance = utterance
         self._start = start
         self._frame_samples = frame_samples
         self._hold_back = hold_back_samples
-        self._kept = decoder.start(start // frame_samples)
-        self._newest = Frames.empty(start // frame_samples)
-        self._reflected = start
+        self._fragment_hold_back = fragment_hold_back_samples
+        self._committed = decoder.start(start // frame_samples)
         self._stable = ""
-        self._shown: tuple[str, str] = ("", "")
+        self._uncommitted = Frames.empty(start // frame_samples)
+        self._reflected = start
+        self._last_shown = ("", "")
 
     @property
     def reflected(self) -> int:
@@ -49,44 +57,54 @@ class Caption:
         return self._reflected
 
     def commit(self, window: Window, log_probs: FloatArray) -> None:
-        """Keep the middle frames of a commit window for good; the frames of its right context serve as a preview.
+        """Commit the new frames of a commit window. The frames of its right context serve as a preview.
 
         Args:
-            window: the next one of the utterance, in order.
-            log_probs: of the whole window, float32, shape (frames, outputs).
+            window: the next commit window of the utterance, in order.
+            log_probs: output for the whole window, float32, shape (frames, tokens).
         """
         frames = Frames(window.start // self._frame_samples, log_probs)
-        # Rounded up: the last frame of a stream may not be full.
-        stop_frame = -(-window.keep_stop // self._frame_samples)
-        self._kept = self._kept.commit(frames.between(self._kept.stop_frame, stop_frame).log_probs, stop_frame)
-        self._stable = self._kept.stable
-        self._look(frames, window.stop)
+        # Rounded up: the last frame of a stream may be incomplete.
+        stop_frame = -(-window.new_stop // self._frame_samples)
+        new_frames = frames.between(self._committed.stop_frame, stop_frame)
+        self._committed = self._committed.commit(new_frames.log_probs, stop_frame)
+        self._stable = self._committed.stable
+        self._show(frames, window.stop)
 
     def preview(self, window: Window, log_probs: FloatArray) -> None:
-        """Show the frames of a preview window until newer ones come."""
-        self._look(Frames(window.start // self._frame_samples, log_probs), window.stop)
+        """Show the frames of a preview window until newer frames arrive.
+
+        Args:
+            window: the preview window.
+            log_probs: output for the whole window, float32, shape (frames, tokens).
+        """
+        self._show(Frames(window.start // self._frame_samples, log_probs), window.stop)
 
     def partial(self) -> Partial | None:
-        """The caption now, or None when it reads as it did last time."""
-        heard = self._kept.preview(self._newest.since(self._kept.stop_frame).log_probs)
-        shown = heard.words
-        if heard.complete < len(shown):
-            wait = self._hold_back * (FRAGMENT_PATIENCE if heard.fragment else 1)
-            if shown[-1].end > samples_to_s(self._reflected - wait):
-                shown = shown[:-1]
-        caption = self._stable, " ".join(word.word for word in shown)
-        if caption == self._shown:
+        """Return the caption so far; None if its text has not changed since the last call."""
+        hypothesis = self._committed.preview(self._uncommitted.since(self._committed.stop_frame).log_probs)
+        words = hypothesis.words
+        if hypothesis.complete < len(words):
+            hold_back = self._fragment_hold_back if hypothesis.fragment else self._hold_back
+            if words[-1].end > samples_to_s(self._reflected - hold_back):
+                words = words[:-1]
+        shown = self._stable, " ".join(word.word for word in words)
+        if shown == self._last_shown:
             return None
-        self._shown = caption
-        return Partial(self.utterance, samples_to_s(self._start), samples_to_s(self._reflected), *caption, shown)
+        self._last_shown = shown
+        return Partial(self.utterance, samples_to_s(self._start), samples_to_s(self._reflected), *shown, words)
 
     def final(self, end: int) -> Final:
-        """The caption of the whole utterance, which ends at sample ``end``; every window was committed."""
-        whole, end_s = self._kept.finish(), samples_to_s(end)
-        # The last frame of a stream may reach beyond its last sample.
-        words = tuple(replace(word, end=end_s) if word.end > end_s else word for word in whole.words)
-        return Final(self.utterance, samples_to_s(self._start), end_s, whole.text, whole.confidence, words)
+        """Return the final of the utterance once all of its windows are committed.
 
-    def _look(self, frames: Frames, stop: int) -> None:
+        Args:
+            end: absolute sample at which the utterance ends.
+        """
+        hypothesis, end_s = self._committed.finish(), samples_to_s(end)
+        # The last frame of a stream may extend beyond its last sample.
+        words = tuple(replace(word, end=end_s) if word.end > end_s else word for word in hypothesis.words)
+        return Final(self.utterance, samples_to_s(self._start), end_s, hypothesis.text, hypothesis.confidence, words)
+
+    def _show(self, frames: Frames, stop: int) -> None:
         if stop >= self._reflected:
-            self._newest, self._reflected = frames.since(self._kept.stop_frame), stop
+            self._uncommitted, self._reflected = frames.since(self._committed.stop_frame), stop

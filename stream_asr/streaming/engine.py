@@ -1,4 +1,4 @@
-"""The inference loop: one thread that runs the windows of all streams through one model."""
+"""The engine: one thread that runs the windows of all streams through one model."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ import atexit
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 
 from stream_asr.acoustic.base import AcousticModel, ChunkOutput, StatefulModel
+from stream_asr.config import EngineConfig
 from stream_asr.errors import StreamASRError
-from stream_asr.streaming.jobs import Job
+from stream_asr.streaming.jobs import Job, Priority
 from stream_asr.streaming.mailbox import Mailbox
 
 _log = logging.getLogger(__name__)
 
-_PADDING_RATIO = 0.75
-"""A window shorter than this share of another goes into another batch: padding costs like audio."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    session: Mailbox
+    """A job and the stream that its output goes to."""
+
+    mailbox: Mailbox
     job: Job
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """What the engine does; a snapshot.
+    """A snapshot of the engine's state.
 
     Attributes:
-        running: False once it was closed or has failed.
-        streams: that are open.
-        waiting_windows: of all streams; previews do not queue and are not counted.
-        batches: model passes so far; ``batches[n]`` of them had n windows.
+        running: False once the engine was closed or has failed.
+        streams: number of open streams.
+        waiting_windows: queued commit windows of all streams. Previews do not queue.
+        batches: model passes so far by size: ``batches[n]`` passes had n windows.
     """
 
     running: bool
@@ -44,29 +45,30 @@ class EngineStats:
 
 
 class Engine:
-    """Takes windows from its sessions, finals first, then commits, then previews, and runs them in batches.
+    """Runs the windows of all streams in batches.
 
-    `step` does one round and can be called without the thread; `start` runs it in a loop.
+    `start` runs the engine in a thread. `step` runs one round and needs no thread.
 
     Args:
-        model: shared by all sessions.
-        max_batch_size: windows of one model pass.
+        model: the model that all streams share.
+        config: limits on batches.
     """
 
-    def __init__(self, model: AcousticModel, max_batch_size: int) -> None:
+    def __init__(self, model: AcousticModel, config: EngineConfig) -> None:
         self._model = model
-        self._remembering = model if isinstance(model, StatefulModel) else None
-        self._max_batch = min(max_batch_size, model.most_windows or max_batch_size)
-        # Replaced as a whole, never changed in place, so that the loop can walk it without a lock.
-        self._sessions: tuple[Mailbox, ...] = ()
+        self._stateful_model = model if isinstance(model, StatefulModel) else None
+        self._max_batch = min(config.max_batch_size, model.parallel_windows or config.max_batch_size)
+        self._min_length_ratio = config.min_batch_length_ratio
+        # Always replaced, never modified in place, so that the engine's thread can iterate over it without a lock.
+        self._mailboxes: tuple[Mailbox, ...] = ()
         self._lock = threading.Lock()
         self._work = threading.Event()
         self._closing = False
         self._batches = [0] * (self._max_batch + 1)
         self._thread: threading.Thread | None = None
 
-    def add(self, session: Mailbox) -> None:
-        """Serve a session from now on.
+    def add(self, mailbox: Mailbox) -> None:
+        """Add a stream.
 
         Raises:
             StreamASRError: the engine was closed.
@@ -74,153 +76,159 @@ class Engine:
         with self._lock:
             if self._closing:
                 raise StreamASRError("this recognizer was closed")
-            self._sessions += (session,)
+            self._mailboxes += (mailbox,)
 
-    def remove(self, session: Mailbox) -> None:
-        """Forget a session; a window of it that is being run is thrown away."""
+    def remove(self, mailbox: Mailbox) -> None:
+        """Remove a stream. The output of windows in flight is discarded."""
         with self._lock:
-            self._sessions = tuple(other for other in self._sessions if other is not session)
+            self._mailboxes = tuple(other for other in self._mailboxes if other is not mailbox)
 
     def wake(self) -> None:
-        """There is new audio, or new room for events."""
+        """Notify the engine of new audio or of new room in a mailbox."""
         self._work.set()
 
     @property
     def stats(self) -> EngineStats:
-        sessions = self._sessions
-        waiting = sum(session.pipeline.waiting for session in sessions)
-        return EngineStats(not self._closing, len(sessions), waiting, tuple(self._batches))
+        mailboxes = self._mailboxes
+        waiting = sum(mailbox.pipeline.waiting for mailbox in mailboxes)
+        return EngineStats(not self._closing, len(mailboxes), waiting, tuple(self._batches))
 
     def start(self) -> None:
+        """Start the engine's thread."""
         self._thread = threading.Thread(target=self._run, name="stream_asr-engine", daemon=True)
         self._thread.start()
-        # An interpreter that ends under a thread which has run a model may abort.
+        # The interpreter may abort if it exits while a thread is inside a model.
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Stop after the batch that is being run. Streams that had not ended fail with a clear error."""
+        """Stop after the batch in flight. Open streams fail with an error that says so."""
         atexit.unregister(self.close)
         with self._lock:
             self._closing = True
         self._work.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
-        self._abandon("the recognizer was closed while this stream was still open")
+        self._fail_all("the recognizer was closed while this stream was still open")
 
-    def _abandon(self, reason: str) -> None:
+    def _fail_all(self, reason: str) -> None:
         with self._lock:
-            left, self._sessions = self._sessions, ()
-        for session in left:
-            session.fail(StreamASRError(reason))
+            mailboxes, self._mailboxes = self._mailboxes, ()
+        for mailbox in mailboxes:
+            mailbox.fail(StreamASRError(reason))
 
     def _run(self) -> None:
         try:
             while not self._closing:
-                # Cleared before looking, so that a wake-up during the round is not missed.
+                # Cleared before the round, so that a wake-up during the round is not lost.
                 self._work.clear()
                 if not self.step():
                     self._work.wait()
         except BaseException:
-            # A bug of ours: streams that wait for ever would hide it.
+            # A bug in the engine. Without this, streams would wait forever.
             self._closing = True
-            self._abandon("the recognizer's engine failed; its log has the details")
+            self._fail_all("the recognizer's engine failed; its log has the details")
             raise
 
     def step(self) -> bool:
-        """Take in new audio of all sessions and run one batch; False when nothing waits."""
-        sessions = self._sessions
-        for session in sessions:
-            if session.has_room and not session.ended:
-                self._guarded(session, session.pipeline.advance)
-        batch = self._kept_batch(sessions) or self._preview_batch(sessions)
+        """Read the new audio of all streams and run one batch.
+
+        Returns:
+            Whether there was a batch to run.
+        """
+        mailboxes = self._mailboxes
+        for mailbox in mailboxes:
+            if mailbox.has_room and not mailbox.ended:
+                self._guard(mailbox, mailbox.pipeline.advance)
+        batch = self._next_batch(mailboxes)
         if batch:
             self._batches[len(batch)] += 1
             self._execute(batch)
-            # Whoever had the previews first comes last next time.
-            first = batch[0].session
-            with self._lock:
-                if first in self._sessions and len(self._sessions) > 1:
-                    self._sessions = (*(other for other in self._sessions if other is not first), first)
-        for session in sessions:
-            if session.ended:
-                self.remove(session)
+            self._move_to_end(batch[0].mailbox)
+        for mailbox in mailboxes:
+            if mailbox.ended:
+                self.remove(mailbox)
         return bool(batch)
 
-    def _kept_batch(self, sessions: tuple[Mailbox, ...]) -> list[_Task]:
-        """The most urgent windows that may share a batch; each session's own in their order."""
-        limit = self._max_batch if self._model.batches_kept_windows else 1
-        batch: list[_Task] = []
-        blocked: set[int] = set()
-        while len(batch) < limit:
-            waiting = [
-                _Task(session, job)
-                for session in sessions
-                if id(session) not in blocked and (job := session.pipeline.next_kept) is not None
-            ]
-            if not waiting:
-                break
-            # Nobody has two of equal urgency while others have none; else min() keeps the order of the sessions.
-            shares = Counter(id(task.session) for task in batch)
-            task = min(waiting, key=lambda one: (one.job.priority, shares[id(one.session)]))
-            if batch and not self._fits(len(batch[0].job.samples), len(task.job.samples)):
-                blocked.add(id(task.session))
-                continue
-            batch.append(_Task(task.session, task.session.pipeline.take()))
-        return batch
+    def _next_batch(self, mailboxes: tuple[Mailbox, ...]) -> list[_Task]:
+        """THE BATCH POLICY: take the windows of the next model pass.
 
-    def _preview_batch(self, sessions: tuple[Mailbox, ...]) -> list[_Task]:
-        """The first session's preview, and those of others that may share its batch.
-
-        Never more than one batch, however many are due: a final that comes up must not wait for them all.
+        1. Finals first, then commits, then previews. Finals and commits share a batch, if the model batches commit
+           windows at all. Previews run only while no stream has a commit window that can start.
+        2. One batch at a time: a window that becomes urgent waits for at most one model pass.
+        3. Fair shares: within a class, the next window comes from the stream with the fewest windows in the batch.
+           Ties go by the order of the streams, and the first stream of a batch moves to the end of that order.
+        4. Only lengths that fit one batch (`_fits`). The first window of the batch decides. A stream whose next window
+           does not fit waits for a later batch, because its windows run in order.
         """
         batch: list[_Task] = []
-        for session in sessions:
-            if len(batch) == self._max_batch:
-                break
-            window = session.pipeline.next_preview
-            if window is None or session.ended or not session.has_room:
-                continue
-            if not batch or self._fits(len(batch[0].job.samples), window.stop - window.start):
-                batch.append(_Task(session, session.pipeline.take_preview(window)))
+        commit_limit = self._max_batch if self._model.batches_commit_windows else 1
+        self._fill(batch, mailboxes, Priority.FINAL, commit_limit)
+        self._fill(batch, mailboxes, Priority.COMMIT, commit_limit)
+        if not batch:
+            readable = [mailbox for mailbox in mailboxes if mailbox.has_room and not mailbox.ended]
+            self._fill(batch, readable, Priority.PREVIEW, self._max_batch)
         return batch
 
+    def _fill(self, batch: list[_Task], mailboxes: Sequence[Mailbox], priority: Priority, limit: int) -> None:
+        """Add windows of at most this priority class to a batch until it is full or no other window fits."""
+
+        def fits(samples: int) -> bool:
+            return not batch or self._fits(len(batch[0].job.samples), samples)
+
+        shares = Counter(id(task.mailbox) for task in batch)
+        turns = [(shares[id(mailbox)], place) for place, mailbox in enumerate(mailboxes)]
+        heapify(turns)
+        while turns and len(batch) < limit:
+            share, place = heappop(turns)
+            mailbox = mailboxes[place]
+            if (job := mailbox.pipeline.take_job(priority, fits)) is not None:
+                batch.append(_Task(mailbox, job))
+                heappush(turns, (share + 1, place))
+
     def _fits(self, first: int, other: int) -> bool:
-        """May windows of these lengths share a batch?"""
-        if self._model.most_windows is not None:
-            return True  # nothing is padded
-        return min(first, other) >= _PADDING_RATIO * max(first, other) if self._model.pads else first == other
+        """Return whether windows of these lengths in samples can share a batch."""
+        if self._model.parallel_windows is not None:
+            return True  # each runs by itself, nothing is padded
+        return min(first, other) >= self._min_length_ratio * max(first, other) if self._model.pads else first == other
+
+    def _move_to_end(self, mailbox: Mailbox) -> None:
+        """Put the stream that was first in a batch behind the others."""
+        with self._lock:
+            if mailbox in self._mailboxes and len(self._mailboxes) > 1:
+                self._mailboxes = (*(other for other in self._mailboxes if other is not mailbox), mailbox)
 
     def _execute(self, batch: list[_Task]) -> None:
         try:
-            outputs = self._outputs([task.job for task in batch])
+            outputs = self._run_model([task.job for task in batch])
             if len(outputs) != len(batch):
                 raise ValueError(f"{len(outputs)} outputs for {len(batch)} windows")
         except Exception as error:
-            _log.exception("the model failed on a batch of %d", len(batch))
+            _log.exception("the model failed on a batch of %d windows", len(batch))
             if len(batch) > 1:
-                # One bad window must not cost the other streams anything.
+                # Run the windows one by one, so that only the stream with the bad window fails.
                 for task in batch:
                     self._execute([task])
                 return
-            batch[0].session.fail(StreamASRError(f"the model failed: {error}"))
+            batch[0].mailbox.fail(StreamASRError(f"the model failed: {error}"))
             return
-        for task, heard in zip(batch, outputs, strict=True):
-            self._deliver(task, heard)
+        for task, output in zip(batch, outputs, strict=True):
+            self._deliver(task, output)
 
-    def _outputs(self, jobs: list[Job]) -> list[ChunkOutput]:
-        if self._remembering is not None:
-            return self._remembering.forward_chunks([job.piece for job in jobs])
+    def _run_model(self, jobs: list[Job]) -> list[ChunkOutput]:
+        if self._stateful_model is not None:
+            return self._stateful_model.forward_chunks([job.chunk for job in jobs])
         return [ChunkOutput(log_probs, None) for log_probs in self._model.log_probs([job.samples for job in jobs])]
 
-    def _deliver(self, task: _Task, heard: ChunkOutput) -> None:
-        if not task.session.ended:
-            self._guarded(task.session, lambda: task.session.pipeline.deliver(task.job, heard.log_probs, heard.state))
+    def _deliver(self, task: _Task, output: ChunkOutput) -> None:
+        pipeline = task.mailbox.pipeline
+        if not task.mailbox.ended:
+            self._guard(task.mailbox, lambda: pipeline.deliver(task.job, output.log_probs, output.state))
 
-    def _guarded(self, session: Mailbox, action: Callable[[], None]) -> None:
-        """Let a session act and publish what came of it; its failure ends that session and no other."""
+    def _guard(self, mailbox: Mailbox, action: Callable[[], None]) -> None:
+        """Run an action of a stream and publish its events. An error ends this stream and no other."""
         try:
             action()
-            session.publish()
+            mailbox.publish()
         except Exception as error:
             _log.exception("a stream failed")
-            session.fail(StreamASRError(f"the stream failed: {error!r}"))
+            mailbox.fail(StreamASRError(f"the stream failed: {error!r}"))

@@ -1,4 +1,4 @@
-"""A stream's place in the engine, and the mailbox between the engine's thread and the stream's reader."""
+"""The mailbox of a stream: events on their way from the engine's thread to the reader."""
 
 from __future__ import annotations
 
@@ -12,15 +12,25 @@ from stream_asr.streaming.pipeline import Pipeline
 
 
 class Mailbox:
-    """Holds the events that were not read yet.
+    """Holds the unread events of one pipeline. Safe to use from several threads.
 
-    At most ``max_unread`` of them wait. From half of that on, a partial replaces an unread partial before it.
-    When it is full even so, the engine leaves the stream alone until somebody reads: finals are never dropped,
-    and the audio waits in the stream's bounded buffer.
+    **Coalescing.** Once the mailbox is half full, a partial replaces an unread partial of the same utterance directly
+    before it. Nothing else is ever left out.
+
+    **Backpressure.** While the mailbox is full, the engine does not advance the stream. Its audio waits in the bounded
+    buffer of the pipeline until the reader takes events.
+
+    Args:
+        pipeline: where the events come from.
+        max_unread: number of unread events at which the mailbox is full.
+
+    Attributes:
+        coalesced: number of partials that were replaced before they were read.
     """
 
     def __init__(self, pipeline: Pipeline, max_unread: int) -> None:
         self.pipeline = pipeline
+        self.coalesced = 0
         self._max_unread = max_unread
         self._unread: deque[Event] = deque()
         self._changed = threading.Condition()
@@ -28,8 +38,6 @@ class Mailbox:
         self._error: StreamASRError | None = None
         self._ended = False
         self._released = 0
-        self.coalesced = 0
-        """Partials that were replaced before anybody read them."""
 
     @property
     def has_room(self) -> bool:
@@ -37,13 +45,13 @@ class Mailbox:
 
     @property
     def ended(self) -> bool:
-        """No event will be added any more."""
+        """Whether no more events will be added."""
         return self._ended
 
-    # --- the engine's side --------------------------------------------------------------------------------
+    # --- called by the engine ---
 
     def publish(self) -> None:
-        """Move the pipeline's new events into the mailbox and wake whoever waits for events or for room."""
+        """Add the pipeline's new events, and wake threads that wait for events or for room in the buffer."""
         events, released = self.pipeline.take_events(), self.pipeline.buffer.released
         with self._changed:
             if self._ended:
@@ -51,13 +59,13 @@ class Mailbox:
             for event in events:
                 self._put(event)
             self._ended = self.pipeline.finished
-            # Nobody is woken for nothing: a reader that polls would wake the engine, and so on for ever.
+            # Notify only of changes: a reader that polls wakes the engine, which would publish and notify endlessly.
             if events or self._ended or released != self._released:
                 self._released = released
                 self._notify()
 
     def fail(self, error: StreamASRError) -> None:
-        """End the stream: its reader gets what was recognised so far, then the error."""
+        """End the stream. The reader gets the events so far, then the error."""
         with self._changed:
             self._error = self._error or error
             self._ended = True
@@ -81,13 +89,13 @@ class Mailbox:
         for listener in self._listeners:
             listener()
 
-    # --- the reader's side --------------------------------------------------------------------------------
+    # --- called by the reader ---
 
-    def take(self) -> list[Event]:
-        """All unread events, at once.
+    def take_all(self) -> list[Event]:
+        """Remove and return all unread events.
 
         Raises:
-            StreamASRError: the stream failed, and all its events were read.
+            StreamASRError: the stream failed and all its events have been read.
         """
         with self._changed:
             events = list(self._unread)
@@ -96,28 +104,32 @@ class Mailbox:
                 raise self._error
             return events
 
-    def take_one(self) -> Event | None:
-        """The oldest unread event; None when there is none.
+    def take_next(self) -> Event | None:
+        """Remove and return the oldest unread event; None if there is none.
 
         Raises:
-            StreamASRError: as `take` does.
+            StreamASRError: the stream failed and all its events have been read.
         """
         with self._changed:
             if not self._unread and self._error is not None:
                 raise self._error
             return self._unread.popleft() if self._unread else None
 
-    def wait(self, ready: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        """Block until ``ready()``, the end of the stream, or the timeout; False for the timeout."""
+    def wait(self, is_ready: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Block until ``is_ready()`` is true or the stream has ended; return False after a timeout."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._ended or ready(), timeout_s)
+            return self._changed.wait_for(lambda: self._ended or is_ready(), timeout_s)
 
     def wait_for_events(self) -> None:
-        """Block until something can be taken or the stream has ended."""
+        """Block until there are unread events or the stream has ended."""
         self.wait(lambda: bool(self._unread))
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call ``listener`` at every change, from whatever thread makes it; returns what ends that."""
+        """Call ``listener`` after every change, from the thread that makes it.
+
+        Returns:
+            A function that removes the listener.
+        """
         with self._changed:
             self._listeners.append(listener)
 

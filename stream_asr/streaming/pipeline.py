@@ -1,7 +1,7 @@
-"""One stream from samples to events: buffer, segmenter, windows and captions, without the model.
+"""One stream from samples to events, without the model.
 
-The engine asks for windows, runs them, and hands the log-probabilities back. Everything here is a function
-of the samples and of that order, so it is tested without threads and without a clock.
+The engine takes jobs from the pipeline, runs them, and delivers the log-probabilities. The result depends only on the
+samples and on the order of these calls, so that it can be tested without threads and without a clock.
 """
 
 from __future__ import annotations
@@ -18,30 +18,28 @@ from stream_asr.config import RecognizerConfig, WindowConfig, ms_to_samples, sam
 from stream_asr.decoding.base import Decoder
 from stream_asr.events import AudioDropped, Event, SpeechStarted
 from stream_asr.streaming.accounting import Counts, Marks, OverloadAlarm, SampleAccounting
-from stream_asr.streaming.caption import FRAGMENT_PATIENCE, Caption
-from stream_asr.streaming.jobs import Job, JobQueue, Utterance, enough_waits
+from stream_asr.streaming.caption import Caption
+from stream_asr.streaming.jobs import Job, JobQueue, Priority, Utterance
 from stream_asr.streaming.windows import Window, WindowGeometry, WindowPlan
 from stream_asr.vad.detector import VoiceDetector
 from stream_asr.vad.endpointer import Boundary, Endpointer, UtteranceEnd, UtteranceStart
 
-_STEP_MS = 100
-"""Audio taken from the buffer at a time: small, so that a full queue of windows is noticed soon."""
-
-_HUSH_MS = 100
-"""A preview that shows this much silence, besides what a caption waits for, shows the last word whole."""
-
 
 class Pipeline:
-    """The state of one stream, shared by two threads: the one that writes to `buffer`, and the engine's.
+    """The state of one stream, shared by the thread that writes to `buffer` and the engine's thread.
 
     Args:
-        config: of the recognizer.
-        decoder: makes words of the model's frames.
-        frame_samples: of the model.
-        detector: for the segmenter.
-        longest_samples: the longest window that the model takes, or None.
-        fresh: for a model that remembers: `stream_asr.acoustic.base.StatefulModel.initial_state`.
-        live: make previews and partials, and report `Overload`; the transcription of a file needs none of them.
+        config: settings of the recognizer.
+        decoder: turns frames into words.
+        frame_samples: length of a model frame.
+        detector: voice detector of this stream.
+        max_window_samples: longest window that the model accepts; None for no limit.
+        initial_state: `stream_asr.acoustic.base.StatefulModel.initial_state` of a stateful model, else None.
+        live: whether to make previews and partials, and to report `Overload`.
+
+    Attributes:
+        buffer: audio that has not been released yet.
+        source_waits: whether the source is as fast as the recognizer, so that a lag is no `Overload`.
     """
 
     def __init__(
@@ -51,232 +49,271 @@ class Pipeline:
         frame_samples: int,
         *,
         detector: VoiceDetector,
-        longest_samples: int | None = None,
+        max_window_samples: int | None = None,
         initial_state: Callable[[int], State] | None = None,
         live: bool = True,
     ) -> None:
+        windows = config.windows or WindowConfig()
         self.buffer = RingBuffer(ms_to_samples(config.engine.buffer_ms))
+        self.source_waits = False
         self._config = config.engine
         self._decoder = decoder
         self._frame_samples = frame_samples
-        windows = config.windows or WindowConfig()
-        self._hold_back = ms_to_samples(windows.hold_back_ms)
-        self._hush = FRAGMENT_PATIENCE * self._hold_back + ms_to_samples(_HUSH_MS)
-        self._geometry = WindowGeometry.of(windows, frame_samples, longest_samples)
-        self._nothing_heard: State = None
-        if initial_state is not None:
-            self._nothing_heard = initial_state(self._geometry.left)
-            self._geometry = self._geometry.without_left()
-        # A forced cut may not fall before frames that are kept already.
-        cut_search_ms = samples_to_ms(self._geometry.right)
-        self._segmenter = Endpointer(config.segmenter, frame_samples, cut_search_ms, detector)
         self._live = live
-        self._read = 0
-        self._events: list[Event] = []
-        self._jobs = JobQueue(one_by_one=initial_state is not None)
-        self._open: deque[Utterance] = deque()  # started, final not made yet; only the first one is announced
-        self._started = 0
-        self._previewed = 0
-        self._preview_out = False
+        self._hold_back = ms_to_samples(windows.hold_back_ms)
+        self._fragment_hold_back = windows.fragment_hold_back_factor * self._hold_back
+        self._silence_margin = self._fragment_hold_back + ms_to_samples(windows.silence_margin_ms)
+        self._geometry = WindowGeometry.from_config(windows, frame_samples, max_window_samples)
+        self._initial_state: State = None
+        if initial_state is not None:
+            self._initial_state = initial_state(self._geometry.left)
+            self._geometry = self._geometry.without_left_context()
+        # A forced cut must not fall before frames that are committed already.
+        cut_search_ms = samples_to_ms(self._geometry.right)
+        self._endpointer = Endpointer(config.segmenter, frame_samples, cut_search_ms, detector)
+        self._position = 0  # end of the audio read from the buffer
+        self._queue = JobQueue(stateful=initial_state is not None)
+        self._open: deque[Utterance] = deque()  # utterances without a final; only the first is announced
+        self._utterances_started = 0
+        self._preview_in_flight = False
+        self._previewed = 0  # end of the newest preview
         self._previews_skipped = 0
-        self._alarm = OverloadAlarm(config.engine.overload_lag_ms)
-        # Positions, and what to do when they are reached; appended by the writer, popped by the engine.
+        # Positions, and what to do when they are reached. Appended by the writer, popped by the engine.
         self._requests: deque[tuple[int, Callable[[], None]]] = deque()
+        self._audio_ended = False  # set by the writer
+        self._closed = False  # the endpointer has processed all audio
+        self._events: list[Event] = []
+        self._accounting = SampleAccounting()
         self._marks = Marks()
-        self._reflected = 0
-        self._ended = self._closed = False
-        self.source_waits = False
-        """The source is as fast as we are, so that lag says nothing about this machine: no `Overload`."""
-        self._ledger = SampleAccounting()
+        self._alarm = OverloadAlarm(config.engine.overload_lag_ms, config.engine.overload_interval_ms)
+        self._reflected = 0  # newest sample that the captions reflect
 
-    # --- for the thread that writes to the buffer -----------------------------------------------------------
+    # --- called by the thread that writes to the buffer ---
 
     def flush(self) -> None:
-        """End the utterance with the newest audio written so far."""
-        self._requests.append((self.buffer.written, lambda: self._apply(self._segmenter.flush())))
+        """End the utterance at the newest audio in the buffer."""
+        self._requests.append((self.buffer.written, lambda: self._apply(self._endpointer.flush())))
 
     def mark(self, number: int) -> None:
-        """Make a `Marked` event once all audio written so far has been recognised."""
+        """Emit a `Marked` event once the audio in the buffer has been recognized."""
         position = self.buffer.written
-        self._requests.append((position, lambda: self._marks.reach(number, position)))
+        self._requests.append((position, lambda: self._marks.add(number, position)))
 
     def end_of_audio(self) -> None:
-        """Nothing will be written any more."""
-        self._ended = True
+        """Announce that no more audio will be written."""
+        self._audio_ended = True
 
-    # --- for the engine -----------------------------------------------------------------------------------
+    # --- called by the engine ---
 
     def advance(self) -> None:
-        """Take in audio from the buffer until there is no more, or enough windows wait."""
-        while not enough_waits(self._jobs, self._config, live=self._live) and self._hear_next():
+        """Read audio from the buffer until it is empty or enough windows are queued."""
+        while not self._queue_is_full and self._step():
             continue
         self._report()
 
-    @property
-    def next_kept(self) -> Job | None:
-        """The oldest window whose frames will be kept and that need not wait for another; `take` removes it."""
-        return self._jobs.ready
+    def take_job(self, priority: Priority, fits: Callable[[int], bool]) -> Job | None:
+        """Remove and return the most urgent job that can start now.
 
-    def take(self) -> Job:
-        return self._jobs.take()
+        Commit windows run in order, and a preview is made only while no commit window is queued. If the most urgent
+        job is not accepted, no other job is returned in its place.
 
-    @property
-    def next_preview(self) -> Window | None:
-        """A preview up to the newest audio, when one is due and nothing more important waits."""
-        if not self._live or self._preview_out or self._jobs or len(self._open) != 1:
-            return None
-        utterance, position = self._open[0], self._segmenter.position
-        if utterance.end is not None or position - self._previewed < self._geometry.preview_interval:
-            return None
-        if self._hushed:
-            return None
-        window = utterance.plan.preview(position)
-        return None if window is None or window.stop <= utterance.caption.reflected else window
+        Args:
+            priority: the least urgent class to take.
+            fits: whether a window of so many samples is accepted.
 
-    def take_preview(self, window: Window) -> Job:
-        """The job for `next_preview`; until it is delivered there will be no other."""
-        new = window.stop - self._previewed
-        self._previews_skipped += max(0, new // self._geometry.preview_interval - 1)
+        Returns:
+            The job, with the model state of its utterance; None if there is no job that can start and is accepted.
+        """
+        if self._queue:
+            return self._queue.take(priority, fits)
+        if (
+            priority < Priority.PREVIEW
+            or (window := self._due_preview()) is None
+            or not fits(window.stop - window.start)
+        ):
+            return None
+        new_samples = window.stop - self._previewed
+        self._previews_skipped += max(0, new_samples // self._geometry.preview_interval - 1)
         self._previewed = window.stop
-        self._preview_out = True
-        return Job(window, self._samples(window), self._open[0], is_preview=True, state=self._open[0].state)
+        self._preview_in_flight = True
+        utterance = self._open[0]
+        return Job(window, self._samples(window), utterance, is_preview=True, state=utterance.state)
 
     def deliver(self, job: Job, log_probs: FloatArray, state: State = None) -> None:
-        """Take the model's output for ``job``: log-probabilities, float32, shape (frames, outputs)."""
+        """Process the model's output for a job.
+
+        Args:
+            job: a job from `take_job`.
+            log_probs: natural logarithms, float32, shape (frames, tokens).
+            state: next state of a stateful model.
+        """
         utterance = job.utterance
         if job.is_preview:
-            self._preview_out = False
+            self._preview_in_flight = False
             utterance.caption.preview(job.window, log_probs)
         else:
             utterance.pending -= 1
             utterance.state, utterance.in_flight = state, False
-            self._marks.delivered()
+            self._marks.window_done()
             utterance.caption.commit(job.window, log_probs)
-            # The right context of a commit window is as good as a preview up to there.
+            # The right context of a commit window serves as a preview.
             self._previewed = max(self._previewed, job.window.stop)
         if utterance is self._open[0]:
-            self._show_partial()
-        self._make_finals()
+            self._emit_partial()
+        self._emit_finals()
         self._report()
 
     def take_events(self) -> list[Event]:
-        """The events since the last call, oldest first."""
+        """Remove and return the events since the last call, oldest first."""
         events, self._events = self._events, []
         return events
 
-    # --- for everybody ------------------------------------------------------------------------------------
+    # --- called by any thread ---
 
     @property
     def finished(self) -> bool:
-        """The audio has ended and the last final was made."""
+        """Whether the audio has ended and the last final was emitted."""
         return self._closed and not self._open
 
     @property
     def waiting(self) -> int:
-        """Windows to be kept that wait for the model."""
-        return len(self._jobs)
+        """Number of queued commit windows."""
+        return len(self._queue)
 
     @property
     def lag_samples(self) -> int:
-        """Newest captured sample minus newest sample reflected in the captions."""
+        """Newest captured sample minus newest sample that the captions reflect."""
         return max(0, self.buffer.captured - self._reflected)
 
     @property
     def counts(self) -> Counts:
-        """Where the samples went; exact once `finished`."""
-        return self._ledger.counts(self.buffer.captured, self.buffer.dropped, self._previews_skipped)
+        """Sample counts, exact once the stream is `finished`."""
+        return self._accounting.counts(self.buffer.captured, self.buffer.dropped, self._previews_skipped)
+
+    # --- reading audio ---
 
     @property
-    def _hushed(self) -> bool:
-        """All that was said is shown, and a preview would only stand in the way of the final that comes next."""
-        return bool(self._open) and self._open[0].caption.reflected >= self._segmenter.last_voiced + self._hush
+    def _queue_is_full(self) -> bool:
+        """Whether enough windows are queued. Without partials, more are: the model can run them in larger batches."""
+        if self._live:
+            return len(self._queue) >= self._config.max_pending_windows
+        return self._queue.committed_samples >= ms_to_samples(self._config.look_ahead_ms)
 
-    # --- inside -------------------------------------------------------------------------------------------
-
-    def _hear_next(self) -> bool:
-        """One step further into the buffer; False when there is nothing to do."""
-        # Asked before the buffer is: what was written before the end was announced must be heard first.
-        ended, request = self._ended, self._requests[0] if self._requests else None
-        # The writer has left then, so its side of the buffer may be called from here.
-        settled = ended and self.buffer.settle()
-        stop = min(self.buffer.written, self._read + ms_to_samples(_STEP_MS))
+    def _step(self) -> bool:
+        """Read one step of audio or serve one request; return False if there is nothing to do."""
+        # Read before the buffer: audio that was written before the end was announced must not be missed.
+        ended, request = self._audio_ended, self._requests[0] if self._requests else None
+        # The writer is done once the audio has ended, so this thread may call its methods of the buffer.
+        complete = ended and self.buffer.fill_gap()
+        stop = min(self.buffer.written, self._position + ms_to_samples(self._config.step_ms))
         if request is not None:
             stop = min(stop, request[0])
-        if stop > self._read:
-            self._apply(self._segmenter.push(self.buffer.read(self._read, stop)))
-            self._read = stop
-            self._plan(self._segmenter.position)
-            if self._hushed:  # previews that are left out on purpose are not overdue
-                self._previewed = max(self._previewed, self._segmenter.position - self._geometry.preview_interval)
-            self.buffer.release(self._needed_from())
+        if stop > self._position:
+            self._read(stop)
         elif request is not None:
             self._requests.popleft()[1]()
-        elif settled and not self._closed:
+        elif complete and not self._closed:
             self._closed = True
-            self._apply(self._segmenter.finish())
+            self._apply(self._endpointer.finish())
         else:
             return False
         return True
 
+    def _read(self, stop: int) -> None:
+        self._apply(self._endpointer.push(self.buffer.read(self._position, stop)))
+        self._position = stop
+        self._plan_commits(self._endpointer.position)
+        if self._shows_silence:  # previews that pause on purpose are not skipped ones
+            self._previewed = max(self._previewed, self._endpointer.position - self._geometry.preview_interval)
+        self.buffer.release(self._first_needed())
+
     def _apply(self, boundaries: list[Boundary]) -> None:
         for boundary in boundaries:
             if isinstance(boundary, UtteranceStart):
-                self._begin(boundary)
+                self._start_utterance(boundary)
             else:
-                self._end(boundary)
+                self._end_utterance(boundary)
 
-    def _begin(self, boundary: UtteranceStart) -> None:
+    def _start_utterance(self, boundary: UtteranceStart) -> None:
         start = boundary.position
-        caption = Caption(self._started, start, self._decoder, self._frame_samples, self._hold_back)
+        caption = Caption(
+            self._utterances_started,
+            start,
+            self._decoder,
+            self._frame_samples,
+            self._hold_back,
+            self._fragment_hold_back,
+        )
         plan = WindowPlan(self._geometry, start)
-        self._open.append(Utterance(start, plan, caption, state=self._nothing_heard, live=self._live))
-        self._started += 1
+        self._open.append(Utterance(start, plan, caption, self._live, state=self._initial_state))
+        self._utterances_started += 1
         self._previewed = max(start, boundary.decided_at - self._geometry.preview_interval)
         if len(self._open) == 1:
             self._announce()
 
-    def _end(self, boundary: UtteranceEnd) -> None:
-        # First the windows that were full before the end was known: which they are must not depend on how
-        # much audio arrived in one piece.
-        self._plan(boundary.decided_at)
+    def _end_utterance(self, boundary: UtteranceEnd) -> None:
+        # First the windows that were full before the end was decided: the windows must not depend on block sizes.
+        self._plan_commits(boundary.decided_at)
         utterance = self._open[-1]
         utterance.end = boundary.position
-        if window := utterance.plan.last(boundary.position, boundary.decided_at):
+        if window := utterance.plan.last_window(boundary.position, boundary.decided_at):
             self._enqueue(utterance, window)
-        self._ledger.utterance(utterance.start, boundary.position)
-        self._make_finals()
+        self._accounting.add_utterance(utterance.start, boundary.position)
+        self._emit_finals()
 
-    def _plan(self, position: int) -> None:
+    # --- windows ---
+
+    def _plan_commits(self, position: int) -> None:
         if self._open and self._open[-1].end is None:
-            for window in self._open[-1].plan.commits(position):
+            for window in self._open[-1].plan.commit_windows(position):
                 self._enqueue(self._open[-1], window)
 
     def _enqueue(self, utterance: Utterance, window: Window) -> None:
         utterance.pending += 1
-        self._marks.planned()
-        self._jobs.add(Job(window, self._samples(window), utterance, is_preview=False))
+        self._marks.window_planned()
+        self._queue.put(Job(window, self._samples(window), utterance, is_preview=False))
+
+    def _due_preview(self) -> Window | None:
+        """Return the preview window up to the newest audio; None if no preview is due."""
+        if not self._live or self._preview_in_flight or self._queue or len(self._open) != 1 or self._shows_silence:
+            return None
+        utterance, position = self._open[0], self._endpointer.position
+        if utterance.end is not None or position - self._previewed < self._geometry.preview_interval:
+            return None
+        window = utterance.plan.preview_window(position)
+        return None if window is None or window.stop <= utterance.caption.reflected else window
+
+    @property
+    def _shows_silence(self) -> bool:
+        """Whether the caption shows all speech so far. Another preview would only delay the final."""
+        if not self._open:
+            return False
+        return self._open[0].caption.reflected >= self._endpointer.last_voiced + self._silence_margin
 
     def _samples(self, window: Window) -> FloatArray:
-        """The window's audio, its last frame filled up with silence where the stream ends inside it."""
+        """Return the window's audio. Where the stream ends inside a frame, silence completes the frame."""
         samples = self.buffer.read(window.start, window.stop)
         missing = -len(samples) % self._frame_samples
         return np.pad(samples, (0, missing)) if missing else samples
 
-    def _needed_from(self) -> int:
+    def _first_needed(self) -> int:
+        """Return the first sample that must stay in the buffer."""
         if self._open and self._open[-1].end is None:
-            return self._open[-1].plan.needed_from
-        return self._segmenter.earliest_start
+            return self._open[-1].plan.first_needed
+        return self._endpointer.earliest_start
+
+    # --- events ---
 
     def _announce(self) -> None:
         utterance = self._open[0]
         self._events.append(SpeechStarted(utterance.caption.utterance, samples_to_s(utterance.start)))
-        self._show_partial()
+        self._emit_partial()
 
-    def _show_partial(self) -> None:
+    def _emit_partial(self) -> None:
         if self._live and self._open[0].end is None and (partial := self._open[0].caption.partial()):
             self._events.append(partial)
 
-    def _make_finals(self) -> None:
+    def _emit_finals(self) -> None:
         while self._open and self._open[0].end is not None and not self._open[0].pending:
             utterance = self._open.popleft()
             assert utterance.end is not None
@@ -285,13 +322,14 @@ class Pipeline:
                 self._announce()
 
     def _report(self) -> None:
+        """Emit the events about the stream itself: dropped audio, overload and marks."""
         for gap in self.buffer.take_gaps():
-            self._ledger.gap(gap)
+            self._accounting.add_gap(gap)
             self._events.append(AudioDropped(samples_to_s(gap.start), samples_to_s(gap.stop)))
-        begun = self._open[-1].start if self._open else self._segmenter.earliest_start
-        self._ledger.settle(self.buffer.captured if self._closed else begun)
-        self._reflected = self._open[0].caption.reflected if self._open else self._segmenter.position
-        if self._live and not (self._ended or self.source_waits):
+        next_start = self._open[-1].start if self._open else self._endpointer.earliest_start
+        self._accounting.settle(self.buffer.captured if self._closed else next_start)
+        self._reflected = self._open[0].caption.reflected if self._open else self._endpointer.position
+        if self._live and not (self._audio_ended or self.source_waits):
             self._events += self._alarm.check(self.buffer.captured, self.lag_samples)
-        idle = not self._preview_out and self.next_preview is None
-        self._events += self._marks.passed(self._reflected, idle)
+        idle = not self._preview_in_flight and self._due_preview() is None
+        self._events += self._marks.take_passed(self._reflected, idle)

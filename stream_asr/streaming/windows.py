@@ -1,75 +1,97 @@
-"""Which windows of an utterance the model sees, and which of their frames are kept.
+"""The windows of an utterance: which samples the model gets in one pass, and which of its frames count.
 
-Commit windows lie on a grid fixed by the utterance's own samples: window i covers [iS - L, iS + S + R) of it
-and the frames of its middle S samples are kept. They alone decide the text that stays, so that text depends
-neither on pacing nor on load. Preview windows reach up to the newest audio in between; their text is shown
-and thrown away, so a little left context will do.
+Commit windows lie on a grid fixed by the utterance's own samples: window i covers the samples [iS - L, iS + S + R) of
+the utterance, and the frames of its middle S samples are committed. Commit windows alone decide the final text, which
+therefore depends neither on pacing nor on load. Preview windows reach up to the newest audio in between. Their text is
+shown and discarded, so they need little left context.
 
-Source: the stride trimming of overlapping CTC windows, as in "Making automatic speech recognition work on
-large files with Wav2Vec2 in Transformers" (Patry, 2022), on a grid that is independent of chunk sizes.
+Source: the stride trimming of overlapping CTC windows, as in "Making automatic speech recognition work on large files
+with Wav2Vec2 in Transformers" (Patry, 2022), on a grid that does not depend on the size of audio blocks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stream_asr.config import SAMPLES_PER_MS, RecognizerConfig, WindowConfig, least_buffer_ms, ms_to_frames
+from stream_asr.config import SAMPLES_PER_MS, RecognizerConfig, WindowConfig, min_buffer_ms, ms_to_frames
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Absolute sample positions: the model is given [start, stop); frames of [keep_start, keep_stop) are kept.
+    """A window, in absolute sample positions.
 
-    Kept frames of a preview are the ones that lie beyond what is committed.
+    Attributes:
+        start, stop: the model gets the samples [start, stop).
+        new_start, new_stop: the part whose frames count; the rest is context. A commit window commits these frames, a
+            preview window shows them after the committed ones.
     """
 
     start: int
     stop: int
-    keep_start: int
-    keep_stop: int
+    new_start: int
+    new_stop: int
 
 
 @dataclass(frozen=True, slots=True)
 class WindowGeometry:
-    """L, S and R in samples, each a whole number of model frames, as are the L and the interval of previews."""
+    """Lengths of windows in samples, each a multiple of the frame length.
+
+    Attributes:
+        left, commit, right: L, S and R of commit windows.
+        preview_left: left context of preview windows.
+        preview_interval: minimum new audio between two preview windows.
+        frame: length of a model frame.
+    """
 
     left: int
     commit: int
     right: int
     preview_left: int
     preview_interval: int
-    grid: int
+    frame: int
 
     @classmethod
-    def of(cls, config: WindowConfig, grid_samples: int, longest_samples: int | None = None) -> WindowGeometry:
-        """Round up to frames of ``grid_samples``; shorten L where the model takes no more than ``longest_samples``.
+    def from_config(
+        cls, config: WindowConfig, frame_samples: int, max_window_samples: int | None = None
+    ) -> WindowGeometry:
+        """Round the lengths up to whole frames, and shorten the left context to what the model accepts.
+
+        Args:
+            config: lengths in milliseconds.
+            frame_samples: length of a model frame.
+            max_window_samples: longest window that the model accepts; None for no limit.
 
         Raises:
-            ValueError: the model's longest input has no room for S + R.
+            ValueError: S + R alone are longer than the longest window.
         """
 
-        def on_grid(duration_ms: int) -> int:
-            return ms_to_frames(duration_ms, grid_samples) * grid_samples
+        def to_samples(duration_ms: int) -> int:
+            return ms_to_frames(duration_ms, frame_samples) * frame_samples
 
-        left, commit, right = map(on_grid, (config.left_context_ms, config.commit_ms, config.right_context_ms))
-        right = max(right, grid_samples)  # the convolutions of a frame look a little further than its end
-        if longest_samples is not None:
-            room = longest_samples - commit - right
+        left, commit, right = map(to_samples, (config.left_context_ms, config.commit_ms, config.right_context_ms))
+        right = max(right, frame_samples)  # the receptive field of a frame extends a little beyond its end
+        if max_window_samples is not None:
+            room = max_window_samples - commit - right
             if room < 0:
                 raise ValueError(
-                    f"commit_ms + right_context_ms exceed the model's longest input of {longest_samples} samples"
+                    f"commit_ms + right_context_ms exceed the model's longest input of {max_window_samples} samples"
                 )
-            left = min(left, room - room % grid_samples)
-        preview_left = min(left, on_grid(config.preview_left_context_ms))
-        return cls(left, commit, right, preview_left, on_grid(config.preview_interval_ms), grid_samples)
+            left = min(left, room - room % frame_samples)
+        preview_left = min(left, to_samples(config.preview_left_context_ms))
+        return cls(left, commit, right, preview_left, to_samples(config.preview_interval_ms), frame_samples)
 
-    def without_left(self) -> WindowGeometry:
-        """For a model that keeps what it made of the audio before."""
+    def without_left_context(self) -> WindowGeometry:
+        """Return the geometry for a model that keeps its left context as a state."""
         return replace(self, left=0, preview_left=0)
 
 
 class WindowPlan:
-    """The windows of one utterance that starts at the absolute sample ``start``."""
+    """Plans the windows of one utterance.
+
+    Args:
+        geometry: lengths of the windows.
+        start: absolute sample at which the utterance starts.
+    """
 
     def __init__(self, geometry: WindowGeometry, start: int) -> None:
         self._geometry = geometry
@@ -77,68 +99,72 @@ class WindowPlan:
         self._committed = start
 
     @property
-    def needed_from(self) -> int:
-        """Samples before this appear in no window to come."""
+    def first_needed(self) -> int:
+        """The first sample that a later window may need."""
         return max(self._start, self._committed - self._geometry.left)
 
-    def commits(self, position: int) -> list[Window]:
-        """The commit windows that are full once ``position`` samples were heard and were not handed out yet."""
+    def commit_windows(self, position: int) -> list[Window]:
+        """Return the commit windows that end at or before ``position`` and were not returned before."""
         geometry, windows = self._geometry, []
         while self._committed + geometry.commit + geometry.right <= position:
-            keep_stop = self._committed + geometry.commit
-            windows.append(Window(self.needed_from, keep_stop + geometry.right, self._committed, keep_stop))
-            self._committed = keep_stop
+            new_stop = self._committed + geometry.commit
+            windows.append(Window(self.first_needed, new_stop + geometry.right, self._committed, new_stop))
+            self._committed = new_stop
         return windows
 
-    def preview(self, position: int) -> Window | None:
-        """The window up to the newest whole frame before ``position``, or None when it would keep nothing."""
-        stop = position - (position - self._start) % self._geometry.grid
+    def preview_window(self, position: int) -> Window | None:
+        """Return the window up to the last whole frame before ``position``; None if it has no new frames."""
+        stop = position - (position - self._start) % self._geometry.frame
         if stop <= self._committed:
             return None
         start = max(self._start, self._committed - self._geometry.preview_left)
         return Window(start, stop, self._committed, stop)
 
-    def last(self, end: int, heard: int) -> Window | None:
-        """The window that keeps all that is left of an utterance that ends at ``end``.
+    def last_window(self, end: int, available: int) -> Window | None:
+        """Return the window that commits the rest of the utterance; None if nothing is left.
 
-        An utterance too short for a commit window is thus recognised in one pass over the whole of it. Where
-        the utterance was cut, with ``heard`` samples known by then, what follows serves as right context.
+        An utterance too short for a commit window is therefore recognized in one pass.
+
+        Args:
+            end: absolute sample at which the utterance ends.
+            available: end of the audio that was available when the end was decided. After a forced cut, the audio
+                after ``end`` serves as right context.
         """
         if end <= self._committed:
             return None
-        context = min(self._geometry.right, max(0, heard - end))
-        stop = end + context - context % self._geometry.grid
-        window = Window(self.needed_from, stop, self._committed, end)
+        context = min(self._geometry.right, max(0, available - end))
+        stop = end + context - context % self._geometry.frame
+        window = Window(self.first_needed, stop, self._committed, end)
         self._committed = end
         return window
 
 
-_LONGEST_COMMIT_MS = 30_000
-"""Utterances longer than that are not one pass: comparing all frames with each other grows with the square of it."""
-
-
-def for_whole_utterances(
-    config: RecognizerConfig, frame_samples: int, longest_samples: int | None = None
+def whole_utterance_config(
+    config: RecognizerConfig, frame_samples: int, max_window_samples: int | None = None
 ) -> RecognizerConfig:
-    """The same settings with commit windows as long as the longest utterance, and a buffer that holds one.
+    """Return the settings with which each utterance is recognized in one pass.
+
+    Commit windows become as long as the longest utterance, and the buffer large enough for one of them. Longer
+    utterances than ``max_whole_window_ms``, or than the model accepts, still take several windows. The context lengths
+    stay: after a forced cut, the audio that follows is the right context.
 
     Args:
-        config: with windows that the model takes. Their contexts stay: of the right one is what an utterance that was
-            cut for its length is given after its end.
-        frame_samples, longest_samples: of the model. Utterances longer than 30 s, or than its longest input less the
-            contexts, are heard in windows that keep so much at a time.
+        config: settings with ``windows`` that the model accepts.
+        frame_samples: length of a model frame.
+        max_window_samples: longest window that the model accepts; None for no limit.
     """
-    windows, commit_ms = config.windows, min(config.segmenter.max_utterance_ms, _LONGEST_COMMIT_MS)
-    assert windows is not None, "the recognizer has chosen them"
-    if longest_samples is not None:
-        usual = WindowGeometry.of(windows, frame_samples, longest_samples)
-        room = longest_samples - usual.left - usual.right
+    windows = config.windows
+    assert windows is not None, "the recognizer sets the windows"
+    commit_ms = min(config.segmenter.max_utterance_ms, windows.max_whole_window_ms)
+    if max_window_samples is not None:
+        geometry = WindowGeometry.from_config(windows, frame_samples, max_window_samples)
+        room = max_window_samples - geometry.left - geometry.right
         commit_ms = min(commit_ms, (room - room % frame_samples) // SAMPLES_PER_MS)
     windows = replace(windows, commit_ms=max(windows.commit_ms, commit_ms))
     engine = replace(
         config.engine,
-        buffer_ms=max(config.engine.buffer_ms, least_buffer_ms(windows, config.segmenter)),
-        # Without partials there is no Overload, but no setting may contradict another.
+        buffer_ms=max(config.engine.buffer_ms, min_buffer_ms(windows, config.segmenter)),
+        # These streams never report Overload, but RecognizerConfig still checks the limit against the windows.
         overload_lag_ms=max(config.engine.overload_lag_ms, windows.commit_ms + windows.right_context_ms + 1),
     )
     return replace(config, windows=windows, engine=engine)

@@ -1,1 +1,1 @@
-"""What calls a frame of sound voiced: one detector a module, behind the interface in base."""
+"""Voice activity detection, and the endpointer that divides a stream into utterances."""

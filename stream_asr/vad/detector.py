@@ -1,4 +1,4 @@
-"""What the segmenter needs of a voice detector."""
+"""The interface of voice detectors."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Protocol
 
 
 class VoiceDetector(Protocol):
-    """Says of one frame of a stream after the other whether it is voiced.
+    """Classifies the frames of one stream, in order, as voiced or not.
 
-    It may remember what it has heard, so each stream needs its own; its verdicts depend on the samples alone.
+    A detector may keep a state, so each stream needs its own. The result depends on the samples alone.
     """
 
     @property
     def frame_samples(self) -> int:
-        """Length of the frames that it judges, at 16 kHz."""
+        """Length of a frame in samples at 16 kHz."""
 
     def __call__(self, frame: bytes) -> bool:
-        """One frame of 16-bit little-endian PCM → is it voiced?"""
+        """Return whether the next frame, 16-bit little-endian PCM, is voiced."""

@@ -10,17 +10,18 @@ from stream_asr.vad.detector import VoiceDetector
 from stream_asr.vad.silero import SileroDetector, SileroModel, SileroProbability
 from stream_asr.vad.webrtc import WebrtcDetector
 
-NAMES = ("webrtc", "silero")
+DETECTORS = ("webrtc", "silero")
 
 
-def detectors(name: str, config: SegmenterConfig) -> Callable[[], VoiceDetector]:
-    """What makes a detector for each stream.
+def detector_factory(name: str, config: SegmenterConfig) -> Callable[[], VoiceDetector]:
+    """Return a function that makes a voice detector for each stream.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `DETECTORS`.
+        config: thresholds and frame length.
 
     Raises:
-        InputError: there is no detector of that name, or it is not installed.
+        InputError: the name is unknown, or the detector is not installed.
     """
     if name == "webrtc":
         return lambda: WebrtcDetector(config.aggressiveness, config.vad_frame_ms)
@@ -28,4 +29,4 @@ def detectors(name: str, config: SegmenterConfig) -> Callable[[], VoiceDetector]
         model = SileroModel()
         threshold, hysteresis = config.silero_threshold, config.silero_hysteresis
         return lambda: SileroDetector(SileroProbability(model), threshold, hysteresis)
-    raise InputError(f"there is no voice detector {name!r}; accepted are {' and '.join(NAMES)}")
+    raise InputError(f"unknown voice detector {name!r}; accepted are {' and '.join(DETECTORS)}")

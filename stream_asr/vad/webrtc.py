@@ -1,4 +1,4 @@
-"""webrtcvad: energies in six bands against what the background has been, for next to no work."""
+"""The voice detector of WebRTC: energies in six bands compared with a model of the background. It takes little CPU."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from stream_asr.config import SAMPLE_RATE, ms_to_samples
 
 
 class WebrtcDetector:
-    """A `VoiceDetector`. It adapts to the background it hears.
+    """A `VoiceDetector` that adapts to the background noise of its stream.
 
     Args:
-        aggressiveness: its mode, 0 to 3.
+        aggressiveness: mode of webrtcvad, 0 to 3.
         frame_ms: 10, 20 or 30.
     """
 

@@ -51,19 +51,17 @@ def pipeline(
     return Pipeline(config, decoder, FRAME, detector=detector, **settings_)
 
 
+def any_length(samples: int) -> bool:
+    return True
+
+
 def work(made: Pipeline, model: FakeModel, passes: int = 10**9, kept: list[Window] | None = None) -> list[Event]:
     """Up to ``passes`` runs of the model, one window each, in the engine's order; notes the windows kept."""
     events = []
     made.advance()
-    while passes:
-        if made.next_kept:
-            job = made.take()
-            if kept is not None:
-                kept.append(job.window)
-        elif window := made.next_preview:
-            job = made.take_preview(window)
-        else:
-            break
+    while passes and (job := made.take_job(Priority.PREVIEW, any_length)):
+        if kept is not None and not job.is_preview:
+            kept.append(job.window)
         made.deliver(job, model.log_probs([job.samples])[0])
         passes -= 1
         events += made.take_events()
@@ -287,7 +285,7 @@ def test_the_end_of_the_audio_may_be_announced_at_any_moment() -> None:
         @property
         def written(self) -> int:
             seen = super().written
-            if self.last_words is not None and seen == made._read:
+            if self.last_words is not None and seen == made._position:
                 words, self.last_words = self.last_words, None
                 self.write(words)
                 made.end_of_audio()
@@ -359,32 +357,33 @@ def test_times_never_go_back(audio: FloatArray) -> None:
         edge = final.end - 1e-9
 
 
-def test_an_ended_utterance_is_more_urgent_than_a_commit_and_that_than_a_preview() -> None:
+def test_job_of_an_ended_utterance_is_a_final() -> None:
     made, model = pipeline(), FakeModel()
     made.buffer.write(np.concatenate([silence(0.5), sound("hello you")]))
     made.advance()
-    assert made.next_kept is None
-    window = made.next_preview
-    assert window is not None
-    assert made.take_preview(window).priority is Priority.PREVIEW
-    assert made.next_preview is None, "one at a time"
+    assert made.take_job(Priority.COMMIT, any_length) is None
+    preview = made.take_job(Priority.PREVIEW, any_length)
+    assert preview is not None
+    assert preview.priority is Priority.PREVIEW
+    assert made.take_job(Priority.PREVIEW, any_length) is None, "one preview in flight"
     made.buffer.write(sound(" good old friend"))
     made.advance()
-    job = made.next_kept
+    assert made.take_job(Priority.FINAL, any_length) is None
+    job = made.take_job(Priority.COMMIT, any_length)
     assert job is not None
     assert job.priority is Priority.COMMIT
     made.buffer.write(silence(1))
     made.advance()
     assert job.priority is Priority.FINAL, "its utterance has ended meanwhile"
-    work(made, model)
 
 
 def test_previews_give_way_to_windows_that_are_kept() -> None:
     made = pipeline()
     made.buffer.write(np.concatenate([silence(0.5), sound("hello there my good old friend")]))
     made.advance()
-    assert made.next_kept is not None
-    assert made.next_preview is None
+    job = made.take_job(Priority.PREVIEW, any_length)
+    assert job is not None
+    assert job.priority is Priority.COMMIT
 
 
 def test_there_are_no_previews_of_silence() -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from stream_asr import Final, InputError, Recognizer
 from stream_asr.array_types import FloatArray
 from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
-from stream_asr.streaming.windows import WindowGeometry, for_whole_utterances
+from stream_asr.streaming.windows import WindowGeometry, whole_utterance_config
 from tests.support.fakes import FRAME, FakeModel, conversation, loud
-from tests.support.streaming import streamed
+from tests.support.streaming import collect_events
 
 SENTENCES = ["hello world", "the quick brown fox jumps over the lazy dog and goes on", "so", "a b c " * 30 + "d"]
 """Of which the second takes several of the windows of live captions, and the last most of the longest utterance."""
@@ -45,7 +45,7 @@ def test_each_utterance_is_one_pass_and_the_same_as_in_live_captions() -> None:
 def test_same_audio_same_text_whatever_the_blocks(sizes: list[int]) -> None:
     audio = conversation(*SENTENCES)
     with fake(FakeModel()) as recognizer:
-        events = streamed(recognizer, audio, [size + 100 for size in sizes], live=False, whole_utterances=True)
+        events = collect_events(recognizer, audio, [size + 100 for size in sizes], live=False, whole_utterances=True)
         finals = tuple(event for event in events if isinstance(event, Final))
         assert finals == recognizer.transcribe(audio, whole_utterances=True).utterances
 
@@ -81,7 +81,7 @@ def test_no_window_is_longer_than_is_wise_or_than_the_model_takes(
 ) -> None:
     said = "never stop talking " * 25 + "now"
     model, audio = FakeModel(), conversation(said)
-    model.longest_samples = None if longest_s is None else round(longest_s * 16_000)
+    model.max_window_samples = None if longest_s is None else round(longest_s * 16_000)
     with fake(model, max_utterance_ms=max_utterance_ms) as recognizer:
         usual, whole = (recognizer.transcribe(audio, whole_utterances=each) for each in (False, True))
     assert whole.text.replace(" ", "") == usual.text.replace(" ", "")
@@ -105,12 +105,12 @@ def test_the_settings_agree_with_each_other_and_with_the_model(
 ) -> None:
     segmenter = SegmenterConfig(max_utterance_ms=max_utterance_ms)
     usual = RecognizerConfig(segmenter=segmenter, windows=windows, engine=ROOMY)
-    least = WindowGeometry.of(windows, frame_samples)
+    least = WindowGeometry.from_config(windows, frame_samples)
     longest = None if spare_samples is None else least.commit + least.right + spare_samples
-    whole = for_whole_utterances(usual, frame_samples, longest)
+    whole = whole_utterance_config(usual, frame_samples, longest)
     assert whole.windows is not None
-    geometry = WindowGeometry.of(whole.windows, frame_samples, longest)
-    contexts = WindowGeometry.of(windows, frame_samples, longest)
+    geometry = WindowGeometry.from_config(whole.windows, frame_samples, longest)
+    contexts = WindowGeometry.from_config(windows, frame_samples, longest)
     assert (whole.segmenter, geometry.left, geometry.right) == (segmenter, contexts.left, contexts.right)
     wanted = max(16 * min(max_utterance_ms, 30_000), least.commit)
     if longest is not None:  # to a frame, and to a millisecond

@@ -1,4 +1,4 @@
-"""A live stream as a test feeds it."""
+"""Feed audio to streams."""
 
 from __future__ import annotations
 
@@ -10,19 +10,27 @@ from stream_asr.array_types import FloatArray
 from stream_asr.events import Event
 
 
-def streamed(
-    recognizer: Recognizer, audio: FloatArray, sizes: list[int], pause_s: float = 0.0, **options: Any
+def collect_events(
+    recognizer: Recognizer, audio: FloatArray, block_sizes: list[int], pause_s: float = 0.0, **options: Any
 ) -> list[Event]:
-    """All events of a stream with these options that gets the audio in blocks of these sizes, over and over."""
+    """Feed audio to a new stream and return all events.
+
+    Args:
+        recognizer: opens the stream.
+        audio: samples at 16 kHz.
+        block_sizes: lengths of the blocks in samples, repeated in this order until the audio ends.
+        pause_s: pause after each block.
+        options: arguments of `Recognizer.stream`.
+    """
     events: list[Event] = []
     with recognizer.stream(**options) as stream:
-        at, turn = 0, 0
-        while at < len(audio):
-            size = sizes[turn % len(sizes)]
-            stream.feed(audio[at : at + size])
+        start, turn = 0, 0
+        while start < len(audio):
+            size = block_sizes[turn % len(block_sizes)]
+            stream.feed(audio[start : start + size])
             time.sleep(pause_s)
             stream.drain()
             events += stream.poll()
-            at, turn = at + size, turn + 1
+            start, turn = start + size, turn + 1
         stream.finish()
         return events + list(stream)

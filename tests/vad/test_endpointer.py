@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SegmenterConfig
 from stream_asr.errors import InputError
-from stream_asr.vad.detectors import detectors
-from stream_asr.vad.endpointer import Boundary, End, Endpointer, UtteranceEnd, UtteranceStart
+from stream_asr.vad.detectors import detector_factory
+from stream_asr.vad.endpointer import Boundary, Endpointer, EndReason, UtteranceEnd, UtteranceStart
 from tests.support.fakes import Loud, silence, sound
 
 GRID = 320
@@ -22,7 +22,7 @@ def segmenter(config: SegmenterConfig | None = None, grid: int = GRID, frame_ms:
 
 def webrtc() -> Endpointer:
     config = SegmenterConfig()
-    return Endpointer(config, GRID, 800, detectors("webrtc", config)())
+    return Endpointer(config, GRID, 800, detector_factory("webrtc", config)())
 
 
 def boundaries(audio: FloatArray, made: Endpointer | None = None, sizes: list[int] | None = None) -> list[Boundary]:
@@ -89,7 +89,7 @@ def test_one_utterance_with_pre_roll_and_the_endpoints_silence(frame_ms: int) ->
     assert start.position == pytest.approx(SECOND - config.pre_roll_ms * 16, abs=GRID)
     assert start.decided_at == pytest.approx(SECOND + config.min_speech_ms * 16, abs=max(GRID, 16 * frame_ms))
     assert isinstance(end, UtteranceEnd)
-    assert end.reason is End.ENDPOINT
+    assert end.reason is EndReason.ENDPOINT
     assert end.position == pytest.approx(2 * SECOND + config.endpoint_ms * 16, abs=2 * GRID)
 
 
@@ -121,12 +121,12 @@ def test_a_forced_cut_falls_into_the_quietest_place_nearby() -> None:
     audio = np.concatenate([tone(3.6), tone(0.14, 0.05), tone(2.0), silence(1)])
     first_start, cut, next_start, end = boundaries(audio, segmenter(config))
     assert isinstance(cut, UtteranceEnd)
-    assert cut.reason is End.LONGEST
+    assert cut.reason is EndReason.MAX_LENGTH
     assert 3.6 * SECOND <= cut.position <= 3.74 * SECOND
     assert next_start.position == cut.position, "not a sample is lost between the two"
     assert first_start.position == 0
     assert isinstance(end, UtteranceEnd)
-    assert end.reason is End.ENDPOINT
+    assert end.reason is EndReason.ENDPOINT
 
 
 def test_a_forced_cut_stays_within_the_search() -> None:

@@ -14,7 +14,7 @@ from stream_asr import Final, InputError, Recognizer
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SegmenterConfig
 from stream_asr.vad import silero
-from stream_asr.vad.detectors import detectors
+from stream_asr.vad.detectors import detector_factory
 from stream_asr.vad.endpointer import Boundary, Endpointer
 from stream_asr.vad.silero import SileroDetector, SileroModel, SileroProbability
 from tests.support.command_line import run_main
@@ -118,19 +118,19 @@ def test_the_package_is_not_imported() -> None:
 
 def test_a_detector_that_does_not_exist() -> None:
     with pytest.raises(InputError, match="'psychic'; accepted are webrtc and silero"):
-        detectors("psychic", SegmenterConfig())
+        detector_factory("psychic", SegmenterConfig())
 
 
 def test_the_configuration_has_the_thresholds(part: FloatArray) -> None:
     voiced = []
     for threshold in (0.3, 0.9):
-        detector = detectors("silero", SegmenterConfig(silero_threshold=threshold))()
+        detector = detector_factory("silero", SegmenterConfig(silero_threshold=threshold))()
         voiced.append(sum(detector(frame) for frame in frames(part)))
     assert voiced[0] > voiced[1] > 0.3 * len(part) / FRAME
 
 
 def test_same_audio_same_text(recognizer: Recognizer, part: FloatArray) -> None:
-    with Recognizer(recognizer.model, detector=detectors("silero", SegmenterConfig())) as made:
+    with Recognizer(recognizer.model, detector=detector_factory("silero", SegmenterConfig())) as made:
         expected = made.transcribe(part)
         assert len(expected.utterances) == 2
         with made.stream() as stream:
