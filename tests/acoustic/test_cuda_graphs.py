@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stream_asr import InputError
-from stream_asr.acoustic.cuda_graphs import CudaRecorder, Inputs, Replays, Run, bucket
-from stream_asr.acoustic.device_copies import PinnedCopies, copies_for
-from stream_asr.acoustic.loading import load_model
+from stream_asr.acoustic.cuda_graphs import CudaGraphCapture, ForwardPass, GraphCache, Inputs, bucket
+from stream_asr.acoustic.device_copies import PinnedCopies, device_copies
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.array_types import FloatArray
 from tests.support.checkpoints import (
+    load_runner,
     made_once,
     save_moonshine_ctc,
     save_parakeet,
@@ -47,7 +47,7 @@ class Tape:
         self.played = 0
         self._add, self._fails_at = add, fails_at
 
-    def __call__(self, run: Run, inputs: Inputs) -> Run:
+    def __call__(self, run: ForwardPass, inputs: Inputs) -> ForwardPass:
         if len(self.shapes) == self._fails_at:
             raise RuntimeError("operation not permitted when stream is capturing")
         self.shapes.append(list(next(iter(inputs.values())).shape))
@@ -73,7 +73,7 @@ def of(*sizes: int) -> dict[str, Tensor]:
 
 def test_a_shape_is_recorded_when_it_comes_again() -> None:
     run, tape = Doubling(), Tape()
-    replays = Replays(run, tape)
+    replays = GraphCache(run, tape)
     replays(of(2, 3))
     assert (tape.shapes, tape.played) == ([], 0)
     replays(of(2, 3))
@@ -90,7 +90,7 @@ def test_a_shape_is_recorded_when_it_comes_again() -> None:
 @given(shapes=st.lists(st.integers(1, 6), max_size=40), most=st.integers(1, 4))
 def test_answers_are_the_models_and_recordings_are_limited(shapes: list[int], most: int) -> None:
     tape = Tape()
-    replays = Replays(Doubling(), tape, most)
+    replays = GraphCache(Doubling(), tape, most)
     for size in shapes:
         assert torch.equal(replays(of(size)), 2 * of(size)["x"])
     again = [size for place, size in enumerate(shapes) if size in shapes[:place]]
@@ -102,7 +102,7 @@ def test_answers_are_the_models_and_recordings_are_limited(shapes: list[int], mo
     [(Tape(fails_at=1), "not permitted when stream is capturing"), (Tape(add=0.5), "played back is 0")],
 )
 def test_what_cannot_be_recorded_is_left_to_the_model(tape: Tape, words: str, caplog: pytest.LogCaptureFixture) -> None:
-    replays = Replays(Doubling(), tape)
+    replays = GraphCache(Doubling(), tape)
     with caplog.at_level(logging.WARNING):
         for size in (2, 2, 3, 3, 2, 3, 4, 4):
             assert torch.equal(replays(of(size)), 2 * of(size)["x"])
@@ -124,14 +124,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 
 def recording(model: TransformersCTC, tape: Tape) -> TransformersCTC:
-    return TransformersCTC(model.name, model.model, model.feature_extractor, model.labels, device=CPU, record=tape)
+    return TransformersCTC(model.name, model.model, model.feature_extractor, model.labels, device=CPU, capture=tape)
 
 
 @pytest.mark.parametrize(("name", "pads"), [("moonshine", True), ("layer", True), ("group", False)])
 def test_models_give_what_they_give_without(
     name: str, pads: bool, checkpoint: Callable[[str], Path], speech: FloatArray
 ) -> None:
-    plain, tape = load_model(checkpoint(name), device="cpu", precision="float32", backend="torch"), Tape()
+    plain, tape = load_runner(checkpoint(name), device="cpu", precision="float32", backend="torch"), Tape()
     recorded = recording(plain, tape)
     assert plain.pads == pads
     stride = plain.frame_samples
@@ -149,7 +149,7 @@ def test_models_give_what_they_give_without(
 def test_nothing_is_filled_up_once_recording_has_failed(
     checkpoint: Callable[[str], Path], speech: FloatArray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = load_model(checkpoint("moonshine"), device="cpu", precision="float32", backend="torch")
+    plain = load_runner(checkpoint("moonshine"), device="cpu", precision="float32", backend="torch")
     recorded, shapes, forward = recording(plain, Tape(fails_at=0)), [], plain.model.forward
 
     def watched(input_values: Tensor, attention_mask: Tensor) -> Any:
@@ -167,12 +167,12 @@ def test_models_that_remember_are_not_recorded(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     save_parakeet(tmp_path)
     with pytest.raises(InputError, match=r"CUDA graphs are for data2vec-audio, hubert, .*, not for '/"):
-        load_model(tmp_path, device="cuda", cuda_graphs=True)
+        load_runner(tmp_path, device="cuda", cuda_graphs=True)
 
 
 def test_graphs_are_for_cuda() -> None:
     with pytest.raises(InputError, match="CUDA graphs are for CUDA, not for cpu"):
-        load_model(device="cpu", cuda_graphs=True)
+        load_runner(device="cpu", cuda_graphs=True)
 
 
 # --- what is asked of CUDA ----------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def test_a_recording_is_played_with_new_numbers(cuda: FakeCuda) -> None:
         return cuda.doubled(inputs)
 
     example = of(2, 2)
-    recorded = CudaRecorder(CPU)(run, example)
+    recorded = CudaGraphCapture(CPU)(run, example)
     assert ran_on == 4 * ["own"], "warmed up where it is recorded"
     assert cuda.log[0] == "own waits for model"
     assert cuda.log[-1] == "model waits for own"
@@ -290,7 +290,7 @@ def test_a_recording_is_played_with_new_numbers(cuda: FakeCuda) -> None:
 
 
 def test_replays_with_cuda_graphs_answer_as_the_model(cuda: FakeCuda) -> None:
-    replays = Replays(cuda.doubled, CudaRecorder(CPU))
+    replays = GraphCache(cuda.doubled, CudaGraphCapture(CPU))
     for factor in (1, 2, 3, 4):
         inputs = {"x": factor * torch.ones(3)}
         assert torch.equal(replays(inputs), 2 * inputs["x"])
@@ -302,7 +302,7 @@ def test_a_capture_that_fails_leaves_the_model_to_itself(cuda: FakeCuda) -> None
             raise RuntimeError("operation not permitted when stream is capturing")
         return 2 * inputs["x"]
 
-    replays = Replays(run, CudaRecorder(CPU))
+    replays = GraphCache(run, CudaGraphCapture(CPU))
     for _ in range(4):
         assert torch.equal(replays(of(2, 2)), 2 * of(2, 2)["x"])
     assert not replays.works
@@ -322,6 +322,6 @@ def test_copies_wait_for_what_they_copy(cuda: FakeCuda) -> None:
 
 
 def test_only_cuda_has_pinned_copies(cuda: FakeCuda) -> None:
-    assert isinstance(copies_for(torch.device("cuda")), PinnedCopies)
+    assert isinstance(device_copies(torch.device("cuda")), PinnedCopies)
     for device in ("cpu", "mps"):
-        assert not isinstance(copies_for(torch.device(device)), PinnedCopies)
+        assert not isinstance(device_copies(torch.device(device)), PinnedCopies)

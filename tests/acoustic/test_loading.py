@@ -34,15 +34,15 @@ from transformers.utils import logging as transformers_logging
 
 from stream_asr.acoustic import pretrained
 from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
-from stream_asr.acoustic.loading import load_model
-from stream_asr.acoustic.moonshine import checkpoint as standalone
-from stream_asr.acoustic.moonshine import transformers as moonshine_ctc
+from stream_asr.acoustic.moonshine.checkpoint import Network
+from stream_asr.acoustic.moonshine import transformers as moonshine_transformers
 from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.array_types import FloatArray
-from stream_asr.decoding import ctc
+from stream_asr.decoding.ctc import BestPath, decode
 from stream_asr.errors import DeviceError, InputError, ModelError
 from tests.support.checkpoints import (
+    load_runner,
     made_once,
     save_data2vec,
     save_hubert,
@@ -117,12 +117,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 @pytest.fixture(scope="module", params=FAMILIES)
 def loaded(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path]) -> Loaded:
     folder = checkpoint(request.param)
-    return Loaded(FAMILIES[request.param], folder, load_model(folder, device="cpu", precision="float32"))
+    return Loaded(FAMILIES[request.param], folder, load_runner(folder, device="cpu", precision="float32"))
 
 
 @pytest.fixture(scope="module")
 def embedded() -> TransformersCTC:
-    return load_model(device="cpu", precision="float32")
+    return load_runner(device="cpu", precision="float32")
 
 
 @pytest.fixture
@@ -149,8 +149,8 @@ def plain_log_probs(folder: Path, window: FloatArray) -> FloatArray:
 
 
 def text(model: TransformersCTC, ids: list[int]) -> str:
-    path = ctc.Path(0, np.array(ids, dtype=np.int32), np.ones(len(ids), dtype=np.float32))
-    return ctc.decode(path, model.labels, model.frame_samples).text
+    path = BestPath(0, np.array(ids, dtype=np.int32), np.ones(len(ids), dtype=np.float32))
+    return decode(path, model.labels, model.frame_samples).text
 
 
 def assert_normalised(log_probs: FloatArray) -> None:
@@ -166,8 +166,8 @@ def test_frames_have_the_length_of_the_strides(loaded: Loaded) -> None:
     assert loaded.model.name == str(loaded.folder)
     assert loaded.model.frame_samples == loaded.family.frame_samples
     assert loaded.model.pads == loaded.family.pads
-    assert loaded.model.longest_samples is None
-    assert not loaded.model.batches_kept_windows, "no processor gives the same bits for every batch"
+    assert loaded.model.max_window_samples is None
+    assert not loaded.model.batches_commit_windows, "no processor gives the same bits for every batch"
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 7, 25])
@@ -237,7 +237,7 @@ def test_frames_lie_on_an_absolute_grid(loaded: Loaded, skipped: int) -> None:
 
 def test_frames_depend_on_what_is_near_them(speech: FloatArray, checkpoint: Callable[[str], Path]) -> None:
     """Without normalisation, two windows see the same audio alike, one row for one row."""
-    model = load_model(checkpoint("wav2vec2 raw"), device="cpu")
+    model = load_runner(checkpoint("wav2vec2 raw"), device="cpu")
     first, second = model.log_probs([speech[: 90 * 320], speech[10 * 320 : 100 * 320]])
     inner, shifted, wrong = first[30:70], second[20:60], second[21:61]
     assert np.abs(inner - shifted).mean() < 0.2 * np.abs(inner - wrong).mean()
@@ -258,7 +258,7 @@ def test_padding_would_change_the_output_of_the_others(
     name: str, speech: FloatArray, checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Group norm counts the padding into its statistics; convolutions behind the mask carry it back."""
-    model = load_model(checkpoint(name), device="cpu")
+    model = load_runner(checkpoint(name), device="cpu")
     window, longer = (speech[8_000 : 8_000 + frames * model.frame_samples] for frames in (20, 40))
     (alone,) = model.log_probs([window])
     monkeypatch.setattr(model, "masks", True)
@@ -269,7 +269,7 @@ def test_padding_would_change_the_output_of_the_others(
 @pytest.mark.parametrize("name", ["wav2vec2 group norm", "wav2vec2 layer norm", "wav2vec2-bert", "parakeet"])
 def test_int8_is_close_to_float32(name: str, speech: FloatArray, checkpoint: Callable[[str], Path]) -> None:
     window = speech[8_000 : 8_000 + 64_000]
-    whole, eight = (load_model(checkpoint(name), device="cpu", precision=p) for p in ("float32", "int8"))
+    whole, eight = (load_runner(checkpoint(name), device="cpu", precision=p) for p in ("float32", "int8"))
     (expected,), (log_probs,) = whole.log_probs([window]), eight.log_probs([window])
     assert_normalised(log_probs)
     assert log_probs.shape == expected.shape
@@ -279,17 +279,17 @@ def test_int8_is_close_to_float32(name: str, speech: FloatArray, checkpoint: Cal
 
 def test_int8_of_a_model_that_cannot_names_float32(checkpoint: Callable[[str], Path]) -> None:
     with pytest.raises(ModelError, match="does not run in int8; use precision float32"):
-        load_model(checkpoint("wavlm"), device="cpu", precision="int8")
+        load_runner(checkpoint("wavlm"), device="cpu", precision="int8")
 
 
 def test_the_blank_may_be_known_to_the_tokenizer_only(broken: Path) -> None:
     change(broken / "config.json", pad_token_id=None)
-    assert load_model(broken, device="cpu").labels.blank == 0
+    assert load_runner(broken, device="cpu").labels.blank == 0
 
 
 def test_letters_in_both_cases_keep_them(broken: Path) -> None:
     change(broken / "vocab.json", X=32, x=28)
-    assert load_model(broken, device="cpu").labels.tokens[5:7] == ("E", "T")
+    assert load_runner(broken, device="cpu").labels.tokens[5:7] == ("E", "T")
 
 
 def test_a_checkpoint_saved_with_its_processor_loads(broken: Path) -> None:
@@ -297,20 +297,20 @@ def test_a_checkpoint_saved_with_its_processor_loads(broken: Path) -> None:
     (broken / "preprocessor_config.json").unlink()
     processor.save_pretrained(broken)
     assert not (broken / "preprocessor_config.json").exists()
-    assert load_model(broken, device="cpu").pads
+    assert load_runner(broken, device="cpu").pads
 
 
 def test_weights_for_training_only_may_be_missing(broken: Path) -> None:
     # They are missing from facebook/wav2vec2-base-960h.
     change_weights(broken, lambda name: not name.endswith("masked_spec_embed"))
-    load_model(broken, device="cpu")
+    load_runner(broken, device="cpu")
 
 
 # --- the embedded model -----------------------------------------------------------------------------------
 
 
 def test_the_embedded_folder_is_an_ordinary_checkpoint(speech: FloatArray, embedded: TransformersCTC) -> None:
-    moonshine_ctc.register()
+    moonshine_transformers.register()
     assert isinstance(AutoConfig.from_pretrained(EMBEDDED_FOLDER), MoonshineCTCConfig)
     model = AutoModelForCTC.from_pretrained(EMBEDDED_FOLDER)
     assert isinstance(model, MoonshineForCTC)
@@ -327,7 +327,7 @@ def test_the_embedded_folder_is_small() -> None:
 def test_the_embedded_model_writes_pieces_of_words_in_lower_case(embedded: TransformersCTC) -> None:
     assert embedded.name == "embedded-en"
     assert embedded.labels.blank == 0
-    assert not embedded.labels.capitals
+    assert not embedded.labels.uppercase
     pieces = embedded.labels.tokens
     assert pieces[0] == ""
     assert len(set(pieces)) == len(pieces) == 481
@@ -344,8 +344,8 @@ def test_the_embedded_model_recognises_the_recording(speech: FloatArray, embedde
 
 def test_the_embedded_model_puts_words_where_they_are(speech: FloatArray, embedded: TransformersCTC) -> None:
     def starts(samples: FloatArray) -> dict[str, float]:
-        path = ctc.Path.best(embedded.log_probs([samples])[0], 0)
-        return {word.word: word.start for word in ctc.decode(path, embedded.labels, embedded.frame_samples).words}
+        path = BestPath.from_log_probs(embedded.log_probs([samples])[0], 0)
+        return {word.word: word.start for word in decode(path, embedded.labels, embedded.frame_samples).words}
 
     late = starts(np.concatenate([np.zeros(25 * 768, dtype=np.float32), speech[:48_000]]))
     early = starts(speech[:48_000])
@@ -354,7 +354,7 @@ def test_the_embedded_model_puts_words_where_they_are(speech: FloatArray, embedd
 
 
 def test_the_embedded_model_takes_scraps_and_a_minute(embedded: TransformersCTC) -> None:
-    assert embedded.longest_samples is None
+    assert embedded.max_window_samples is None
     for strides, frames in ((1, 0), (3, 2), (1_250, 1_249)):
         (log_probs,) = embedded.log_probs([np.zeros(strides * 768, dtype=np.float32)])
         assert len(log_probs) == frames
@@ -390,9 +390,9 @@ def test_without_transformers_the_embedded_model_is_the_same(speech: FloatArray,
     other = TransformersCTC(
         whole.name, whole.model.eval(), whole.feature_extractor, whole.labels, device=torch.device("cpu")
     )
-    assert isinstance(embedded.model, standalone.Network)
+    assert isinstance(embedded.model, Network)
     assert isinstance(other.model, MoonshineForCTC)
-    for name in ("name", "labels", "language_model", "frame_samples", "pads", "masks", "shortest_samples"):
+    for name in ("name", "labels", "language_model", "frame_samples", "pads", "masks", "min_samples"):
         assert getattr(embedded, name) == getattr(other, name), name
     windows = [speech[: 50 * 768], speech[9_000:][: 20 * 768]]
     for batch in (windows, windows[:1]):
@@ -407,8 +407,8 @@ def test_weights_of_the_second_head_that_it_once_had_are_ignored(
     weights = load_file(folder / "model.safetensors") | {"phone_head.fc1.weight": torch.ones(4, 288)}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     change(folder / "config.json", phones=["AA", "K"], phone_width=4)
-    model = load_model(folder, device="cpu", precision="float32")
-    assert isinstance(model.model, standalone.Network)
+    model = load_runner(folder, device="cpu", precision="float32")
+    assert isinstance(model.model, Network)
     assert model.labels == embedded.labels == pretrained.load_pretrained(folder).labels
     window = speech[: 50 * 768]
     np.testing.assert_array_equal(model.log_probs([window])[0], embedded.log_probs([window])[0])
@@ -424,13 +424,13 @@ def test_a_spoilt_folder_of_the_embedded_kind_gets_the_usual_errors(spoil: str, 
     else:
         change(folder / "preprocessor_config.json", sampling_rate=8_000)
     with pytest.raises(ModelError, match=r"conv2|tokenizer|8000 Hz"):
-        load_model(folder, device="cpu")
+        load_runner(folder, device="cpu")
 
 
 def test_the_embedded_model_in_int8_hears_the_same(speech: FloatArray, embedded: TransformersCTC) -> None:
     window = speech[:48_000]
     expected, log_probs = (
-        model.log_probs([window])[0] for model in (embedded, load_model(device="cpu", precision="int8"))
+        model.log_probs([window])[0] for model in (embedded, load_runner(device="cpu", precision="int8"))
     )
     assert_normalised(log_probs)
     assert np.abs(np.exp(log_probs) - np.exp(expected)).mean() < 0.005
@@ -459,7 +459,7 @@ def test_a_name_that_cannot_be_fetched_is_told_at_once(
     asked = hears_no_hub(monkeypatch)
     monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", offline)
     with pytest.raises(ModelError) as caught:
-        load_model("stream-asr-tests/no-such-model")
+        load_runner("stream-asr-tests/no-such-model")
     # huggingface_hub has a question of its own besides ours. It would ask six times over half a minute.
     assert len(asked) <= 2
     message = str(caught.value)
@@ -484,44 +484,44 @@ def test_files_are_fetched_from_a_hub_that_answers(
     monkeypatch.setattr(pretrained, "get_hf_file_metadata", answer)
     monkeypatch.setattr(AutoModelForCTC, "from_pretrained", fetch)
     with pytest.raises(ModelError, match="could not be fetched"):
-        load_model("stream-asr-tests/no-such-model")
+        load_runner("stream-asr-tests/no-such-model")
 
 
 @pytest.mark.parametrize("name", ["./no/such", "a/b/c", "~/no-such-folder", "~no-such-user/model", "C:\\models\\en"])
 def test_a_path_that_does_not_exist_is_not_looked_for_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = hears_no_hub(monkeypatch)
     with pytest.raises(ModelError, match=r"there is no folder .* embedded model"):
-        load_model(name)
+        load_runner(name)
     assert not asked
 
 
 def test_a_name_of_any_length_is_only_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     hears_no_hub(monkeypatch)
     with pytest.raises(ModelError, match="could not be fetched"):
-        load_model("a" * 5_000)
+        load_runner("a" * 5_000)
 
 
 def test_a_file_is_no_model(demo_path: Path) -> None:
     with pytest.raises(ModelError, match="is a file; a model is a folder or a hub name"):
-        load_model(demo_path)
+        load_runner(demo_path)
 
 
 def test_a_folder_without_a_configuration_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"has no config\.json, .* embedded model"):
-        load_model(tmp_path)
+        load_runner(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", "", "{}", "[]", '{"model_type": "no-such-type"}'])
 def test_a_broken_configuration_is_named(broken: Path, content: str) -> None:
     (broken / "config.json").write_text(content)
     with pytest.raises(ModelError, match=r"cannot load the model \(config\.json, model\.safetensors\) of"):
-        load_model(broken)
+        load_runner(broken)
 
 
 def test_a_setting_that_no_model_has_is_named(broken: Path) -> None:
     change(broken / "config.json", hidden_size="large")
     with pytest.raises(ModelError, match=r"cannot load the model .* expected int, got str"):
-        load_model(broken)
+        load_runner(broken)
 
 
 @pytest.mark.parametrize("size", [0, 100, -100])
@@ -529,26 +529,26 @@ def test_weights_cut_off_by_a_failed_copy_are_named(broken: Path, size: int) -> 
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:size])
     with pytest.raises(ModelError, match="cannot load the model"):
-        load_model(broken)
+        load_runner(broken)
 
 
 def test_weights_that_do_not_fit_are_named(broken: Path) -> None:
     change(broken / "config.json", vocab_size=40)
     with pytest.raises(ModelError, match="cannot load the model"):
-        load_model(broken)
+        load_runner(broken)
 
 
 def test_a_missing_file_of_weights_is_named(broken: Path) -> None:
     (broken / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"no file named model\.safetensors"):
-        load_model(broken)
+        load_runner(broken)
 
 
 def test_a_missing_layer_is_named(broken: Path) -> None:
     """Transformers would go on with random numbers."""
     change_weights(broken, lambda name: "layers.1" not in name)
     with pytest.raises(ModelError, match=r"no trained CTC model: wav2vec2\.encoder\.layers\.1\..* missing"):
-        load_model(broken)
+        load_runner(broken)
 
 
 @pytest.mark.parametrize("files", [["vocab.json"], ["vocab.json", "tokenizer_config.json"]])
@@ -556,13 +556,13 @@ def test_a_missing_tokenizer_is_named(broken: Path, files: list[str]) -> None:
     for file in files:
         (broken / file).unlink()
     with pytest.raises(ModelError, match=r"cannot load the tokenizer \(vocab\.json or tokenizer\.json\) of"):
-        load_model(broken)
+        load_runner(broken)
 
 
 def test_a_missing_feature_extractor_is_named(broken: Path) -> None:
     (broken / "preprocessor_config.json").unlink()
     with pytest.raises(ModelError, match=r"cannot load the feature extractor \(preprocessor_config\.json\) of"):
-        load_model(broken)
+        load_runner(broken)
 
 
 def test_a_model_that_is_not_ctc_is_told_apart(tmp_path: Path) -> None:
@@ -570,31 +570,31 @@ def test_a_model_that_is_not_ctc_is_told_apart(tmp_path: Path) -> None:
     BertForMaskedLM(config).save_pretrained(tmp_path)
     save_letters(tmp_path)
     with pytest.raises(ModelError, match=r"is not a CTC model; .* embedded model"):
-        load_model(tmp_path)
+        load_runner(tmp_path)
 
 
 def test_a_model_without_a_ctc_head_is_told_apart(broken: Path) -> None:
     Wav2Vec2Model.from_pretrained(broken).save_pretrained(broken)
     with pytest.raises(ModelError, match=r"no trained CTC model: lm_head\.bias, lm_head\.weight missing"):
-        load_model(broken)
+        load_runner(broken)
 
 
 def test_another_sampling_rate_is_refused(broken: Path) -> None:
     change(broken / "preprocessor_config.json", sampling_rate=8000)
     with pytest.raises(ModelError, match="takes audio at 8000 Hz; 16000 Hz is needed"):
-        load_model(broken)
+        load_runner(broken)
 
 
 def test_a_blank_that_is_no_output_is_refused(broken: Path) -> None:
     change(broken / "config.json", pad_token_id=99)
     with pytest.raises(ModelError, match="blank"):
-        load_model(broken)
+        load_runner(broken)
 
 
 def test_a_tokenizer_without_letters_is_refused(broken: Path) -> None:
     (broken / "vocab.json").write_text(json.dumps({"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4}))
     with pytest.raises(ModelError, match="without letters"):
-        load_model(broken)
+        load_runner(broken)
 
 
 @pytest.mark.parametrize(
@@ -608,24 +608,24 @@ def test_a_tokenizer_without_letters_is_refused(broken: Path) -> None:
 )
 def test_a_setting_that_is_not_there_is_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        load_model(**settings)
+        load_runner(**settings)
 
 
 def test_int8_is_for_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(InputError, match="int8 runs on the processor only, not on cuda; use float16"):
-        load_model(device="cuda", precision="int8")
+        load_runner(device="cuda", precision="int8")
 
 
 def test_a_device_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="finds no cuda device here; available: cpu"):
-        load_model(device="cuda")
+        load_runner(device="cuda")
 
 
 def test_threads_are_those_asked_for() -> None:
     try:
-        load_model(device="cpu", threads=2)
+        load_runner(device="cpu", threads=2)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
@@ -650,7 +650,7 @@ def test_loading_leaves_the_settings_of_transformers_alone(bars: bool, tmp_path:
     try:
         transformers_logging.set_verbosity_info()
         switch[bars]()
-        load_model(device="cpu")
+        load_runner(device="cpu")
         assert transformers_logging.get_verbosity() == transformers_logging.INFO
         assert transformers_logging.is_progress_bar_enabled() == bars
     finally:

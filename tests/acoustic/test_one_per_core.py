@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.one_per_core import OnePerCore
 from stream_asr.array_types import FloatArray
-from tests.support.checkpoints import save_moonshine_ctc
+from tests.support.checkpoints import load_runner, save_moonshine_ctc
 from tests.support.fakes import FRAME, FakeModel, sound
 
 
@@ -44,7 +43,7 @@ def test_a_window_that_breaks_the_model_says_so() -> None:
 @pytest.mark.usefixtures("one_thread")
 def test_what_comes_out_is_the_same_on_any_number_of_cores(speech: FloatArray) -> None:
     """To the last bit, or a stream could end in another text than the recording of it."""
-    runner = load_model(device="cpu")
+    runner = load_runner(device="cpu")
     windows = [speech[start : start + 60 * 768] for start in (8_000, 40_000, 90_000)]
     outputs = []
     for threads, cores in ((1, 1), (2, 1), (2, 3)):
@@ -63,10 +62,10 @@ def test_only_its_own_threads_are_restricted() -> None:
     later.start()
     later.join()
     assert (torch.get_num_threads(), seen) == (2, [2])
-    assert model._each(lambda _: torch.get_num_threads(), range(4)) == [1, 1, 1, 1]
+    assert model._map(lambda _: torch.get_num_threads(), range(4)) == [1, 1, 1, 1]
 
 
 def test_a_large_model_in_int8_is_no_small_one(tmp_path: Path) -> None:
     save_moonshine_ctc(tmp_path)
-    whole, quantised = (load_model(tmp_path, device="cpu", precision=p) for p in ("float32", "int8"))
+    whole, quantised = (load_runner(tmp_path, device="cpu", precision=p) for p in ("float32", "int8"))
     assert whole.parameters == quantised.parameters > 0

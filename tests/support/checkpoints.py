@@ -36,7 +36,10 @@ from transformers import (
     WavLMForCTC,
 )
 
+from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
+from stream_asr.acoustic.one_per_core import OnePerCore
+from stream_asr.acoustic.transformers_ctc import TransformersCTC
 
 LETTERS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
 """The outputs of facebook/wav2vec2-base-960h, in order."""
@@ -169,3 +172,11 @@ def made_once(factory: pytest.TempPathFactory, families: Mapping[str, Callable[[
         return made
 
     return folder
+
+
+def load_runner(name: str | Path | None = None, **options: Any) -> TransformersCTC:
+    """Load a model on the CPU, and return what runs single windows of it in PyTorch."""
+    model = load_model(name, **{"device": "cpu", "backend": "torch", **options})
+    runner = model.model if isinstance(model, OnePerCore) else model
+    assert isinstance(runner, TransformersCTC)
+    return runner

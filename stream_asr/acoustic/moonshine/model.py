@@ -15,7 +15,7 @@ from stream_asr.acoustic.catalog import EMBEDDED_FOLDER, locate
 from stream_asr.acoustic.int8 import has_vnni, is_fast
 from stream_asr.acoustic.moonshine.encoder import find_encoder
 from stream_asr.acoustic.moonshine.int8 import quantize_encoder
-from stream_asr.acoustic.moonshine.onnx_runtime import GRAPH_FILES, OnnxEncoder
+from stream_asr.acoustic.moonshine.onnx_runtime import OnnxEncoder, has_graphs
 from stream_asr.acoustic.moonshine.streaming import EncoderState, forward_chunk
 from stream_asr.acoustic.one_per_core import OnePerCore
 from stream_asr.acoustic.options import ModelOptions
@@ -53,21 +53,27 @@ def _quantize(model: nn.Module) -> None:
 
 
 def _onnx_encoder(checkpoint: Any, options: ModelOptions) -> OnnxEncoder | None:
-    """Load the model into ONNX Runtime; None, with a warning, where PyTorch has to run it."""
+    """Load the model into ONNX Runtime; None where PyTorch has to run it."""
     int8 = options.precision == "int8" or (options.precision == "auto" and has_vnni())
+    folder = _graph_folder(checkpoint)
+    if folder is None:
+        if options.backend == "onnxruntime":
+            raise ModelError(f"{checkpoint.name!r} has no graphs for onnxruntime; use torch")
+        return None
     try:
-        return OnnxEncoder(checkpoint.model, _graph_folder(checkpoint.name), int8=int8)
-    except Exception as error:  # for example an old version, a missing system library, or graphs for other sizes
+        return OnnxEncoder(checkpoint.model, folder, int8=int8)
+    except Exception as error:  # for example an old version, or a missing system library
         if options.backend == "onnxruntime":
             raise ModelError(f"onnxruntime does not run {checkpoint.name!r}: {error}; use torch") from error
         _log.warning("onnxruntime does not run %r, so PyTorch does: %s", checkpoint.name, error)
         return None
 
 
-def _graph_folder(name: str) -> Path:
-    """The model's own folder if it has graphs, else that of the embedded model: fine-tuned models have its sizes."""
-    folder = locate(name)
-    return folder if isinstance(folder, Path) and (folder / GRAPH_FILES[None]).is_file() else EMBEDDED_FOLDER
+def _graph_folder(checkpoint: Any) -> Path | None:
+    """Find graphs in the model's own folder, or in that of the embedded model, whose sizes fine-tuned models share."""
+    own, sizes = locate(checkpoint.name), checkpoint.model.encoder.sizes
+    folders = (own, EMBEDDED_FOLDER) if isinstance(own, Path) else (EMBEDDED_FOLDER,)
+    return next((folder for folder in folders if has_graphs(folder, sizes)), None)
 
 
 class TorchEncoder:

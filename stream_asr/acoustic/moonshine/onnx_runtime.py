@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from stream_asr.acoustic.int8 import INT8_MAX, has_vnni
 from stream_asr.acoustic.moonshine.encoder import Encoder
-from stream_asr.acoustic.moonshine.layers import MLP, SelfAttention, StridedConv
+from stream_asr.acoustic.moonshine.layers import MLP, EncoderSizes, SelfAttention, StridedConv
 from stream_asr.acoustic.moonshine.streaming import cached_range
 from stream_asr.array_types import FloatArray
 
@@ -59,7 +59,7 @@ class OnnxEncoder:
 
     Args:
         network: has an ``encoder`` and a ``ctc_head``, like `MoonshineForCTC`.
-        folder: holds graphs for an encoder of these sizes.
+        folder: holds graphs for an encoder of these sizes; see `has_graphs`.
         int8: quantize the products that take most of the time.
 
     Raises:
@@ -83,8 +83,6 @@ class OnnxEncoder:
         options.add_external_initializers(list(weights), self._weights)
         graph = folder / GRAPH_FILES[eight_bit]
         self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        if (sizes := self._session.get_modelmeta().custom_metadata_map[SIZES_KEY]) != repr(self._sizes):
-            raise ValueError(f"{graph} was made for {sizes}, not for {self._sizes}")
         self._past = [value.name for value in self._session.get_inputs() if value.name.startswith("past_")]
         # Fine-tuned models have other alphabets, so the head is an input of the graph.
         head = network.ctc_head
@@ -119,6 +117,13 @@ class OnnxEncoder:
             past.append(np.concatenate((before[:, :, start:], new[:, :, skip:stop]), axis=2))
         kept_moments = state.moments + moments[:, : kept_samples // self._conv_stride].sum(axis=1)
         return logits[0], OnnxState(state.max_left_frames, tuple(past), state.frames + frames, kept_moments)
+
+
+def has_graphs(folder: Path, sizes: EncoderSizes) -> bool:
+    """Whether a folder holds graphs for an encoder of these sizes."""
+    graph = folder / GRAPH_FILES[None]
+    # Metadata is stored verbatim; parsing the file would need the package onnx.
+    return graph.is_file() and repr(sizes).encode() in graph.read_bytes()
 
 
 def fused_copy(encoder: Encoder) -> Encoder:
