@@ -1,4 +1,4 @@
-"""OpenAI's Realtime API, spoken by OpenAI's own client, over real sockets."""
+"""OpenAI's Realtime API, with OpenAI's published SDK over real connections."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import openai
 import pytest
 import soxr
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
 
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
@@ -22,271 +23,299 @@ from stream_asr.audio.pcm import ENCODINGS
 from tests.support.fakes import FakeModel, conversation, loud, silence, sound
 from tests.support.serving import TIMEOUT_S, NativeClient, RunningServer, run_server, server_process, wait_until
 
-# The vendor's client opens its connections in a way that its own dependency has begun to deprecate.
+# The SDK opens connections in a way that the websockets package deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used:DeprecationWarning")
 
-SAID = ["hello world", "and again", "ab abc"]
+SENTENCES = ["hello world", "and again", "ab abc"]
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 COMPLETED, DELTA = f"{TRANSCRIPTION}.completed", f"{TRANSCRIPTION}.delta"
-MANUAL = {"turn_detection": None}
+NO_TURN_DETECTION: dict[str, Any] = {"turn_detection": None}
+QUERY = {"intent": "transcription"}
 
 
-def pcm16(audio: FloatArray) -> bytes:
-    """At 24 kHz, each sample held: the fake model reads amplitudes, and no filter may round them off."""
-    held = np.repeat(audio.reshape(-1, 2), [2, 1], axis=1).ravel()
-    return np.rint(held * 32767).astype("<i2").tobytes()
+def encode_pcm16_24k(audio: FloatArray) -> bytes:
+    """Encode 16 kHz audio at 24 kHz by repeating samples: the fake model reads amplitudes, a filter would change them.
+
+    Args:
+        audio: Shape (samples,), an even number of samples.
+    """
+    repeated = np.repeat(audio.reshape(-1, 2), [2, 1], axis=1).ravel()
+    return np.rint(repeated * 32767).astype("<i2").tobytes()
 
 
-class Talk:
-    """A connection of the vendor's client."""
+class RealtimeClient:
+    """A connection of the SDK, of either version of the API."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
-        self.seen: list[Any] = []
+        self.events: list[Any] = []
 
-    def send(self, audio: bytes, block: int = 9_999) -> None:
-        for at in range(0, len(audio), block):
-            self.connection.input_audio_buffer.append(audio=base64.b64encode(audio[at : at + block]).decode())
+    def send_audio(self, audio: bytes, block_bytes: int = 9_999) -> None:
+        for start in range(0, len(audio), block_bytes):
+            block = audio[start : start + block_bytes]
+            self.connection.input_audio_buffer.append(audio=base64.b64encode(block).decode())
 
-    def until(self, kind: str, count: int = 1) -> Any:
+    def receive_until(self, event_type: str, count: int = 1) -> Any:
+        """Receive events up to the ``count``-th of a type."""
         while True:
             event = self.connection.recv()
-            self.seen.append(event)
-            if event.type == kind:
+            self.events.append(event)
+            if event.type == event_type:
                 count -= 1
                 if not count:
                     return event
             assert event.type != "error", event
 
+    def send_invalid(self, event: dict[str, Any]) -> Any:
+        """Send an event and return the error that answers it."""
+        self.connection.send(event)
+        answer = self.connection.recv()
+        assert answer.type == "error"
+        return answer.error
+
     @property
     def transcripts(self) -> list[str]:
-        """Of the items in their order; what was told bit by bit adds up to them."""
-        items = {event.item_id: event.transcript for event in self.seen if event.type == COMPLETED}
-        for item, transcript in items.items():
-            pieces = [event.delta for event in self.seen if event.type == DELTA and event.item_id == item]
-            assert "".join(pieces) == transcript
+        """Transcripts of the completed items, in order. Their deltas must add up to them."""
+        items = {event.item_id: event.transcript for event in self.events if event.type == COMPLETED}
+        for item_id, transcript in items.items():
+            deltas = [event.delta for event in self.events if event.type == DELTA and event.item_id == item_id]
+            assert "".join(deltas) == transcript
         return list(items.values())
 
     @property
-    def kinds(self) -> list[str]:
-        return [event.type for event in self.seen]
+    def event_types(self) -> list[str]:
+        return [event.type for event in self.events]
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[RunningServer]:
-    with run_server() as server:
-        yield server
+def server() -> Iterator[RunningServer]:
+    with run_server() as running_server:
+        yield running_server
+
+
+def make_sdk_client(http_url: str, websocket_url: str) -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=f"{http_url}/v1", websocket_base_url=f"{websocket_url}/v1", api_key="none", max_retries=0
+    )
+
+
+class Connect(Protocol):
+    """Connects, and sends settings: keys of ``audio.input``, or of the session in the beta version."""
+
+    def __call__(self, *, beta: bool = False, **settings: Any) -> RealtimeClient: ...
 
 
 @pytest.fixture
-def talk(served: RunningServer) -> Iterator[Callable[..., Talk]]:
-    """Connects, and sets up what is given: keys of ``audio.input``, or in the older shape of the session itself."""
+def connect(server: RunningServer) -> Iterator[Connect]:
     with ExitStack() as stack:
 
-        def connect(*, beta: bool = False, **settings: Any) -> Talk:
-            client = stack.enter_context(
-                openai.OpenAI(
-                    base_url=f"http://{served.address}/v1",
-                    websocket_base_url=f"ws://{served.address}/v1",
-                    api_key="none",
-                    max_retries=0,
-                )
-            )
+        def connect(*, beta: bool = False, **settings: Any) -> RealtimeClient:
+            sdk = stack.enter_context(make_sdk_client(f"http://{server.address}", f"ws://{server.address}"))
             if beta:
-                made = client.beta.realtime.connect(model="whisper-1", extra_query={"intent": "transcription"})
-                talk = Talk(stack.enter_context(made))
-                talk.connection.transcription_session.update(session=settings)
-                talk.until("transcription_session.updated")
+                beta_manager = sdk.beta.realtime.connect(model="whisper-1", extra_query=QUERY)
+                client = RealtimeClient(stack.enter_context(beta_manager))
+                client.connection.transcription_session.update(session=settings)
+                client.receive_until("transcription_session.updated")
             else:
-                made = client.realtime.connect(extra_query={"intent": "transcription"})
-                talk = Talk(stack.enter_context(made))
-                talk.connection.session.update(session={"type": "transcription", "audio": {"input": settings}})
-                talk.until("session.updated")
-            return talk
+                manager = sdk.realtime.connect(extra_query=QUERY)
+                client = RealtimeClient(stack.enter_context(manager))
+                client.connection.session.update(session={"type": "transcription", "audio": {"input": settings}})
+                client.receive_until("session.updated")
+            return client
 
         yield connect
 
 
-def test_turns_are_found_by_the_server(talk: Callable[..., Talk]) -> None:
-    there = talk()
-    there.send(pcm16(conversation(*SAID)))
-    there.until(COMPLETED, 3)
-    assert there.transcripts == SAID
+# --- items ----------------------------------------------------------------------------------------------------
+
+
+def test_turns_end_at_pauses(connect: Connect) -> None:
+    client = connect()
+    client.send_audio(encode_pcm16_24k(conversation(*SENTENCES)))
+    client.receive_until(COMPLETED, 3)
+    assert client.transcripts == SENTENCES
     buffer = "input_audio_buffer"
     item = [f"{buffer}.committed", "conversation.item.added", "conversation.item.done"]
     turn = [f"{buffer}.speech_started", f"{buffer}.speech_stopped", DELTA, *item, COMPLETED]
-    assert there.kinds == ["session.created", "session.updated", *turn * 3]
-    started, stopped, _, committed, added, done, completed = there.seen[9:16]
+    assert client.event_types == ["session.created", "session.updated", *turn * 3]
+    started, stopped, _, committed, added, done, completed = client.events[9:16]
     assert len({event.item_id for event in (started, stopped, committed, completed)}) == 1
     assert added.item.id == done.item.id == committed.item_id
-    assert committed.previous_item_id == there.seen[8].item_id
+    assert committed.previous_item_id == client.events[8].item_id
     assert 1900 < started.audio_start_ms < stopped.audio_end_ms < 4000
 
 
-def test_turns_end_after_the_silence_that_was_asked_for(talk: Callable[..., Talk]) -> None:
-    there = talk(turn_detection={"type": "server_vad", "silence_duration_ms": 1500})
-    assert there.seen[-1].session.audio.input.turn_detection.silence_duration_ms == 1500
-    there.send(pcm16(np.concatenate([conversation(*SAID), silence(1.0)])))
-    there.until(COMPLETED)
-    assert there.transcripts == ["".join(SAID)]
+def test_turns_end_after_the_requested_silence(connect: Connect) -> None:
+    client = connect(turn_detection={"type": "server_vad", "silence_duration_ms": 1500})
+    assert client.events[-1].session.audio.input.turn_detection.silence_duration_ms == 1500
+    client.send_audio(encode_pcm16_24k(np.concatenate([conversation(*SENTENCES), silence(1.0)])))
+    client.receive_until(COMPLETED)
+    assert client.transcripts == ["".join(SENTENCES)]
 
 
-def test_the_older_shape(talk: Callable[..., Talk]) -> None:
-    there = talk(beta=True, input_audio_format="pcm16", input_audio_transcription={"model": "whisper-1"})
-    there.send(pcm16(conversation(*SAID)))
-    there.until(COMPLETED, 3)
-    assert there.transcripts == SAID
-    assert there.kinds[:2] == ["transcription_session.created", "transcription_session.updated"]
-    assert there.kinds.count("conversation.item.created") == 3
-    assert "conversation.item.added" not in there.kinds
+def test_beta_version(connect: Connect) -> None:
+    client = connect(beta=True, input_audio_format="pcm16", input_audio_transcription={"model": "whisper-1"})
+    client.send_audio(encode_pcm16_24k(conversation(*SENTENCES)))
+    client.receive_until(COMPLETED, 3)
+    assert client.transcripts == SENTENCES
+    assert client.event_types[:2] == ["transcription_session.created", "transcription_session.updated"]
+    assert client.event_types.count("conversation.item.created") == 3
+    assert "conversation.item.added" not in client.event_types
 
 
-def test_without_turn_detection_a_commit_ends_an_item(talk: Callable[..., Talk]) -> None:
-    there = talk(**MANUAL)
-    there.send(pcm16(conversation(*SAID)))
-    there.connection.input_audio_buffer.commit()
-    there.send(pcm16(conversation("again")))
-    there.connection.input_audio_buffer.commit()
-    there.until(COMPLETED, 2)
-    assert there.transcripts == [" ".join(SAID), "again"]
-    assert not any("speech" in kind for kind in there.kinds)
+def test_without_turn_detection_an_item_ends_at_a_commit(connect: Connect) -> None:
+    client = connect(**NO_TURN_DETECTION)
+    client.send_audio(encode_pcm16_24k(conversation(*SENTENCES)))
+    client.connection.input_audio_buffer.commit()
+    client.send_audio(encode_pcm16_24k(conversation("again")))
+    client.connection.input_audio_buffer.commit()
+    client.receive_until(COMPLETED, 2)
+    assert client.transcripts == [" ".join(SENTENCES), "again"]
+    assert not any("speech" in event_type for event_type in client.event_types)
 
 
-def test_text_comes_while_people_speak(talk: Callable[..., Talk]) -> None:
-    long = "ab cd ef gh ij kl mn op qr st uv wx"
-    there = talk()
-    there.send(pcm16(np.concatenate([silence(0.5), sound(long)])))
-    there.until(DELTA)
-    assert COMPLETED not in there.kinds
-    there.send(pcm16(silence(0.8)))
-    there.until(COMPLETED)
-    assert there.transcripts == [long]
-    assert there.kinds.count(DELTA) > 1
+def test_deltas_are_sent_during_an_utterance(connect: Connect) -> None:
+    text = "ab cd ef gh ij kl mn op qr st uv wx"
+    client = connect()
+    client.send_audio(encode_pcm16_24k(np.concatenate([silence(0.5), sound(text)])))
+    client.receive_until(DELTA)
+    assert COMPLETED not in client.event_types
+    client.send_audio(encode_pcm16_24k(silence(0.8)))
+    client.receive_until(COMPLETED)
+    assert client.transcripts == [text]
+    assert client.event_types.count(DELTA) > 1
 
 
-def test_a_commit_in_mid_speech_and_one_in_silence(talk: Callable[..., Talk]) -> None:
-    there = talk()
-    there.send(pcm16(np.concatenate([silence(0.5), sound("hello"), silence(0.3)])))
-    there.connection.input_audio_buffer.commit()
-    there.until(COMPLETED)
-    there.send(pcm16(silence(0.5)))
-    there.connection.input_audio_buffer.commit()
-    there.until(COMPLETED)
-    assert there.transcripts == ["hello", ""]
-    assert "input_audio_buffer.speech_stopped" not in there.kinds
+def test_commit_during_speech_and_commit_in_silence(connect: Connect) -> None:
+    client = connect()
+    client.send_audio(encode_pcm16_24k(np.concatenate([silence(0.5), sound("hello"), silence(0.3)])))
+    client.connection.input_audio_buffer.commit()
+    client.receive_until(COMPLETED)
+    client.send_audio(encode_pcm16_24k(silence(0.5)))
+    client.connection.input_audio_buffer.commit()
+    client.receive_until(COMPLETED)
+    assert client.transcripts == ["hello", ""]
+    assert "input_audio_buffer.speech_stopped" not in client.event_types
 
 
-@pytest.mark.parametrize("settings", [{}, MANUAL])
-def test_what_is_cleared_is_forgotten(talk: Callable[..., Talk], settings: dict[str, Any]) -> None:
-    there = talk(**settings)
-    there.send(pcm16(np.concatenate([silence(0.5), sound("hello"), silence(0.3)])))
-    there.connection.input_audio_buffer.clear()
-    there.until("input_audio_buffer.cleared")
-    there.send(pcm16(np.concatenate([silence(0.5), sound("again"), silence(0.3)])))
-    there.connection.input_audio_buffer.commit()
-    there.until(COMPLETED)
-    assert there.transcripts == ["again"]
+@pytest.mark.parametrize("settings", [{}, NO_TURN_DETECTION])
+def test_cleared_audio_is_in_no_item(connect: Connect, settings: dict[str, Any]) -> None:
+    client = connect(**settings)
+    client.send_audio(encode_pcm16_24k(np.concatenate([silence(0.5), sound("hello"), silence(0.3)])))
+    client.connection.input_audio_buffer.clear()
+    client.receive_until("input_audio_buffer.cleared")
+    client.send_audio(encode_pcm16_24k(np.concatenate([silence(0.5), sound("again"), silence(0.3)])))
+    client.connection.input_audio_buffer.commit()
+    client.receive_until(COMPLETED)
+    assert client.transcripts == ["again"]
 
 
-@pytest.mark.parametrize(("form", "encoding"), [("audio/pcmu", "mulaw"), ("audio/pcma", "alaw")])
-def test_telephone_encodings(talk: Callable[..., Talk], form: str, encoding: str) -> None:
+@pytest.mark.parametrize(("name", "encoding"), [("audio/pcmu", "mulaw"), ("audio/pcma", "alaw")])
+def test_telephone_encodings(connect: Connect, name: str, encoding: str) -> None:
     _, decode = ENCODINGS[encoding]
-    loudness = decode(np.arange(256, dtype=np.uint8))
-    levels, level_of = np.unique(conversation("abc cab")[::2], return_inverse=True)
-    nearest = np.abs(loudness[None, :] - levels[:, None]).argmin(axis=1).astype(np.uint8)
-    there = talk(format={"type": form}, **MANUAL)
-    there.send(nearest[level_of].tobytes())
-    there.connection.input_audio_buffer.commit()
-    there.until(COMPLETED)
-    assert there.transcripts == ["abc cab"]
-    shown = there.seen[1].session.audio.input.format
-    assert (shown.type, shown.rate) == (form, 8000)
+    amplitudes = decode(np.arange(256, dtype=np.uint8))
+    levels, level_indices = np.unique(conversation("abc cab")[::2], return_inverse=True)
+    codes = np.abs(amplitudes[None, :] - levels[:, None]).argmin(axis=1).astype(np.uint8)
+    client = connect(format={"type": name}, **NO_TURN_DETECTION)
+    client.send_audio(codes[level_indices].tobytes())
+    client.connection.input_audio_buffer.commit()
+    client.receive_until(COMPLETED)
+    assert client.transcripts == ["abc cab"]
+    input_format = client.events[1].session.audio.input.format
+    assert (input_format.type, input_format.rate) == (name, 8000)
 
 
-def test_mistakes_are_told_and_forgiven(talk: Callable[..., Talk]) -> None:
-    there = talk()
-
-    def told(event: Any) -> Any:
-        there.connection.send(event)
-        error = there.connection.recv()
-        assert error.type == "error"
-        return error.error
-
-    error = told({"type": "response.create", "event_id": "mine"})
-    assert (error.type, error.param, error.event_id) == ("invalid_request_error", "type", "mine")
-    assert told({"type": "input_audio_buffer.commit"}).code == "input_audio_buffer_commit_empty"
-    assert told({"type": "session.update", "session": {"type": "realtime"}}).param == "session.type"
-    assert "base64" in told({"type": "input_audio_buffer.append", "audio": "?"}).message
-    there.send(pcm16(conversation("hello")))
-    there.until(COMPLETED)
-    update = {"type": "transcription", "audio": {"input": {"format": {"type": "audio/pcmu"}}}}
-    assert "after the first audio" in told({"type": "session.update", "session": update}).message
-    there.send(pcm16(conversation("again")))
-    there.until(COMPLETED)
-    assert there.transcripts == ["hello", "again"]
+# --- errors and limits ----------------------------------------------------------------------------------------
 
 
-def test_they_are_not_forgiven_for_ever(served: RunningServer) -> None:
-    with served.connect("/v1/realtime?intent=transcription") as connection:
+def test_session_continues_after_invalid_events(connect: Connect) -> None:
+    client = connect()
+    error = client.send_invalid({"type": "response.create", "event_id": "some id"})
+    assert (error.type, error.param, error.event_id) == ("invalid_request_error", "type", "some id")
+    error = client.send_invalid({"type": "input_audio_buffer.commit"})
+    assert error.code == "input_audio_buffer_commit_empty"
+    error = client.send_invalid({"type": "session.update", "session": {"type": "realtime"}})
+    assert error.param == "session.type"
+    error = client.send_invalid({"type": "input_audio_buffer.append", "audio": "?"})
+    assert "base64" in error.message
+    client.send_audio(encode_pcm16_24k(conversation("hello")))
+    client.receive_until(COMPLETED)
+    session = {"type": "transcription", "audio": {"input": {"format": {"type": "audio/pcmu"}}}}
+    error = client.send_invalid({"type": "session.update", "session": session})
+    assert "after the first audio" in error.message
+    client.send_audio(encode_pcm16_24k(conversation("again")))
+    client.receive_until(COMPLETED)
+    assert client.transcripts == ["hello", "again"]
+
+
+def test_invalid_events_are_limited(server: RunningServer) -> None:
+    with server.connect("/v1/realtime?intent=transcription") as connection:
         for _ in range(101):
             connection.send("{}")
-        error, closed, _ = NativeClient(connection).receive_close()
-    assert error["error"]["code"] == "too_many_mistakes"
+        message, closed, _ = NativeClient(connection).receive_close()
+    assert message["error"]["code"] == "too_many_mistakes"
     assert closed == 1008
 
 
-def test_who_may_not_connect() -> None:
+def test_connections_are_refused_before_the_handshake() -> None:
     with run_server(tokens=("secret",), max_sessions=1) as server:
 
-        def refused(path: str, **settings: Any) -> tuple[int, str]:
-            with pytest.raises(InvalidStatus) as caught, server.connect(path, **settings):
+        def connect_refused(path: str, **options: Any) -> tuple[int, str]:
+            """Return the HTTP status and the error code."""
+            with pytest.raises(InvalidStatus) as caught, server.connect(path, **options):
                 pass
             response = caught.value.response
             return response.status_code, json.loads(response.body or b"")["error"]["code"]
 
         authorized = {"additional_headers": {"Authorization": "Bearer secret"}}
-        assert refused("/v1/realtime") == (401, "unauthorized")
-        assert refused("/v1/realtime?intent=conversation", **authorized) == (400, "invalid_value")
-        browser: Any = ["realtime", "openai-insecure-api-key.secret"]
-        with server.connect("/v1/realtime", subprotocols=browser) as connection:
+        assert connect_refused("/v1/realtime") == (401, "unauthorized")
+        assert connect_refused("/v1/realtime?intent=conversation", **authorized) == (400, "invalid_value")
+        protocols = [Subprotocol("realtime"), Subprotocol("openai-insecure-api-key.secret")]
+        with server.connect("/v1/realtime", subprotocols=protocols) as connection:
             assert connection.subprotocol == "realtime"
             assert json.loads(connection.recv(TIMEOUT_S))["type"] == "session.created"
-            assert refused("/v1/realtime", **authorized) == (503, "too_many_sessions")
-            browser[1] += "x"
-            assert refused("/v1/realtime", subprotocols=browser) == (401, "unauthorized")
+            assert connect_refused("/v1/realtime", **authorized) == (503, "too_many_sessions")
+            wrong_token = [Subprotocol("realtime"), Subprotocol("openai-insecure-api-key.wrong")]
+            assert connect_refused("/v1/realtime", subprotocols=wrong_token) == (401, "unauthorized")
         wait_until(lambda: server.service.sessions.unavailable_reason() is None)
 
 
-def test_who_falls_silent_gets_what_was_said_and_then_the_reason() -> None:
-    with run_server(idle_timeout_s=0.5) as server, server.connect("/v1/realtime") as connection:
-        audio = base64.b64encode(pcm16(np.concatenate([silence(0.5), sound("hello"), silence(0.2)]))).decode()
-        connection.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
-        there = NativeClient(connection)
-        error, closed, _ = there.receive_close()
-        assert there.messages[-2]["transcript"] == "hello"
-        assert (error["error"]["code"], closed) == ("idle_timeout", 1008)
-        with server.connect("/v1/realtime") as silent:
-            assert NativeClient(silent).receive_close()[0]["error"]["code"] == "idle_timeout"
+def append_event(audio: FloatArray) -> str:
+    encoded = base64.b64encode(encode_pcm16_24k(audio)).decode()
+    return json.dumps({"type": "input_audio_buffer.append", "audio": encoded})
 
 
-def test_who_only_changes_settings_is_sent_away() -> None:
+def test_silent_client_gets_its_transcript_and_is_closed_after_idle_timeout() -> None:
+    with run_server(idle_timeout_s=0.5) as server:
+        with server.connect("/v1/realtime") as connection:
+            connection.send(append_event(np.concatenate([silence(0.5), sound("hello"), silence(0.2)])))
+            client = NativeClient(connection)
+            message, closed, _ = client.receive_close()
+            assert client.messages[-2]["transcript"] == "hello"
+            assert (message["error"]["code"], closed) == ("idle_timeout", 1008)
+        with server.connect("/v1/realtime") as connection:
+            message, _, _ = NativeClient(connection).receive_close()
+            assert message["error"]["code"] == "idle_timeout"
+
+
+def test_client_that_only_sends_settings_is_closed_after_idle_timeout() -> None:
     update = {"type": "session.update", "session": {"type": "transcription"}}
     with run_server(idle_timeout_s=0.3) as server, server.connect("/v1/realtime") as connection:
-        there = NativeClient(connection)
+        client = NativeClient(connection)
 
-        def chat() -> None:
+        def send_updates() -> None:
             for _ in range(100):
                 connection.send(json.dumps(update))
-                there.receive()
+                client.receive()
                 time.sleep(0.02)
 
         with pytest.raises(ConnectionClosed):
-            chat()
-        error, closed, _ = there.receive_close()
-        assert (error["error"]["code"], closed) == ("idle_timeout", 1008)
+            send_updates()
+        message, closed, _ = client.receive_close()
+        assert (message["error"]["code"], closed) == ("idle_timeout", 1008)
 
 
-def test_the_model_fails() -> None:
+def test_model_failure_is_reported_to_the_client() -> None:
     def fail(windows: object) -> None:
         raise RuntimeError("out of memory")
 
@@ -295,39 +324,41 @@ def test_the_model_fails() -> None:
         run_server(recognizer) as server,
         server.connect("/v1/realtime") as connection,
     ):
-        audio = base64.b64encode(pcm16(conversation("hello"))).decode()
-        connection.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
-        error, closed, _ = NativeClient(connection).receive_close()
-        assert (error["error"]["type"], error["error"]["code"], closed) == ("server_error", "internal", 1011)
-        assert "out of memory" in error["error"]["message"]
+        connection.send(append_event(conversation("hello")))
+        message, closed, _ = NativeClient(connection).receive_close()
+        error = message["error"]
+        assert (error["type"], error["code"], closed) == ("server_error", "internal", 1011)
+        assert "out of memory" in error["message"]
 
 
-def test_the_text_is_that_of_transcribe(recognizer: Recognizer, speech: FloatArray) -> None:
+# --- embedded model -------------------------------------------------------------------------------------------
+
+
+def test_text_equals_that_of_transcribe(recognizer: Recognizer, speech: FloatArray) -> None:
     audio = np.rint(soxr.resample(speech, 16_000, 24_000) * 32767).astype("<i2")
     expected = recognizer.transcribe(audio, 24_000)
-    heard: dict[bool, list[str]] = {}
+    transcripts: dict[bool, list[str]] = {}
 
-    def ask(address: str, detects_turns: bool) -> None:
-        urls = {"base_url": f"{address.replace('ws', 'http', 1)}/v1", "websocket_base_url": f"{address}/v1"}
+    def caption(address: str, turn_detection: bool) -> None:
         with (
-            openai.OpenAI(**urls, api_key="none") as client,
-            client.realtime.connect(extra_query={"intent": "transcription"}) as connection,
+            make_sdk_client(address.replace("ws", "http", 1), address) as sdk,
+            sdk.realtime.connect(extra_query=QUERY) as connection,
         ):
-            there = Talk(connection)
-            settings: Any = {} if detects_turns else MANUAL
-            connection.session.update(session={"type": "transcription", "audio": {"input": settings}})
-            there.send(audio.tobytes())
-            connection.input_audio_buffer.commit()
-            count = len(expected.utterances) if detects_turns else 1
-            while sum(map(bool, there.transcripts)) < count:
-                there.until(COMPLETED)
-            heard[detects_turns] = there.transcripts
+            client = RealtimeClient(connection)
+            settings = {} if turn_detection else NO_TURN_DETECTION
+            client.connection.session.update(session={"type": "transcription", "audio": {"input": settings}})
+            client.send_audio(audio.tobytes())
+            client.connection.input_audio_buffer.commit()
+            count = len(expected.utterances) if turn_detection else 1
+            while sum(map(bool, client.transcripts)) < count:
+                client.receive_until(COMPLETED)
+            transcripts[turn_detection] = client.transcripts
 
     with server_process() as (_, address):
-        threads = [threading.Thread(target=ask, args=(address, detects_turns)) for detects_turns in (True, False)]
+        threads = [threading.Thread(target=caption, args=(address, turn_detection)) for turn_detection in (True, False)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert [text for text in heard[True] if text] == [final.text for final in expected.utterances]
-    assert heard[False] == [expected.text]
+    assert [text for text in transcripts[True] if text] == [final.text for final in expected.utterances]
+    assert transcripts[False] == [expected.text]
