@@ -17,7 +17,7 @@ from rich.text import Text
 from stream_asr import Final, Partial, Recognizer
 from stream_asr.audio.files import AudioFile
 from stream_asr.audio.sources import pace_realtime
-from stream_asr.cli.views import clock, final_text, meter, partial_text
+from stream_asr.cli.views import final_text, format_time, level_meter, partial_text
 
 _UNTIL_S = 25.6
 _WIDTH = 84
@@ -66,8 +66,8 @@ def main() -> None:
         console.print(final_text(final))
     if partial is not None:
         console.print(partial_text(partial))
-    status = Text().append(f"{clock(stream.received_s):>7}  ", style="dim")
-    console.print(status.append(meter(-18), style="green").append("  demo", style="dim"))
+    status = Text().append(f"{format_time(stream.received_s):>7}  ", style="dim")
+    console.print(status.append(level_meter(-18), style="green").append("  demo", style="dim"))
     svg = console.export_svg(title="stream-asr", code_format=_SVG)
     (Path(__file__).parent / "demo.svg").write_text(svg, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Ctrl-C: once to end well, twice to end now."""
+"""Ctrl-C handling: the first Ctrl-C asks for a clean stop, the second stops at once."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from types import FrameType
 
 
 class Interrupt:
-    """True once the user wants to stop."""
+    """A flag that is true once the user has asked to stop."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        self._requested = threading.Event()
 
     def __bool__(self) -> bool:
-        return self._asked.is_set()
+        return self._requested.is_set()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked.is_set():
+        if self._requested.is_set():
             raise KeyboardInterrupt
-        self._asked.set()
+        self._requested.set()
 
 
 @contextmanager
-def interruptible() -> Iterator[Interrupt]:
-    """While it is open, the first Ctrl-C (or SIGTERM) only sets the flag; the second one raises as usual."""
+def catch_interrupts() -> Iterator[Interrupt]:
+    """Set a flag at the first SIGINT or SIGTERM inside the block. The second one raises KeyboardInterrupt."""
     interrupt = Interrupt()
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, interrupt._handle) for number in numbers]
+    previous = [signal.signal(number, interrupt._handle) for number in numbers]
     try:
         yield interrupt
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in zip(numbers, previous, strict=True):
             signal.signal(number, handler)

@@ -1,11 +1,11 @@
-"""From the options that commands share to a recognizer."""
+"""Create a recognizer from the shared command line options."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from stream_asr.cli.options import ModelOptions, SpeechOptions, Vad, WordOptions
+from stream_asr.cli.options import DecodingOptions, ModelOptions, SpeechOptions, Vad
 from stream_asr.config import BeamConfig, RecognizerConfig, SegmenterConfig
 from stream_asr.errors import InputError
 
@@ -13,21 +13,22 @@ if TYPE_CHECKING:
     from stream_asr.recognizer import Recognizer
 
 
-def load_recognizer(model: ModelOptions, words: WordOptions, speech: SpeechOptions) -> Recognizer:
-    """What the options of a command ask for.
+def load_recognizer(model: ModelOptions, decoding: DecodingOptions, speech: SpeechOptions) -> Recognizer:
+    """Load the model that the options name, and configure a recognizer.
 
     Raises:
-        InputError, DeviceError: settings out of range; no such model, language model or device.
+        InputError: options are out of range or exclude each other, or the model or language model cannot be loaded.
+        DeviceError: the device is not available.
     """
-    # Settings first: a wrong one should not cost the seconds that loading takes.
-    if words.lm_weight is not None and words.no_lm:
-        raise InputError("--lm-weight has no language model to weigh with --no-lm")
-    if words.lm is not None and words.no_lm:
+    # Check the options first, before the seconds that loading a model takes.
+    if decoding.lm_weight is not None and decoding.no_lm:
+        raise InputError("--lm-weight and --no-lm exclude each other: there is no language model to weight")
+    if decoding.lm is not None and decoding.no_lm:
         raise InputError("--lm and --no-lm exclude each other")
     if speech.aggressiveness is not None and speech.vad is not Vad.webrtc:
-        raise InputError(f"--aggressiveness is a mode of --vad webrtc; {speech.vad.value} has none")
-    beam = BeamConfig() if words.lm_weight is None else BeamConfig(lm_weight=words.lm_weight)
-    config = RecognizerConfig(beam=beam, segmenter=_segmenter(speech))
+        raise InputError(f"--aggressiveness applies to --vad webrtc only, not to --vad {speech.vad.value}")
+    beam = BeamConfig() if decoding.lm_weight is None else BeamConfig(lm_weight=decoding.lm_weight)
+    config = RecognizerConfig(beam=beam, segmenter=_segmenter_config(speech))
     from rich.console import Console
 
     from stream_asr.recognizer import Recognizer
@@ -40,15 +41,15 @@ def load_recognizer(model: ModelOptions, words: WordOptions, speech: SpeechOptio
             backend=model.backend.value,
             threads=model.threads,
             cuda_graphs=model.cuda_graphs,
-            lm=None if words.no_lm else words.lm or "auto",
-            hotwords=words.hotwords or (),
-            raw=words.raw,
+            lm=None if decoding.no_lm else decoding.lm or "auto",
+            hotwords=decoding.hotwords or (),
+            raw=decoding.raw,
             vad=speech.vad.value,
             config=config,
         )
 
 
-def _segmenter(speech: SpeechOptions) -> SegmenterConfig:
-    given = {name: value for name, value in asdict(speech).items() if value is not None}
-    del given["vad"]
-    return SegmenterConfig(**given)
+def _segmenter_config(speech: SpeechOptions) -> SegmenterConfig:
+    settings = {name: value for name, value in asdict(speech).items() if value is not None}
+    del settings["vad"]
+    return SegmenterConfig(**settings)

@@ -1,7 +1,7 @@
-"""The entry point. Results go to stdout, everything else to stderr.
+"""Entry point of ``stream-asr``: run a command and turn errors into messages and exit statuses.
 
-Exit status 0; 1 when something failed while it ran; 2 for wrong usage or unusable input; 130 when Ctrl-C cut
-the work short. A user's mistake never shows a traceback.
+Results go to stdout, everything else to stderr. The exit status is 0 for success, 1 for a failure, 2 for wrong usage or
+unusable input, and 130 if Ctrl-C interrupted the work. User errors never show a traceback.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from stream_asr.errors import StreamASRError
 
 
 def main() -> None:
-    """Entry point of ``stream-asr``."""
+    """Run the command in ``sys.argv``."""
     from stream_asr.cli.app import app
 
     try:
@@ -23,10 +23,10 @@ def main() -> None:
         print(f"stream-asr: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except OSError as error:
-        # Those of files that the user named were told apart; this is a stdout that goes to a full disk, say.
+        # Errors of the user's files are StreamASRErrors. What remains is, for example, stdout on a full disk.
         where = f"{error.filename}: " if error.filename else ""
         print(f"stream-asr: input or output failed: {where}{error.strerror or error}", file=sys.stderr)
-        # Python would try once more to write what is left when it ends, and complain in its own way.
+        # At exit, Python would try to flush stdout again and report that error with a traceback.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""The options that commands share, and the values they take."""
+"""Options that several commands share, and the values that options accept."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Encoding(str, Enum):
     pcm_f32le, mulaw, alaw = "pcm_f32le", "mulaw", "alaw"
 
 
-_MODEL, _WORDS, _SPEECH = "Model", "Words", "Speech detection"
+_MODEL, _DECODING, _SPEECH = "Model", "Decoding", "Speech detection"
 _SPEECH_DEFAULTS = SegmenterConfig()
 
 ModelName = Annotated[
@@ -53,19 +53,30 @@ ModelName = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Hub name or folder of a CTC model. [dim]default: embedded-en[/dim]",
+        metavar="NAME|FOLDER",
+        help="CTC model of Hugging Face Transformers: a name on the hub or a local folder. See `stream-asr models`. "
+        "[dim]default: embedded-en[/dim]",
         rich_help_panel=_MODEL,
     ),
 ]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where the model runs.", rich_help_panel=_MODEL)]
+DeviceOption = Annotated[
+    Device,
+    typer.Option("--device", help="Where the model runs. auto prefers a GPU (cuda, then mps).", rich_help_panel=_MODEL),
+]
 Threads = Annotated[
-    Optional[int], typer.Option("--threads", min=1, help="Processor threads for the model.", rich_help_panel=_MODEL)
+    Optional[int],
+    typer.Option(
+        "--threads",
+        min=1,
+        help="CPU threads for the model. [dim]default: chosen by PyTorch[/dim]",
+        rich_help_panel=_MODEL,
+    ),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """Which model, and where it runs."""
+    """The model, and where and how it runs."""
 
     model: ModelName = None
     device: DeviceOption = Device.auto
@@ -73,7 +84,8 @@ class ModelOptions:
         Precision,
         typer.Option(
             "--precision",
-            help="auto is float16 on CUDA, int8 for the embedded model on processors made for it, else float32.",
+            help="Number format of the model. auto is float16 with CUDA, int8 for embedded-en on a CPU with fast int8 "
+            "instructions, and float32 otherwise.",
             rich_help_panel=_MODEL,
         ),
     ] = Precision.auto
@@ -81,8 +93,8 @@ class ModelOptions:
         Backend,
         typer.Option(
             "--backend",
-            help="What runs the model. onnxruntime is the faster for embedded-en on a processor; it comes with the "
-            "extra stream-asr\\[onnx], and auto takes it where it is installed.",
+            help="Library that runs the model. auto is onnxruntime for embedded-en on a CPU, where it is faster, and "
+            "torch otherwise.",
             rich_help_panel=_MODEL,
         ),
     ] = Backend.auto
@@ -91,68 +103,67 @@ class ModelOptions:
         bool,
         typer.Option(
             "--cuda-graphs",
-            help="With --device cuda: record passes of the model and play them back, which needs less of the "
-            "processor.",
+            help="With CUDA: record the GPU operations of the model once and replay them. Needs less CPU time.",
             rich_help_panel=_MODEL,
         ),
     ] = False
 
 
 @dataclass(frozen=True, slots=True)
-class WordOptions:
-    """What the model's outputs are made into."""
+class DecodingOptions:
+    """How the output of the model becomes words."""
 
     lm: Annotated[
         Optional[Path],
         typer.Option(
             "--lm",
-            help="Language model that helps to find the words; `stream-asr lm build` makes one of your text. "
-            "lm-en is the bundled English one. [dim]default: that for embedded-en and what was fine-tuned from it, "
-            "none for other models[/dim]",
-            rich_help_panel=_WORDS,
+            metavar="FILE",
+            help="Language model, which makes likely words win over similar ones: a file from `stream-asr lm build`, "
+            "or lm-en, the bundled English one. [dim]default: lm-en for embedded-en and models fine-tuned from it, "
+            "else none[/dim]",
+            rich_help_panel=_DECODING,
             show_default=False,
         ),
     ] = None
     no_lm: Annotated[
-        bool, typer.Option("--no-lm", help="Spell by ear, without a language model.", rich_help_panel=_WORDS)
+        bool, typer.Option("--no-lm", help="Decode without a language model.", rich_help_panel=_DECODING)
     ] = False
     lm_weight: Annotated[
         Optional[float],
         typer.Option(
             "--lm-weight",
             min=0,
-            help=f"How much the language model has to say. [dim]default: {BeamConfig().lm_weight:g}[/dim]",
-            rich_help_panel=_WORDS,
+            help=f"Weight of the language model. [dim]default: {BeamConfig().lm_weight:g}[/dim]",
+            rich_help_panel=_DECODING,
         ),
     ] = None
     hotwords: Annotated[
         Optional[Path],
         typer.Option(
             "--hotwords",
-            help="Names and terms to listen for: one word or phrase a line, `Anneke Visser`, or with a weight, "
-            "`Anneke Visser : 1.5`.",
-            rich_help_panel=_WORDS,
+            metavar="FILE",
+            help="File of names and terms that are likely to occur, one word or phrase per line. A line may end in a "
+            "weight: `Anneke Visser : 1.5`.",
+            rich_help_panel=_DECODING,
             show_default=False,
         ),
     ] = None
     raw: Annotated[
         bool,
-        typer.Option(
-            "--raw", help="Write as the model does, without capitals at the front of sentences.", rich_help_panel=_WORDS
-        ),
+        typer.Option("--raw", help="Write words as the model does, without sentence case.", rich_help_panel=_DECODING),
     ] = False
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechOptions:
-    """Where utterances begin and end."""
+    """How speech is detected and divided into utterances."""
 
     vad: Annotated[
         Vad,
         typer.Option(
             "--vad",
-            help="What tells speech from other sounds. silero knows it from noise better and needs more time; it comes "
-            "with the extra stream-asr\\[silero].",
+            help="Voice activity detector. silero tells speech from noise more reliably and needs more CPU time; "
+            "install it with stream-asr\\[silero].",
             rich_help_panel=_SPEECH,
         ),
     ] = Vad.webrtc
@@ -162,7 +173,8 @@ class SpeechOptions:
             "--aggressiveness",
             min=0,
             max=3,
-            help=f"webrtc's mode; 3 is the strictest. [dim]default: {_SPEECH_DEFAULTS.aggressiveness}[/dim]",
+            help="How strictly webrtc rejects noise. Higher values may miss quiet speech. "
+            f"[dim]default: {_SPEECH_DEFAULTS.aggressiveness}[/dim]",
             rich_help_panel=_SPEECH,
         ),
     ] = None
@@ -171,10 +183,16 @@ class SpeechOptions:
         typer.Option(
             "--endpoint-ms",
             min=_SPEECH_DEFAULTS.min_pause_ms,
-            help="Silence that ends an utterance.",
+            help="Silence in milliseconds that ends an utterance.",
             rich_help_panel=_SPEECH,
         ),
     ] = _SPEECH_DEFAULTS.endpoint_ms
     max_utterance_ms: Annotated[
-        int, typer.Option("--max-utterance-ms", min=2000, help="Longest utterance.", rich_help_panel=_SPEECH)
+        int,
+        typer.Option(
+            "--max-utterance-ms",
+            min=2000,
+            help="Maximum length of an utterance in milliseconds. Longer ones are split.",
+            rich_help_panel=_SPEECH,
+        ),
     ] = _SPEECH_DEFAULTS.max_utterance_ms

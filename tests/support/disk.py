@@ -1,4 +1,4 @@
-"""A disk with little room left."""
+"""Simulate a disk that is nearly full."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 
 
 @contextmanager
-def files_end_at(most_bytes: int) -> Iterator[None]:
-    """As on a disk that is nearly full: no file of this process gets any longer."""
+def limit_file_size(max_bytes: int) -> Iterator[None]:
+    """Make writes of this process fail beyond the first ``max_bytes`` of a file."""
     resource = pytest.importorskip("resource", reason="Windows has no such limit")
-    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,4 +1,4 @@
-"""Options that commands share, as one parameter each."""
+"""Option groups: dataclasses of Typer options that several commands share."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
 
-def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take dataclasses of options: typer sees their fields as options, the command gets the objects.
+def expand_option_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command whose parameters may be dataclasses of options.
 
-    Fields are annotated as typer wants parameters to be, and have defaults. No two names may be the same.
+    Typer sees one option for each field of the dataclasses. The command receives the dataclass instances.
+
+    Fields must have defaults and annotations in the form that Typer expects of parameters.
+
+    Raises:
+        ValueError: two fields or parameters have the same name.
     """
     parameters: list[inspect.Parameter] = []
     groups: dict[str, Any] = {}
@@ -31,13 +36,13 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         ]
 
     @functools.wraps(command)
-    def gathered(**given: Any) -> None:
+    def run_command(**values: Any) -> None:
         for name, group in groups.items():
-            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-        command(**given)
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
 
-    shown: Any = gathered
-    del shown.__wrapped__  # by which typer would find the command's own parameters
-    shown.__signature__ = inspect.Signature(parameters)
-    shown.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return gathered
+    expanded: Any = run_command
+    del expanded.__wrapped__  # Typer would follow it to the parameters of ``command``.
+    expanded.__signature__ = inspect.Signature(parameters)
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run_command
