@@ -1,1 +1,1 @@
-"""From the model's output to words."""
+"""Decoding: from the output of an acoustic model to words."""

@@ -1,4 +1,4 @@
-"""What turns the frames of an utterance into words: the interface behind which every way of doing it stands."""
+"""The interface of decoders, which turn the frames of an utterance into words."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from stream_asr.events import Word
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """The words of a path.
+    """The words of a decoded utterance, or of its audio so far.
 
     Attributes:
         words: in order, with times in seconds since the stream began.
-        complete: how many of them, from the first, are followed by the start of another word or by a
-            space; the one after them may still get more letters.
-        fragment: that one is no word as it stands, as far as the decoder knows any.
+        complete: number of words, from the first, that are followed by a space or by another word. The one word after
+            them may still get more letters.
+        fragment: whether the incomplete last word is out of vocabulary as it stands, so that it is most likely the
+            beginning of a longer word. False for a decoder without a vocabulary.
     """
 
     words: tuple[Word, ...]
@@ -26,48 +27,51 @@ class Hypothesis:
 
     @property
     def text(self) -> str:
+        """The words, joined by spaces."""
         return " ".join(word.word for word in self.words)
 
     @property
-    def complete_text(self) -> str:
-        return " ".join(word.word for word in self.words[: self.complete])
+    def complete_words(self) -> list[str]:
+        """The words that can get no more letters."""
+        return [word.word for word in self.words[: self.complete]]
 
     @property
     def confidence(self) -> float:
-        """Mean of the words' confidences; 0 without words."""
+        """The mean confidence of the words, 0 to 1; 0 without words."""
         return sum(word.confidence for word in self.words) / len(self.words) if self.words else 0.0
 
 
 class DecoderState(Protocol):
-    """What was made of the frames so far. It never changes: each step gives a new one.
+    """The decoder's state after some frames of an utterance. It is immutable: each step returns a new state.
 
-    Log-probabilities are natural, float32, of shape (frames, outputs), and continue where the last ended.
+    Log-probabilities are natural logarithms, float32, of shape (frames, tokens). The first row is frame `stop_frame`.
     """
 
     @property
     def stop_frame(self) -> int:
-        """Place of the next frame on the stream's absolute grid."""
+        """Index of the next frame on the stream's absolute grid."""
 
     @property
     def stable(self) -> str:
-        """The words that every continuation begins with."""
+        """The text that can no longer change; see `stream_asr.decoding.agreement`."""
 
     def commit(self, log_probs: FloatArray, stop_frame: int) -> DecoderState:
-        """With the frames of a commit window, for good; the text may depend on where commit windows end.
+        """Return the state after the frames of a commit window.
 
-        A model whose receptive field exceeds its stride gives a frame less than the window is long. What is
-        missing up to ``stop_frame`` is blank, lest the grid slips by it.
+        The text may depend on where commit windows end, but not on previews. Frames that are missing before
+        ``stop_frame`` count as blank, which keeps the state on the absolute grid: a model whose receptive field is
+        longer than its stride returns fewer frames than the window has.
         """
 
     def preview(self, log_probs: FloatArray) -> Hypothesis:
-        """What the text would be after some more frames, which may be thrown away; it begins with `stable`."""
+        """Return the hypothesis after some more frames, without changing the state; it begins with `stable`."""
 
     def finish(self) -> Hypothesis:
-        """The text when no frames follow; it begins with `stable`."""
+        """Return the hypothesis if no frames follow; it begins with `stable`."""
 
 
 class Decoder(Protocol):
-    """Makes decodings of one model's frames; shared by all streams."""
+    """Starts a `DecoderState` for each utterance. One decoder serves all streams."""
 
     def start(self, frame: int) -> DecoderState:
-        """Nothing heard yet; the first frame to come is ``frame`` of the absolute grid."""
+        """Return the state of an utterance whose first frame is ``frame`` on the stream's absolute grid."""

@@ -1,11 +1,12 @@
-"""CTC prefix beam search: the likeliest text rather than the likeliest path, with a language model and hotwords.
+"""CTC prefix beam search with a language model and hotwords.
 
-Our own, in plain Python, for what the streams promise and no library that installs everywhere offers: its state
-goes on frame by frame, can be copied for a preview at no cost, says which words can no longer change, and
-carries each word's frames.
+The search finds the most probable text, summed over its alignments, rather than the most probable path. It is written
+in Python because streaming needs a state that advances frame by frame, is copied for a preview at no cost, tells which
+words can no longer change, and knows the frames of each word.
 
-Two texts with the same future (`Node`) are one hypothesis: the better one wins, for good. So alternatives die
-out by themselves some words later, and what is left in common is stable.
+Prefixes with the same future, that is, with the same node of the token graph and the same last token, are recombined:
+only the best of them survives. Alternatives therefore disappear a few words later, and the words that the remaining
+prefixes have in common are stable (see `stream_asr.decoding.agreement`).
 
 Source: Hannun et al., "First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent
 DNNs", 2014, for the sums over alignments.
@@ -24,227 +25,273 @@ import numpy as np
 from stream_asr.acoustic.labels import Labels
 from stream_asr.array_types import FloatArray
 from stream_asr.config import BeamConfig, ms_to_frames
-from stream_asr.decoding.agreement import WordHistory, extended, settled, stable_text, text_after, timed
+from stream_asr.decoding.agreement import EMPTY_HISTORY, WordHistory, settle, stable_text
 from stream_asr.decoding.base import Hypothesis
 from stream_asr.decoding.token_graph import Edge, Node, TokenGraph
 
-_LEAST_LOG_PROB = -5.0
-"""Outputs less likely than this in a frame are not followed."""
-
-_WORST = 12.0
-"""Nats behind the best at which a hypothesis is given up."""
-
-_REMEMBERED = 100_000
-"""Nodes of the graph kept from one utterance to the next."""
-
-_GENEROUS = 8.0
-"""The most that an output may add to a text's worth; less likely ones are not looked up."""
-
 
 @dataclass(slots=True, eq=False)
-class _Beam:
-    """One text. Times and confidences are those of its best alignment.
+class _Prefix:
+    """A prefix in the beam. Its times and confidences are those of its best alignment.
+
+    Scores are natural logarithms.
 
     Attributes:
-        node, output: where it is in the graph, by which output of the model.
-        blank, sounding: log-probabilities of its alignments that end in a blank and in ``output``.
-        worth: of the text, in nats: language model, bonuses, hotwords.
-        said: its whole words.
-        first_frame, stop_frame: of the word being spelt.
-        peaks, peak, outputs: of that word: the highest posteriors of its finished outputs added up, of the
-            newest one, and how many there are.
-        score: of all.
+        node: node of the token graph.
+        token: the last token; -1 before the first one.
+        log_p_blank: log-probability of the alignments that end in a blank.
+        log_p_non_blank: log-probability of the alignments that end in ``token``.
+        graph_score: sum of the edges' scores: language model, word bonuses and hotwords.
+        history: the complete words.
+        first_frame, stop_frame: frames of the partial word.
+        peak_sum: sum of the highest posteriors of the partial word's tokens, without its last token.
+        peak: highest posterior of the last token.
+        token_count: number of tokens of the partial word.
+        score: log-probability of all alignments plus ``graph_score``.
     """
 
     node: Node
-    output: int
-    blank: float
-    sounding: float
-    worth: float
-    said: WordHistory | None
+    token: int
+    log_p_blank: float
+    log_p_non_blank: float
+    graph_score: float
+    history: WordHistory
     first_frame: int
     stop_frame: int
-    peaks: float
+    peak_sum: float
     peak: float
-    outputs: int
+    token_count: int
     score: float
 
 
-_Offer: TypeAlias = "tuple[float, float, float, int, _Beam, Edge | None]"
-"""What may become a `_Beam`: its blank, sounding and worth, the hash of its text, parent and edge (None for staying).
+_Key: TypeAlias = tuple[Node, int]
+"""Node and last token: prefixes with equal keys have the same future."""
 
-A bare tuple, because a search makes hundreds a frame and keeps a few.
+_Candidate: TypeAlias = "tuple[float, float, float, int, _Prefix, Edge | None]"
+"""A prefix of the next frame, before pruning: log_p_blank, log_p_non_blank, graph_score, hash of its complete words, the prefix
+that it extends, and the edge of the new token (None if there is no new token).
+
+It is a tuple because a search makes hundreds of candidates for each frame and keeps a few.
 """
 
 
 class BeamDecoder:
-    """Makes decodings of one model's frames.
+    """Decodes a CTC model by prefix beam search. See `stream_asr.decoding.base.Decoder`.
 
     Args:
-        labels: of the model.
-        frame_samples: length of a frame at 16 kHz.
-        spelling: what texts are worth.
-        config: widths and times.
+        labels: the model's tokens.
+        frame_samples: length of a frame in samples at 16 kHz.
+        graph: scores of token sequences.
+        config: beam widths, pruning thresholds and times.
     """
 
-    def __init__(self, labels: Labels, frame_samples: int, spelling: TokenGraph, config: BeamConfig) -> None:
+    def __init__(self, labels: Labels, frame_samples: int, graph: TokenGraph, config: BeamConfig) -> None:
         self.labels = labels
-        self._spelling = spelling
         self.frame_samples = frame_samples
-        self.width, self.preview_width = config.width, config.preview_width
+        self.config = config
         self.settle_frames = ms_to_frames(config.settle_ms, frame_samples)
+        self._graph = graph
 
     def start(self, frame: int) -> BeamState:
-        """Nothing heard yet; the first frame to come is ``frame`` of the absolute grid."""
-        # Between utterances, never within one: what is one node to a search must remain one.
-        if len(self._spelling) > _REMEMBERED:
-            self._spelling = self._spelling.fresh()
-        nothing = _Beam(self._spelling.root, -1, 0.0, -inf, 0.0, None, frame, frame, 0.0, 0.0, 0, 0.0)
-        return BeamState(self, self._spelling, (nothing,), frame)
+        """Return the state of an utterance whose first frame is ``frame`` on the absolute grid."""
+        # Replaced between utterances only: recombination needs one node for each context during a search.
+        if len(self._graph) > self.config.max_graph_nodes:
+            self._graph = self._graph.empty_copy()
+        empty = _Prefix(self._graph.root, -1, 0.0, -inf, 0.0, EMPTY_HISTORY, frame, frame, 0.0, 0.0, 0, 0.0)
+        return BeamState(self, self._graph, (empty,), frame)
 
     def search(
-        self, spelling: TokenGraph, beams: tuple[_Beam, ...], log_probs: FloatArray, start_frame: int, width: int
-    ) -> tuple[_Beam, ...]:
-        """The best texts, best first, that go on from ``beams``.
+        self, graph: TokenGraph, beam: tuple[_Prefix, ...], log_probs: FloatArray, start_frame: int, width: int
+    ) -> tuple[_Prefix, ...]:
+        """Advance the beam by some frames.
 
         Args:
-            spelling: that their nodes are of.
-            log_probs: natural logarithms, float32, shape (frames, pieces).
-            start_frame: place of the first of them on the absolute grid.
-            width: hypotheses kept after each frame.
+            graph: the graph of the prefixes' nodes.
+            beam: prefixes, best first.
+            log_probs: natural logarithms, float32, shape (frames, tokens).
+            start_frame: index of the first frame on the absolute grid.
+            width: number of prefixes kept after each frame.
+
+        Returns:
+            The best prefixes, best first.
         """
         if not len(log_probs):
-            return beams
-        silent = self.labels.blank
-        likely = log_probs > _LEAST_LOG_PROB
-        likely[np.arange(len(likely)), log_probs.argmax(axis=1)] = True
-        likely[:, silent] = False
-        for at, blank in enumerate(log_probs[:, silent].tolist()):
-            outputs = np.flatnonzero(likely[at]).tolist()
-            if outputs:
-                options = list(zip(outputs, log_probs[at, outputs].tolist(), strict=True))
-                beams = _frame(spelling, beams, blank, options, start_frame + at, width)
-            elif any(beam.sounding > -inf for beam in beams):
-                # Nothing but the blank: no hypothesis gains on another, only their last letters fall silent.
-                beams = tuple(replace(beam, blank=_added(beam.blank, beam.sounding), sounding=-inf) for beam in beams)
-        return beams
-
-
-def _frame(
-    graph: TokenGraph,
-    beams: tuple[_Beam, ...],
-    blank: float,
-    options: list[tuple[int, float]],
-    frame: int,
-    width: int,
-) -> tuple[_Beam, ...]:
-    """One frame further: the blank's log-probability, and those of the other outputs worth a look."""
-    offers: dict[tuple[Node, int], _Offer] = {}
-    likeliest = max(blank, *(log_prob for _, log_prob in options))
-    floor = beams[0].score + likeliest - _WORST
-    edge_of = graph.edge
-    for beam in beams:
-        total, text, sounding = _added(beam.blank, beam.sounding), text_after(beam.said), -inf
-        for output, log_prob in options:
-            if output == beam.output:
-                sounding = beam.sounding + log_prob
-                reached = beam.blank + log_prob  # once more, after a blank
-            else:
-                reached = total + log_prob
-            if reached + beam.worth < floor - _GENEROUS:
-                continue
-            edge = beam.node.edges.get(output) or edge_of(beam.node, output)
-            worth = beam.worth + edge.gain
-            if reached + worth >= floor:
-                longer = text_after(beam.said, edge.words) if edge.words else text
-                _offer(offers, (edge.node, output), (-inf, reached, worth, longer, beam, edge))
-        _offer(offers, (beam.node, beam.output), (total + blank, sounding, beam.worth, text, beam, None))
-    scored = [(_score(offer), key, offer) for key, offer in offers.items()]
-    best = nlargest(width, scored, key=itemgetter(0))
-    log_prob_of = dict(options)
-    return tuple(
-        _grown(score, key[0], key[1], offer, frame, log_prob_of.get(key[1], -inf))
-        for score, key, offer in best
-        if score >= best[0][0] - _WORST
-    )
-
-
-def _offer(offers: dict[tuple[Node, int], _Offer], key: tuple[Node, int], new: _Offer) -> None:
-    """Add a way to a hypothesis: alignments of the same text add up, of two texts only the better one stays."""
-    old = offers.setdefault(key, new)
-    if old is new:
-        return
-    old_blank, old_sounding, old_worth, old_text, _, _ = old
-    new_blank, new_sounding, new_worth, new_text, _, _ = new
-    better = new if max(new_blank, new_sounding) + new_worth > max(old_blank, old_sounding) + old_worth else old
-    if new_text == old_text:
-        _, _, worth, text, beam, edge = better
-        better = (_added(new_blank, old_blank), _added(new_sounding, old_sounding), worth, text, beam, edge)
-    offers[key] = better
-
-
-def _score(offer: _Offer) -> float:
-    blank, sounding, worth, _, _, _ = offer
-    return _added(blank, sounding) + worth
-
-
-def _grown(score: float, node: Node, output: int, offer: _Offer, frame: int, log_prob: float) -> _Beam:
-    """The hypothesis that came of an offer, with the times and peaks of its word."""
-    blank, sounding, worth, _, beam, edge = offer
-    said, first, stop = beam.said, beam.first_frame, beam.stop_frame
-    peaks, peak, outputs = beam.peaks, beam.peak, beam.outputs
-    if edge is None:
-        if sounding > blank and node.letters:
-            stop, peak = frame + 1, max(peak, min(1.0, exp(log_prob)))
-    else:
-        for word in edge.words:
-            said = extended(said, word, first, stop, (peaks + peak) / max(1, outputs))
-            peaks, peak, outputs, first, stop = 0.0, 0.0, 0, frame, frame + 1
-        if node.letters:
-            if not outputs:
-                first = frame
-            peaks, peak, outputs, stop = peaks + peak, min(1.0, exp(log_prob)), outputs + 1, frame + 1
-    return _Beam(node, output, blank, sounding, worth, said, first, stop, peaks, peak, outputs, score)
-
-
-def _added(first: float, second: float) -> float:
-    """The logarithm of a sum of probabilities."""
-    if first < second:
-        first, second = second, first
-    return first if second == -inf else first + log1p(exp(second - first))
+            return beam
+        blank = self.labels.blank
+        considered = log_probs > self.config.min_token_log_prob
+        considered[np.arange(len(considered)), log_probs.argmax(axis=1)] = True
+        considered[:, blank] = False
+        for index, blank_log_prob in enumerate(log_probs[:, blank].tolist()):
+            tokens = np.flatnonzero(considered[index]).tolist()
+            if tokens:
+                token_log_probs = list(zip(tokens, log_probs[index, tokens].tolist(), strict=True))
+                beam = _advance(graph, beam, blank_log_prob, token_log_probs, start_frame + index, width, self.config)
+            elif any(prefix.log_p_non_blank > -inf for prefix in beam):
+                # Only the blank: all scores change by the same amount, which need not be added.
+                beam = tuple(
+                    replace(
+                        prefix, log_p_blank=_log_add(prefix.log_p_blank, prefix.log_p_non_blank), log_p_non_blank=-inf
+                    )
+                    for prefix in beam
+                )
+        return beam
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BeamState:
-    """See `stream_asr.decoding.base.DecoderState`. ``beams`` are never empty, the best comes first."""
+    """The beam after some frames. See `stream_asr.decoding.base.DecoderState`.
+
+    Attributes:
+        graph: the graph of the prefixes' nodes.
+        beam: at least one prefix, best first.
+    """
 
     decoder: BeamDecoder
-    spelling: TokenGraph
-    beams: tuple[_Beam, ...]
+    graph: TokenGraph
+    beam: tuple[_Prefix, ...]
     stop_frame: int
-
-    def commit(self, log_probs: FloatArray, stop_frame: int) -> BeamState:
-        decoder = self.decoder
-        log_probs = decoder.labels.padded(log_probs, stop_frame - self.stop_frame)
-        beams = decoder.search(self.spelling, self.beams, log_probs, self.stop_frame, decoder.width)
-        places = settled([beam.said for beam in beams], stop_frame - decoder.settle_frames)
-        return BeamState(decoder, self.spelling, tuple(beams[place] for place in places), stop_frame)
 
     @property
     def stable(self) -> str:
-        return stable_text(beam.said for beam in self.beams)
+        """The complete words that all prefixes in the beam have in common."""
+        return stable_text(history.texts() for history in {prefix.history for prefix in self.beam})
+
+    def commit(self, log_probs: FloatArray, stop_frame: int) -> BeamState:
+        """Return the state after the frames of a commit window."""
+        decoder = self.decoder
+        log_probs = decoder.labels.pad(log_probs, stop_frame - self.stop_frame)
+        beam = decoder.search(self.graph, self.beam, log_probs, self.stop_frame, decoder.config.width)
+        remaining = settle([prefix.history for prefix in beam], stop_frame - decoder.settle_frames)
+        return BeamState(decoder, self.graph, tuple(beam[index] for index in remaining), stop_frame)
 
     def preview(self, log_probs: FloatArray) -> Hypothesis:
-        width = self.decoder.preview_width
-        beams = self.decoder.search(self.spelling, self.beams[:width], log_probs, self.stop_frame, width)
-        return self._hypothesis(beams[0])
+        """Return the hypothesis after some more frames, found with the narrower beam of previews."""
+        width = self.decoder.config.preview_width
+        beam = self.decoder.search(self.graph, self.beam[:width], log_probs, self.stop_frame, width)
+        return self._hypothesis(beam[0])
 
     def finish(self) -> Hypothesis:
-        return self._hypothesis(max(self.beams, key=lambda beam: beam.score + self.spelling.ending(beam.node)))
+        """Return the hypothesis if no frames follow."""
+        return self._hypothesis(max(self.beam, key=lambda prefix: prefix.score + self.graph.final_score(prefix.node)))
 
-    def _hypothesis(self, beam: _Beam) -> Hypothesis:
-        said, complete = beam.said, beam.said.count if beam.said is not None else 0
-        if beam.node.letters:
-            confidence = (beam.peaks + beam.peak) / beam.outputs
-            said = extended(said, beam.node.letters, beam.first_frame, beam.stop_frame, confidence)
-        return Hypothesis(timed(said, self.decoder.frame_samples), complete, self.spelling.is_fragment(beam.node))
+    def _hypothesis(self, prefix: _Prefix) -> Hypothesis:
+        history, node = prefix.history, prefix.node
+        complete = history.word_count
+        if node.partial_word:
+            confidence = (prefix.peak_sum + prefix.peak) / prefix.token_count
+            history = history.append(node.partial_word, prefix.first_frame, prefix.stop_frame, confidence)
+        return Hypothesis(history.words(self.decoder.frame_samples), complete, self.graph.is_fragment(node))
+
+
+def _advance(
+    graph: TokenGraph,
+    beam: tuple[_Prefix, ...],
+    blank_log_prob: float,
+    token_log_probs: list[tuple[int, float]],
+    frame: int,
+    width: int,
+    config: BeamConfig,
+) -> tuple[_Prefix, ...]:
+    """Advance the beam by one frame.
+
+    Args:
+        blank_log_prob: log-probability of the blank.
+        token_log_probs: the tokens to consider, each with its log-probability.
+        frame: index of the frame on the absolute grid.
+        width: number of prefixes to keep.
+    """
+    candidates: dict[_Key, _Candidate] = {}
+    max_gap = config.max_score_gap
+    best_log_prob = max(blank_log_prob, *(log_prob for _, log_prob in token_log_probs))
+    min_score = beam[0].score + best_log_prob - max_gap
+    min_score_before_edge = min_score - config.max_token_gain
+    get_edge = graph.edge
+    for prefix in beam:
+        log_p_total, log_p_non_blank = _log_add(prefix.log_p_blank, prefix.log_p_non_blank), -inf
+        history, graph_score, edges = prefix.history, prefix.graph_score, prefix.node.edges
+        for token, log_prob in token_log_probs:
+            if token == prefix.token:
+                log_p_non_blank = prefix.log_p_non_blank + log_prob  # a longer run of the last token
+                extended = prefix.log_p_blank + log_prob  # the same token once more, after a blank
+            else:
+                extended = log_p_total + log_prob
+            if extended + graph_score < min_score_before_edge:
+                continue
+            edge = edges.get(token) or get_edge(prefix.node, token)
+            extended_graph_score = graph_score + edge.score
+            if extended + extended_graph_score >= min_score:
+                text_hash = history.hash_after(edge.words) if edge.words else history.text_hash
+                candidate = (-inf, extended, extended_graph_score, text_hash, prefix, edge)
+                _add_candidate(candidates, (edge.target, token), candidate)
+        unchanged = (log_p_total + blank_log_prob, log_p_non_blank, graph_score, history.text_hash, prefix, None)
+        _add_candidate(candidates, (prefix.node, prefix.token), unchanged)
+    scored = [(_score(candidate), key, candidate) for key, candidate in candidates.items()]
+    best = nlargest(width, scored, key=itemgetter(0))
+    log_prob_of = dict(token_log_probs)
+    return tuple(
+        _make_prefix(score, key, candidate, frame, log_prob_of.get(key[1], -inf))
+        for score, key, candidate in best
+        if score >= best[0][0] - max_gap
+    )
+
+
+def _add_candidate(candidates: dict[_Key, _Candidate], key: _Key, new: _Candidate) -> None:
+    """Add a candidate, and recombine it with a candidate of the same future.
+
+    Probabilities of candidates with the same text add up. Of two texts, the better one stays.
+    """
+    old = candidates.setdefault(key, new)
+    if old is new:
+        return
+    old_log_p_blank, old_log_p_non_blank, old_graph_score, old_hash, _, _ = old
+    new_log_p_blank, new_log_p_non_blank, new_graph_score, new_hash, _, _ = new
+    new_best = max(new_log_p_blank, new_log_p_non_blank) + new_graph_score
+    better = new if new_best > max(old_log_p_blank, old_log_p_non_blank) + old_graph_score else old
+    if new_hash == old_hash:
+        log_p_blank, log_p_non_blank = (
+            _log_add(new_log_p_blank, old_log_p_blank),
+            _log_add(new_log_p_non_blank, old_log_p_non_blank),
+        )
+        better = (log_p_blank, log_p_non_blank, *better[2:])
+    candidates[key] = better
+
+
+def _score(candidate: _Candidate) -> float:
+    log_p_blank, log_p_non_blank, graph_score, _, _, _ = candidate
+    return _log_add(log_p_blank, log_p_non_blank) + graph_score
+
+
+def _make_prefix(score: float, key: _Key, candidate: _Candidate, frame: int, log_prob: float) -> _Prefix:
+    """Make a prefix of a candidate: find the times and the confidence of its words.
+
+    Args:
+        score: total score of the candidate.
+        key: node and last token of the candidate.
+        frame: index of the frame on the absolute grid.
+        log_prob: log-probability of the last token in this frame; -inf if it was not considered.
+    """
+    node, token = key
+    log_p_blank, log_p_non_blank, graph_score, _, parent, edge = candidate
+    history, first, stop = parent.history, parent.first_frame, parent.stop_frame
+    peak_sum, peak, token_count = parent.peak_sum, parent.peak, parent.token_count
+    if edge is None:
+        if log_p_non_blank > log_p_blank and node.partial_word:
+            stop, peak = frame + 1, max(peak, min(1.0, exp(log_prob)))
+    else:
+        for word in edge.words:
+            history = history.append(word, first, stop, (peak_sum + peak) / max(1, token_count))
+            peak_sum, peak, token_count, first, stop = 0.0, 0.0, 0, frame, frame + 1
+        if node.partial_word:
+            if not token_count:
+                first = frame
+            peak_sum, peak, token_count, stop = peak_sum + peak, min(1.0, exp(log_prob)), token_count + 1, frame + 1
+    return _Prefix(
+        node, token, log_p_blank, log_p_non_blank, graph_score, history, first, stop, peak_sum, peak, token_count, score
+    )
+
+
+def _log_add(first: float, second: float) -> float:
+    """Return ``log(exp(first) + exp(second))``."""
+    if first < second:
+        first, second = second, first
+    return first if second == -inf else first + log1p(exp(second - first))

@@ -1,4 +1,4 @@
-"""Captions with capitals, from models that know but one case."""
+"""Capital letters for models that write in one case only."""
 
 from __future__ import annotations
 
@@ -10,78 +10,91 @@ from stream_asr.array_types import FloatArray
 from stream_asr.decoding.base import Decoder, DecoderState, Hypothesis
 
 Casing = Callable[[str, bool], str]
-"""How a word is written, given whether it begins the utterance. Never by what follows: stable text must stay."""
+"""Changes the case of a word, given whether it is the first word of the utterance.
 
-_SELF = frozenset(("i", "i'm", "i'll", "i've", "i'd"))
-"""What English writes with a capital wherever it stands."""
+It must not depend on later words: stable text does not change.
+"""
+
+_PRONOUN_I = frozenset(("i", "i'm", "i'll", "i've", "i'd"))
+"""The English words that always have a capital letter."""
 
 
 def sentence_case(word: str, first: bool) -> str:
-    """A capital where an utterance begins, and for "I"."""
-    return word[:1].upper() + word[1:] if first or word in _SELF else word
+    """Capitalize the first word of an utterance and the English pronoun "I"."""
+    return word[:1].upper() + word[1:] if first or word in _PRONOUN_I else word
 
 
-def first_capital(word: str, first: bool) -> str:
-    """A capital where an utterance begins; "i" is a word like others in most languages."""
+def capitalize_first(word: str, first: bool) -> str:
+    """Capitalize the first word of an utterance."""
     return word[:1].upper() + word[1:] if first else word
 
 
-def capitals(word: str, first: bool) -> str:
-    """As models write it that have no small letters."""
+def upper_case(word: str, first: bool) -> str:
+    """Write every word in capitals, as a model without small letters does."""
     return word.upper()
 
 
-def casing_of(labels: Labels, *, raw: bool) -> Casing | None:
-    """How the words of a model are to be written; None for as they come.
+def choose_casing(labels: Labels, *, raw: bool) -> Casing | None:
+    """Choose the casing of a model's words.
 
     Args:
-        raw: as the model itself would.
+        labels: the model's tokens.
+        raw: whether to write words as the model itself does.
+
+    Returns:
+        None if the words stay as they are.
     """
     if raw:
-        return capitals if labels.capitals else None
+        return upper_case if labels.uppercase else None
     letters = "".join(labels.tokens)
     if letters != letters.lower():
-        return None  # it knows better
-    # Of the languages that need no letters beyond these, English is by far the most likely.
-    return sentence_case if letters.isascii() else first_capital
+        return None  # the model has a casing of its own
+    # Of the languages that are written with ASCII letters only, English is by far the most likely.
+    return sentence_case if letters.isascii() else capitalize_first
 
 
 @dataclass(frozen=True, slots=True)
 class CasedDecoder:
-    """See `Decoder`: another's words in another case."""
+    """Changes the case of another decoder's words. See `stream_asr.decoding.base.Decoder`."""
 
     decoder: Decoder
     casing: Casing
 
     def start(self, frame: int) -> CasedState:
+        """Return the state of an utterance whose first frame is ``frame`` on the absolute grid."""
         return CasedState(self.decoder.start(frame), self.casing)
 
 
 @dataclass(frozen=True, slots=True)
 class CasedState:
-    """See `DecoderState`."""
+    """The state of another decoder, with its words in another case. See `stream_asr.decoding.base.DecoderState`."""
 
-    decoding: DecoderState
+    state: DecoderState
     casing: Casing
 
     @property
     def stop_frame(self) -> int:
-        return self.decoding.stop_frame
+        """Index of the next frame on the stream's absolute grid."""
+        return self.state.stop_frame
 
     @property
     def stable(self) -> str:
-        words = self.decoding.stable.split()
-        return " ".join(self.casing(word, not place) for place, word in enumerate(words))
+        """The text that can no longer change."""
+        words = self.state.stable.split()
+        return " ".join(self.casing(word, index == 0) for index, word in enumerate(words))
 
     def commit(self, log_probs: FloatArray, stop_frame: int) -> CasedState:
-        return CasedState(self.decoding.commit(log_probs, stop_frame), self.casing)
+        """Return the state after the frames of a commit window."""
+        return CasedState(self.state.commit(log_probs, stop_frame), self.casing)
 
     def preview(self, log_probs: FloatArray) -> Hypothesis:
-        return self._cased(self.decoding.preview(log_probs))
+        """Return the hypothesis after some more frames."""
+        return self._apply(self.state.preview(log_probs))
 
     def finish(self) -> Hypothesis:
-        return self._cased(self.decoding.finish())
+        """Return the hypothesis if no frames follow."""
+        return self._apply(self.state.finish())
 
-    def _cased(self, heard: Hypothesis) -> Hypothesis:
-        words = (replace(word, word=self.casing(word.word, not place)) for place, word in enumerate(heard.words))
-        return replace(heard, words=tuple(words))
+    def _apply(self, hypothesis: Hypothesis) -> Hypothesis:
+        words = (replace(word, word=self.casing(word.word, index == 0)) for index, word in enumerate(hypothesis.words))
+        return replace(hypothesis, words=tuple(words))

@@ -1,17 +1,18 @@
-"""What a CTC model says of frames; greedily, from frames to tokens, words, times and confidences.
+"""Frames of a CTC model, and best-path decoding: from frames to tokens, words, times and confidences.
 
-Source: best-path decoding, Graves et al., "Connectionist Temporal Classification: Labelling Unsegmented
-Sequence Data with Recurrent Neural Networks", 2006, section 3.2.
+Source: Graves et al., "Connectionist Temporal Classification: Labelling Unsegmented Sequence Data with Recurrent
+Neural Networks", 2006, section 3.2.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from stream_asr.acoustic.labels import Labels
+from stream_asr.acoustic.labels import Labels, split_token
 from stream_asr.array_types import FloatArray
 from stream_asr.decoding.base import Hypothesis
 from stream_asr.events import Word
@@ -19,11 +20,11 @@ from stream_asr.events import Word
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frames:
-    """What a model said of a run of frames.
+    """The log-probabilities of consecutive frames.
 
     Attributes:
-        start_frame: place of the first of them on the stream's absolute grid.
-        log_probs: natural logarithms, float32, shape (frames, pieces).
+        start_frame: index of the first frame on the stream's absolute grid.
+        log_probs: natural logarithms, float32, shape (frames, tokens).
     """
 
     start_frame: int
@@ -31,27 +32,28 @@ class Frames:
 
     @classmethod
     def empty(cls, start_frame: int) -> Frames:
+        """Return no frames, at a place on the grid."""
         return cls(start_frame, np.zeros((0, 0), dtype=np.float32))
 
     def between(self, start: int, stop: int) -> Frames:
-        """The part of it that lies in [start, stop) of the absolute grid."""
+        """Return the frames in [start, stop) of the absolute grid."""
         first = max(start, self.start_frame)
         return Frames(first, self.log_probs[first - self.start_frame : max(first, stop) - self.start_frame])
 
     def since(self, start: int) -> Frames:
-        """The part of it from ``start`` on, as a copy: a slice would keep a whole batch of windows alive."""
+        """Return a copy of the frames from ``start`` on; a view would keep a whole batch of windows in memory."""
         part = self.between(start, self.start_frame + len(self.log_probs))
         return Frames(part.start_frame, part.log_probs.copy())
 
 
 @dataclass(frozen=True, slots=True)
 class BestPath:
-    """The most probable output of each of a run of frames: all that greedy decoding needs of log-probabilities.
+    """The most probable token of each of some consecutive frames.
 
     Attributes:
-        start_frame: place of the first frame on the stream's absolute grid.
-        ids: int32, shape (frames,).
-        probabilities: posterior of each of them, float32, shape (frames,).
+        start_frame: index of the first frame on the stream's absolute grid.
+        ids: the token of each frame, int32, shape (frames,).
+        probabilities: the posterior of each of these tokens, float32, shape (frames,).
     """
 
     start_frame: int
@@ -60,11 +62,12 @@ class BestPath:
 
     @property
     def stop_frame(self) -> int:
+        """Index of the frame after the last one."""
         return self.start_frame + len(self.ids)
 
     @classmethod
-    def best(cls, log_probs: FloatArray, start_frame: int) -> BestPath:
-        """The best path through ``log_probs``, natural logarithms, float32, shape (frames, pieces)."""
+    def from_log_probs(cls, log_probs: FloatArray, start_frame: int) -> BestPath:
+        """Return the best path through ``log_probs``, natural logarithms, float32, shape (frames, tokens)."""
         if not len(log_probs):
             return cls.empty(start_frame)
         ids = log_probs.argmax(axis=1).astype(np.int32)
@@ -72,16 +75,17 @@ class BestPath:
 
     @classmethod
     def empty(cls, start_frame: int) -> BestPath:
+        """Return a path without frames, at a place on the grid."""
         return cls(start_frame, np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
 
-    def padded(self, stop_frame: int, blank: int) -> BestPath:
-        """The same path with blanks up to ``stop_frame``, if it does not reach that far."""
+    def pad(self, stop_frame: int, blank: int) -> BestPath:
+        """Return the path with blanks appended until it reaches ``stop_frame``."""
         missing = max(0, stop_frame - self.stop_frame)
         blanks = BestPath(self.stop_frame, np.full(missing, blank, dtype=np.int32), np.ones(missing, dtype=np.float32))
-        return self.joined(blanks) if missing else self
+        return self.append(blanks) if missing else self
 
-    def joined(self, other: BestPath) -> BestPath:
-        """This path and, after it on the grid, ``other``."""
+    def append(self, other: BestPath) -> BestPath:
+        """Return the path followed by ``other``, which begins where the path stops."""
         return BestPath(
             self.start_frame,
             np.concatenate([self.ids, other.ids]),
@@ -89,61 +93,62 @@ class BestPath:
         )
 
 
-def decode(path: BestPath, labels: Labels, frame_samples: int) -> Hypothesis:
-    """The words of a path, with their times: collapse repeats, drop blanks, join pieces into words.
+class _Run(NamedTuple):
+    """Consecutive frames of one token.
 
-    A token's confidence is the highest posterior among its frames (CTC is sure of a token in one frame and
-    blank around it), a word's is the mean over its tokens.
+    Attributes:
+        start, stop: frames on the absolute grid.
+        peak: the highest posterior.
+    """
+
+    token: int
+    start: int
+    stop: int
+    peak: float
+
+
+def decode(path: BestPath, labels: Labels, frame_samples: int) -> Hypothesis:
+    """Collapse a path to words: merge repeated tokens, drop blanks, join tokens to words.
+
+    The confidence of a token is the highest posterior of its frames, because a CTC model predicts a token with
+    certainty in one frame, with blanks around it. The confidence of a word is the mean of its tokens' confidences.
 
     Args:
-        path: frames of one utterance without holes.
-        labels: what the ids spell.
+        path: consecutive frames of one utterance.
+        labels: the model's tokens.
         frame_samples: length of a frame in samples at 16 kHz.
     """
     words: list[Word] = []
     letters: list[str] = []
-    confidences: list[float] = []
-    first_frame = last_frame = 0
-
-    def close_word() -> None:
-        if letters:
-            words.append(
-                Word.in_frames(
-                    "".join(letters),
-                    path.start_frame + first_frame,
-                    path.start_frame + last_frame,
-                    sum(confidences) / len(confidences),
-                    frame_samples,
-                )
-            )
-            letters.clear()
-            confidences.clear()
-
+    runs: list[_Run] = []
     complete = 0
-    for token, first, stop, confidence in _runs(path):
-        if token == labels.blank:
+
+    def complete_word() -> None:
+        if letters:
+            confidence = sum(run.peak for run in runs) / len(runs)
+            words.append(Word.in_frames("".join(letters), runs[0].start, runs[-1].stop, confidence, frame_samples))
+            letters.clear()
+            runs.clear()
+
+    for run in _runs(path):
+        if run.token == labels.blank:
             continue
-        # A piece may hold a space anywhere, though only at its front in the vocabularies we know of.
-        head, *further = labels.tokens[token].split(" ")
-        for starts_word, part in ((False, head), *((True, part) for part in further)):
+        for starts_word, part in split_token(labels.tokens[run.token]):
             if starts_word:
-                close_word()
+                complete_word()
                 complete = len(words)
             if part:
-                if not letters:
-                    first_frame = first
                 letters.append(part)
-                confidences.append(confidence)
-                last_frame = stop
-    close_word()
+                runs.append(run)
+    complete_word()
     return Hypothesis(tuple(words), complete)
 
 
-def _runs(path: BestPath) -> list[tuple[int, int, int, float]]:
-    """Runs of one id: (id, first frame, frame after the last, peak posterior); frames count from the path's start."""
+def _runs(path: BestPath) -> list[_Run]:
     if not len(path.ids):
         return []
-    firsts = np.concatenate([[0], np.flatnonzero(np.diff(path.ids)) + 1])
-    stops = np.concatenate([firsts[1:], [len(path.ids)]])
-    peaks = np.maximum.reduceat(path.probabilities, firsts)
-    return list(zip(path.ids[firsts].tolist(), firsts.tolist(), stops.tolist(), peaks.tolist(), strict=True))
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(path.ids)) + 1])
+    stops = np.concatenate([starts[1:], [len(path.ids)]])
+    peaks = np.maximum.reduceat(path.probabilities, starts)
+    columns = path.ids[starts], starts + path.start_frame, stops + path.start_frame, peaks
+    return [_Run(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]

@@ -1,4 +1,4 @@
-"""Which decoder suits: greedy, or a search when there is something to weigh the words with."""
+"""Choose a decoder: beam search with a language model or hotwords, greedy decoding otherwise."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from stream_asr.config import BeamConfig
 from stream_asr.decoding.base import Decoder
 from stream_asr.decoding.beam import BeamDecoder
 from stream_asr.decoding.greedy import GreedyDecoder
-from stream_asr.decoding.hotwords import HotwordList, compiled
+from stream_asr.decoding.hotwords import HotwordList, compile_hotwords
 from stream_asr.decoding.token_graph import TokenGraph
 from stream_asr.errors import InputError
 from stream_asr.lm.ngram import NgramModel
-
-_STRANGE_LETTERS = 0.25
-"""A language model more of whose letters than this share are foreign to the acoustic model is one for another."""
 
 
 def make_decoder(
@@ -23,28 +20,33 @@ def make_decoder(
     language_model: NgramModel | None = None,
     hotwords: HotwordList = (),
 ) -> Decoder:
-    """The decoder of a recognizer.
+    """Make the decoder of a recognizer.
 
     Args:
-        labels, frame_samples: of the acoustic model.
+        labels: the acoustic model's tokens.
+        frame_samples: length of a frame in samples at 16 kHz.
+        config: settings of beam search.
         language_model: None for none.
-        hotwords: none makes the decoder greedy, if there is no language model either.
+        hotwords: words and phrases with a bonus.
+
+    Returns:
+        A beam search decoder if there is a language model or a hotword, else a greedy decoder.
 
     Raises:
-        InputError: the acoustic model cannot write the words; the message says why.
+        InputError: the acoustic model cannot write the hotwords or the words of the language model.
     """
     letters = frozenset("".join(labels.tokens).lower()) - {" "}
-    listed = compiled(hotwords, letters, config.hotword_bonus)
-    if language_model is None and not listed:
+    compiled = compile_hotwords(hotwords, letters, config)
+    if language_model is None and not compiled:
         return GreedyDecoder(labels, frame_samples)
-    if not any(" " in piece for piece in labels.tokens):
-        raise InputError("this model does not mark where words end, so a language model or hotwords cannot help it")
+    if not any(" " in token for token in labels.tokens):
+        raise InputError("this model does not mark where words end, so it cannot use a language model or hotwords")
     if language_model is not None:
-        needed = frozenset("".join(language_model.vocabulary))
-        strange = needed - letters
-        if len(strange) > _STRANGE_LETTERS * len(needed):
+        lm_letters = frozenset("".join(language_model.vocabulary))
+        foreign = lm_letters - letters
+        if len(foreign) > config.max_foreign_letters_ratio * len(lm_letters):
             raise InputError(
                 f"the language model has letters that the acoustic model does not write: "
-                f"{' '.join(sorted(strange)[:10])}; is it one of another language?"
+                f"{' '.join(sorted(foreign)[:10])}; is it a model of another language?"
             )
-    return BeamDecoder(labels, frame_samples, TokenGraph(labels, config, language_model, listed), config)
+    return BeamDecoder(labels, frame_samples, TokenGraph(labels, config, language_model, compiled), config)

@@ -1,4 +1,4 @@
-"""Words and phrases that are more likely here than elsewhere: names, products, terms."""
+"""Hotwords: names, products and terms that are more probable here than in general text."""
 
 from __future__ import annotations
 
@@ -7,113 +7,121 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TypeAlias
 
+from stream_asr.config import BeamConfig
 from stream_asr.errors import InputError
-from stream_asr.lm.text import unaccented, words_of
+from stream_asr.lm.text import split_words, strip_accents
 
 HotwordList: TypeAlias = "Mapping[str, float] | Iterable[str]"
-"""Words and phrases, with their weights where it is a mapping; 1.0 is usual, 0 does nothing."""
-
-MOST_WEIGHT = 10.0
+"""Words and phrases, with weights if it is a mapping; 1.0 is the default weight, 0 has no effect."""
 
 
 class Hotwords:
-    """What a text is worth for spelling hotwords.
+    """Scores of texts that spell hotwords.
 
-    A phrase is worth its weight for each letter, from its first letter on; what was paid for one that breaks off
-    is charged back. The words before it are ``phrase``: words of a hotword phrase, each with a space after it.
+    Each letter of a phrase scores the weight of the phrase, from the first letter on. When a phrase breaks off, its
+    score is charged back. A ``context`` is the complete words of a started phrase, each followed by a space.
 
     Args:
-        weights: nats a letter of each phrase.
+        weights: score of a letter of each phrase, in nats.
     """
 
     def __init__(self, weights: Mapping[str, float]) -> None:
-        self._begun: dict[str, float] = {}
-        self._whole: dict[str, float] = {}
+        self._prefix_scores: dict[str, float] = {}
+        self._phrase_scores: dict[str, float] = {}
         for phrase, weight in weights.items():
-            text = " ".join(words_of(phrase))
-            worth = weight * (len(text) - text.count(" "))
-            if not text or worth < self._whole.get(text, 0.0):
+            text = " ".join(split_words(phrase))
+            score = weight * _letter_count(text)
+            if not text or score < self._phrase_scores.get(text, 0.0):
                 continue
-            self._whole[text] = worth
-            for beginning in accumulate(text):
-                letters = len(beginning) - beginning.count(" ")
-                self._begun[beginning] = max(self._begun.get(beginning, 0.0), weight * letters)
+            self._phrase_scores[text] = score
+            for prefix in accumulate(text):
+                prefix_score = weight * _letter_count(prefix)
+                self._prefix_scores[prefix] = max(self._prefix_scores.get(prefix, 0.0), prefix_score)
 
     def __bool__(self) -> bool:
-        return bool(self._whole)
+        return bool(self._phrase_scores)
 
-    def still(self, phrase: str, letters: str) -> str:
-        """The phrase that ``letters`` go on with, or none."""
-        return phrase if not letters or phrase + letters in self._begun else ""
+    def has_prefix(self, context: str, letters: str) -> bool:
+        """Return whether a phrase begins with the context and then the letters."""
+        return context + letters in self._prefix_scores
 
-    def spells(self, phrase: str, letters: str) -> bool:
-        """Do the letters begin or go on with a hotword?"""
-        return phrase + letters in self._begun
+    def matching_context(self, context: str, letters: str) -> str:
+        """Return the context if a phrase continues it with the letters, else an empty string."""
+        return context if not letters or self.has_prefix(context, letters) else ""
 
-    def pending(self, phrase: str, letters: str) -> float:
-        """What an unfinished phrase was paid so far, beyond those that were finished on its way."""
-        begun = self._begun.get(phrase + letters, 0.0)
-        return max(0.0, begun - self._finished(phrase)) if phrase else begun
+    def provisional_score(self, context: str, letters: str) -> float:
+        """Return the score of an unfinished phrase, without the phrases that ended within it."""
+        prefix_score = self._prefix_scores.get(context + letters, 0.0)
+        return max(0.0, prefix_score - self._completed_score(context)) if context else prefix_score
 
-    def said(self, phrase: str, word: str) -> tuple[str, float]:
-        """After a whole word: the phrase that may go on, and what is paid for good."""
-        if not self._whole:
+    def complete_word(self, context: str, word: str) -> tuple[str, float]:
+        """Return the context after a complete word, and the score of the phrase that the word completes."""
+        if not self._phrase_scores:
             return "", 0.0
-        text = phrase + word
-        paid = max(0.0, self._whole[text] - self._finished(phrase)) if text in self._whole else 0.0
+        text = context + word
+        score = 0.0
+        if text in self._phrase_scores:
+            score = max(0.0, self._phrase_scores[text] - self._completed_score(context))
         words = text.split(" ")
-        endings = (" ".join(words[first:]) + " " for first in range(len(words)))
-        return next((ending for ending in endings if ending in self._begun), ""), paid
+        suffixes = (" ".join(words[first:]) + " " for first in range(len(words)))
+        return next((suffix for suffix in suffixes if suffix in self._prefix_scores), ""), score
 
-    def _finished(self, phrase: str) -> float:
-        """What was paid for good for a phrase that ``phrase`` begins with."""
-        words = phrase.split()
-        beginnings = (" ".join(words[:count]) for count in range(len(words), 0, -1))
-        return next((self._whole[text] for text in beginnings if text in self._whole), 0.0)
+    def _completed_score(self, context: str) -> float:
+        """Return the score of the longest phrase that the context begins with."""
+        words = context.split()
+        prefixes = (" ".join(words[:count]) for count in range(len(words), 0, -1))
+        return next((self._phrase_scores[text] for text in prefixes if text in self._phrase_scores), 0.0)
 
 
 NO_HOTWORDS = Hotwords({})
 
 
-def compiled(listed: HotwordList, letters: frozenset[str], letter_bonus: float) -> Hotwords:
-    """Hotwords for a model that writes ``letters``, at ``letter_bonus`` nats a letter for weight 1.
+def compile_hotwords(hotwords: HotwordList, letters: frozenset[str], config: BeamConfig) -> Hotwords:
+    """Check hotwords and convert their weights to scores.
 
-    Accents that it does not write are taken off.
+    Accents that the acoustic model does not write are removed.
+
+    Args:
+        hotwords: words and phrases.
+        letters: the letters that the acoustic model writes.
+        config: score of a letter, and the largest weight.
 
     Raises:
-        InputError: a phrase that it cannot write; the message names it.
+        InputError: the acoustic model cannot write a phrase, or a weight is out of range.
     """
-    weights = listed if isinstance(listed, Mapping) else dict.fromkeys(listed, 1.0)
-    found = {}
+    weights = hotwords if isinstance(hotwords, Mapping) else dict.fromkeys(hotwords, 1.0)
+    letter_scores = {}
     for phrase, weight in weights.items():
-        text = " ".join(words_of(phrase))
+        text = " ".join(split_words(phrase))
         if not letters.issuperset(text.replace(" ", "")):
-            text = unaccented(text)
-        strange = sorted({*text} - letters - {" "}) or [letter for letter in phrase if letter.isdigit()]
-        if not text or strange:
-            what = f"the model does not write {' '.join(strange)}" if strange else "it has no letters"
-            raise InputError(f"hotword {phrase!r}: {what}; spell it as it is spoken")
-        if not 0 <= weight <= MOST_WEIGHT:
-            raise InputError(f"hotword {phrase!r} has weight {weight}; it takes 0 to {MOST_WEIGHT:g}")
-        if weight:  # or else a list of zeros would make a difference: to unknown words, and to how we decode
-            found[text] = weight * letter_bonus
-    return Hotwords(found)
+            text = strip_accents(text)
+        foreign = sorted({*text} - letters - {" "}) or [character for character in phrase if character.isdigit()]
+        if not text or foreign:
+            reason = f"the model does not write {' '.join(foreign)}" if foreign else "it has no letters"
+            raise InputError(f"hotword {phrase!r}: {reason}; spell it as it is spoken")
+        if not 0 <= weight <= config.max_hotword_weight:
+            raise InputError(
+                f"hotword {phrase!r} has weight {weight}; it must be between 0 and {config.max_hotword_weight:g}"
+            )
+        if weight:  # without effect, also on the choice of the decoder and on the penalty of unknown words
+            letter_scores[text] = weight * config.hotword_bonus
+    return Hotwords(letter_scores)
 
 
 def read_hotwords(path: str | Path) -> dict[str, float]:
-    """Words or phrases, one a line, with a weight after a colon where it is not 1: ``Anneke Visser : 1.5``.
+    """Read a file of hotwords: one word or phrase a line, with an optional weight, as in ``Anneke Visser : 1.5``.
 
-    Empty lines and lines that begin with # are left out.
+    Empty lines and lines that begin with # are ignored.
 
     Raises:
-        InputError: the file cannot be read as text, or a weight is no number.
+        InputError: the file cannot be read as text, or a weight is not a number.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise InputError(f"cannot read the hotwords in {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text in UTF-8; hotwords are one word or phrase a line") from error
+        raise InputError(f"{path} is not UTF-8 text; a file of hotwords has one word or phrase a line") from error
     weights = {}
     for number, line in enumerate(map(str.strip, lines), 1):
         if not line or line.startswith("#"):
@@ -122,5 +130,11 @@ def read_hotwords(path: str | Path) -> dict[str, float]:
         try:
             weights[phrase.strip()] = float(weight)
         except ValueError:
-            raise InputError(f"{path}, line {number}: {weight.strip()!r} is no weight, such as 1.5") from None
+            raise InputError(
+                f"{path}, line {number}: {weight.strip()!r} is not a weight; a weight is a number such as 1.5"
+            ) from None
     return weights
+
+
+def _letter_count(text: str) -> int:
+    return len(text) - text.count(" ")

@@ -1,10 +1,14 @@
-"""What a text is worth, letter by letter: a language model and hotwords as one graph that grows as it is walked.
+"""The token graph: scores of a language model and of hotwords, token by token.
 
-A node stands for all texts that have the same future: the same last words, as far as the language model can
-tell them apart, the same letters of the word being spelt, the same hotword begun. An edge is what the acoustic
-model may write next. Nodes and edges are made when they are first needed and remembered.
+A node stands for all texts with the same future: the same language model context, the same started hotword and the
+same partial word. An edge is a token that the acoustic model may write next, with a score and the words that it
+completes, like an arc of a weighted finite-state transducer. Nodes and edges are made when a search first reaches
+them.
 
-Sources: hotwords that are paid letter by letter and charged back when they break off, as in Zhao et al.,
+The score of a word is known when the word ends. Until then its letters get a provisional score: the language model's
+look-ahead and the hotwords that the letters may become.
+
+Sources: hotwords that are scored letter by letter and charged back when they break off, as in Zhao et al.,
 "Shallow-Fusion End-to-End Contextual Biasing", 2019; unigram look-ahead, Ortmanns et al., "Language-Model
 Look-Ahead for Large Vocabulary Speech Recognition", 1996.
 """
@@ -13,11 +17,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stream_asr.acoustic.labels import Labels
+from stream_asr.acoustic.labels import Labels, split_token
 from stream_asr.config import BeamConfig
 from stream_asr.decoding.hotwords import NO_HOTWORDS, Hotwords
 from stream_asr.lm.ngram import START, UNKNOWN, Context, NgramModel
-from stream_asr.lm.text import plain
+from stream_asr.lm.text import normalize_word
 
 
 @dataclass(slots=True, eq=False)
@@ -25,37 +29,43 @@ class Node:
     """Texts with the same future.
 
     Attributes:
-        context: what the language model knows of the words before.
-        phrase: the words of a hotword phrase that were said so far, each with a space after it.
-        letters: the word being spelt, as the model writes it.
-        pending: what those letters are worth so far; it is settled when the word ends.
-        edges: by output of the model.
+        context: the language model's context.
+        hotword_context: the complete words of a started hotword phrase, each followed by a space.
+        partial_word: the word that is being spelled, as the acoustic model writes it.
+        provisional_score: score of ``partial_word`` so far, in nats; it is replaced when the word ends.
+        edges: the edges made so far, by token.
     """
 
     context: Context
-    phrase: str
-    letters: str
-    pending: float
+    hotword_context: str
+    partial_word: str
+    provisional_score: float
     edges: dict[int, Edge] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Edge:
-    """One output written: where it leads, what it adds to the score in nats, and the words it completes."""
+    """A token after a node.
 
-    node: Node
-    gain: float
+    Attributes:
+        target: the node after the token.
+        score: what the token adds to the score, in nats.
+        words: the words that the token completes.
+    """
+
+    target: Node
+    score: float
     words: tuple[str, ...]
 
 
 class TokenGraph:
-    """The graph for one model's outputs.
+    """The graph of a model's tokens.
 
     Args:
-        labels: what the outputs spell.
-        config: the weights.
-        language_model: None leaves all words equally likely.
-        hotwords: words and phrases to listen for.
+        labels: the acoustic model's tokens.
+        config: weights of the language model, words and hotwords.
+        language_model: None if all words are equally probable.
+        hotwords: words and phrases with a bonus.
     """
 
     def __init__(
@@ -70,80 +80,77 @@ class TokenGraph:
         self._model = language_model
         self._hotwords = hotwords
         self._nodes: dict[tuple[Context, str, str], Node] = {}
-        context = language_model.after((), START) if language_model is not None else ()
+        context = language_model.next_context((), START) if language_model is not None else ()
         self.root = self._node(context, "", "")
 
     def __len__(self) -> int:
-        """The nodes made so far."""
+        """Return the number of nodes made so far."""
         return len(self._nodes)
 
-    def fresh(self) -> TokenGraph:
-        """The same graph with nothing made of it yet."""
+    def empty_copy(self) -> TokenGraph:
+        """Return a graph of the same scores in which no node but the root has been made."""
         return TokenGraph(self._labels, self._config, self._model, self._hotwords)
 
-    def edge(self, node: Node, output: int) -> Edge:
-        """What comes of writing ``output``, which is not the blank, after the texts of ``node``."""
-        if (known := node.edges.get(output)) is None:
-            known = node.edges[output] = self._write(node, self._labels.tokens[output])
-        return known
+    def edge(self, node: Node, token: int) -> Edge:
+        """Return the edge of a token, which must not be the blank."""
+        if (edge := node.edges.get(token)) is None:
+            edge = node.edges[token] = self._make_edge(node, self._labels.tokens[token])
+        return edge
 
-    def ending(self, node: Node) -> float:
-        """What the end of the text adds to the score: the word being spelt is whole."""
-        return self._close(node)[1] if node.letters else 0.0
+    def final_score(self, node: Node) -> float:
+        """Return what the end of the text adds to the score, in nats: it completes the partial word."""
+        return self._complete_word(node)[1] if node.partial_word else 0.0
 
     def is_fragment(self, node: Node) -> bool:
-        """The word being spelt is none that is known, as it stands."""
-        word = plain(node.letters)
+        """Return whether the partial word is out of vocabulary, and no prefix of a hotword either."""
+        word = normalize_word(node.partial_word)
         if self._model is None or not word:
             return False
-        return self._model.id(word) == UNKNOWN and not self._hotwords.spells(node.phrase, word)
+        return self._model.word_id(word) == UNKNOWN and not self._hotwords.has_prefix(node.hotword_context, word)
 
-    def _write(self, node: Node, piece: str) -> Edge:
-        if " " not in piece:
-            longer = self._node(node.context, node.phrase, node.letters + piece)
-            return Edge(longer, longer.pending - node.pending, ())
-        gain, words = 0.0, []
-        head, *further = piece.split(" ")
-        for starts_word, part in ((False, head), *((True, part) for part in further)):
-            if starts_word and node.letters:
-                words.append(node.letters)
-                node, settled = self._close(node)
-                gain += settled
-            if part:
-                longer = self._node(node.context, node.phrase, node.letters + part)
-                gain += longer.pending - node.pending
-                node = longer
-        return Edge(node, gain, tuple(words))
+    def _make_edge(self, node: Node, token_text: str) -> Edge:
+        score, words = 0.0, []
+        for starts_word, letters in split_token(token_text):
+            if starts_word and node.partial_word:
+                words.append(node.partial_word)
+                node, word_score = self._complete_word(node)
+                score += word_score
+            if letters:
+                target = self._node(node.context, node.hotword_context, node.partial_word + letters)
+                score += target.provisional_score - node.provisional_score
+                node = target
+        return Edge(node, score, tuple(words))
 
-    def _close(self, node: Node) -> tuple[Node, float]:
-        """The node after the word being spelt, and what that adds to the score."""
-        word = plain(node.letters)
-        phrase, bonus = self._hotwords.said(node.phrase, word)
-        worth, context = bonus, node.context
+    def _complete_word(self, node: Node) -> tuple[Node, float]:
+        """Return the node after the partial word, and what the end of the word adds to the score."""
+        word = normalize_word(node.partial_word)
+        hotword_context, score = self._hotwords.complete_word(node.hotword_context, word)
+        context = node.context
         if self._model is not None and word:
-            number = self._model.id(word)
-            worth += self._config.word_bonus + self._config.lm_weight * self._model.score(context, number)
-            if number == UNKNOWN and not self._hotwords.spells(node.phrase, word):
-                worth -= self._config.unknown_penalty
-            context = self._model.after(context, number)
-        after = self._node(context, phrase, "")
-        return after, worth + after.pending - node.pending
+            word_id = self._model.word_id(word)
+            score += self._config.word_bonus + self._config.lm_weight * self._model.log_prob(context, word_id)
+            if word_id == UNKNOWN and not self._hotwords.has_prefix(node.hotword_context, word):
+                score -= self._config.unknown_penalty
+            context = self._model.next_context(context, word_id)
+        target = self._node(context, hotword_context, "")
+        return target, score + target.provisional_score - node.provisional_score
 
-    def _node(self, context: Context, phrase: str, letters: str) -> Node:
-        if (known := self._nodes.get((context, phrase, letters))) is None:
-            spelt = plain(letters)
-            kept_phrase = self._hotwords.still(phrase, spelt)
-            known = Node(context, kept_phrase, letters, self._pending(kept_phrase, spelt))
-            self._nodes[context, phrase, letters] = known
-        return known
+    def _node(self, context: Context, hotword_context: str, partial_word: str) -> Node:
+        key = context, hotword_context, partial_word
+        if (node := self._nodes.get(key)) is None:
+            letters = normalize_word(partial_word)
+            hotword_context = self._hotwords.matching_context(hotword_context, letters)
+            score = self._provisional_score(hotword_context, letters)
+            node = self._nodes[key] = Node(context, hotword_context, partial_word, score)
+        return node
 
-    def _pending(self, phrase: str, letters: str) -> float:
-        worth = self._hotwords.pending(phrase, letters)
+    def _provisional_score(self, hotword_context: str, letters: str) -> float:
+        score = self._hotwords.provisional_score(hotword_context, letters)
         if self._model is not None and letters:
-            likeliest = self._model.likeliest(letters)
-            if likeliest is None:
-                likeliest = self._model.unknown
-                if not self._hotwords.spells(phrase, letters):
-                    worth -= self._config.unknown_penalty
-            worth += self._config.word_bonus + self._config.lm_weight * likeliest
-        return worth
+            lookahead = self._model.max_unigram_log_prob(letters)
+            if lookahead is None:
+                lookahead = self._model.oov_log_prob
+                if not self._hotwords.has_prefix(hotword_context, letters):
+                    score -= self._config.unknown_penalty
+            score += self._config.word_bonus + self._config.lm_weight * lookahead
+        return score

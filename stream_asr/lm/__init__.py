@@ -1,1 +1,1 @@
-"""Word language models: made from text, kept in a file, asked while words are being spelt."""
+"""Word n-gram language models: estimation from text, storage, and queries."""

@@ -1,16 +1,16 @@
-"""Texts in files to a language model in a file."""
+"""Build a language model: read files of text, estimate a model, and write it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from stream_asr.atomic_files import is_one_of, replacing, writing
+from stream_asr.atomic_files import convert_os_errors, is_one_of, replace_file
 from stream_asr.errors import InputError
 from stream_asr.lm.kneser_ney import estimate
 from stream_asr.lm.ngram import NgramModel
 from stream_asr.lm.storage import save
-from stream_asr.lm.text import paragraphs, words_of
+from stream_asr.lm.text import split_paragraphs, split_words
 
 
 def build(
@@ -23,41 +23,44 @@ def build(
     english: bool,
     about: str = "",
 ) -> NgramModel:
-    """Make a model of some texts and write it.
+    """Estimate a model from files of text and write it.
 
     Args:
         texts: files, and folders of ``*.txt``.
-        cutoffs: see `estimate`, with commas.
-        words: files of more words.
-        english: see `stream_asr.lm.text.paragraphs`.
+        output: the file to write.
+        order: number of words in the longest n-grams; see `estimate`.
+        cutoffs: whole numbers separated by commas; see `estimate`.
+        words: files of additional words for the vocabulary.
+        english: whether the text is English; see `split_paragraphs`.
+        about: a description of the text, for people.
 
     Raises:
-        InputError: a file cannot be read or written, or the settings are out of range.
-        StreamASRError: there is no room for the model.
+        InputError: a file cannot be read or written, or a setting is out of range.
+        StreamASRError: there is not enough space for the model.
     """
     try:
-        least = [int(number) for number in cutoffs.split(",")]
+        min_counts = [int(number) for number in cutoffs.split(",")]
     except ValueError:
-        raise InputError(f"cut-offs are {cutoffs!r}; they are whole numbers with commas between them: 1,1,2") from None
-    texts, words = [*_files(texts)], [*words]
+        raise InputError(f"cutoffs are {cutoffs!r}; give whole numbers separated by commas: 1,1,2") from None
+    texts, words = [*_find_files(texts)], [*words]
     if is_one_of(output, [*texts, *words]):
-        raise InputError(f"--output {output} is one of the files to read, which would be overwritten")
-    more = [word for path in words for word in words_of(_read(path))]
-    said = (words for path in texts for words in paragraphs(_read(path), english=english))
-    model = estimate(said, order=order, cutoffs=least, extra_words=more, about=about)
-    with replacing(output) as file, writing(output):
+        raise InputError(f"--output {output} is one of the input files, which would be overwritten")
+    extra_words = [word for path in words for word in split_words(_read(path))]
+    paragraphs = (paragraph for path in texts for paragraph in split_paragraphs(_read(path), english=english))
+    model = estimate(paragraphs, order=order, cutoffs=min_counts, extra_words=extra_words, about=about)
+    with replace_file(output) as file, convert_os_errors(output):
         save(model, file)
     return model
 
 
-def _files(texts: Iterable[Path]) -> Iterator[Path]:
-    for path in texts:
+def _find_files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
         if not path.is_dir():
             yield path
-        elif found := sorted(path.glob("*.txt")):
-            yield from found
+        elif files := sorted(path.glob("*.txt")):
+            yield from files
         else:
-            raise InputError(f"the folder {path} holds no *.txt")
+            raise InputError(f"the folder {path} has no *.txt files")
 
 
 def _read(path: Path) -> str:
@@ -66,4 +69,4 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text in UTF-8 ({error.reason} at byte {error.start})") from error
+        raise InputError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error

@@ -1,8 +1,8 @@
-"""A back-off n-gram model over words: what is likely to follow, and which words begin with some letters.
+"""A backoff n-gram model over words.
 
-N-grams form a trie: the children of a node are the words seen after it, stored side by side in the order of
-their ids. Probabilities and back-off weights are natural logarithms in steps of 1/16, which is far finer than
-what a text tells about them.
+N-grams form a trie: the children of an n-gram are the words that were seen after it, side by side and ordered by their
+ids. Probabilities and backoff weights are stored as negative natural logarithms, quantized to steps of 1/16; the
+quantization error is far below the uncertainty of the estimate.
 
 Source: the layout is that of the TRIE of Heafield, "KenLM: Faster and Smaller Language Model Queries", 2011.
 """
@@ -18,29 +18,34 @@ import numpy as np
 import numpy.typing as npt
 
 UNKNOWN, START, END = 0, 1, 2
-SPECIAL = 3
-"""Ids below this one are no words; those of the words follow in alphabetical order."""
+"""Ids of the out-of-vocabulary word and of the start and the end of a paragraph."""
 
-STEPS_PER_NAT = 16
-MOST_WORDS = 2**16 - SPECIAL
+FIRST_WORD_ID = 3
+"""The ids of words follow those of the special tokens, in alphabetical order."""
+
+MAX_VOCABULARY_SIZE = 2**16 - FIRST_WORD_ID
 """Word ids are stored in 16 bits."""
 
-Context: TypeAlias = tuple[int, ...]
-"""Ids of the last words, as many as make a difference to what follows."""
+STEPS_PER_NAT = 16
+"""Quantization of logarithms."""
 
-_MEMORY = 200_000
-"""Answers remembered, of each kind; then all are forgotten at once."""
+Context: TypeAlias = tuple[int, ...]
+"""Ids of the last words, without those that make no difference to what follows."""
+
+_MAX_CACHE_ENTRIES = 200_000
+"""Entries of each cache; a full cache is emptied."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Level:
-    """The n-grams of one length, ordered by their words' ids.
+    """The n-grams of one order, sorted by their words' ids.
 
     Attributes:
-        words: id of each one's last word, uint16, shape (n-grams,).
-        costs: minus its log-probability after the words before it, in steps, uint8, shape (n-grams,).
-        backoffs: minus the logarithm of its back-off weight, in steps, uint8; empty on the last level.
-        children: where its children begin on the next level, uint32, shape (n-grams + 1,); empty on the last.
+        words: id of the last word of each n-gram, uint16, shape (n-grams,).
+        costs: negative log-probability of the last word after the words before it, in steps, uint8, shape (n-grams,).
+        backoffs: negative logarithm of the backoff weight, in steps, uint8, shape (n-grams,); empty on the last level.
+        children: index on the next level of the first child of each n-gram, uint32, shape (n-grams + 1,); empty on
+            the last level.
     """
 
     words: npt.NDArray[np.uint16]
@@ -51,106 +56,110 @@ class Level:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NgramModel:
-    """What follows what. Threads may share one: no answer depends on what is still remembered of earlier ones.
+    """A backoff n-gram model.
+
+    Threads may share a model: its caches affect speed only.
 
     Attributes:
-        vocabulary: the words in alphabetical order; the id of the first is `SPECIAL`.
-        levels: unigrams first; their place is their id.
-        about: where it comes from, for people.
+        vocabulary: the words in alphabetical order; the id of the first word is `FIRST_WORD_ID`.
+        levels: the n-grams of each order, unigrams first; the index of a unigram is its word's id.
+        about: a description of the model's text, for people.
     """
 
     vocabulary: tuple[str, ...]
     levels: tuple[Level, ...]
     about: str = ""
     _ids: dict[str, int] = field(init=False, repr=False)
-    _scores: dict[tuple[Context, int], float] = field(init=False, repr=False, default_factory=dict)
-    _contexts: dict[Context, Context] = field(init=False, repr=False, default_factory=dict)
-    _prefixes: dict[str, float] = field(init=False, repr=False, default_factory=dict)
+    _log_prob_cache: dict[tuple[Context, int], float] = field(init=False, repr=False, default_factory=dict)
+    _context_cache: dict[Context, Context] = field(init=False, repr=False, default_factory=dict)
+    _prefix_cache: dict[str, float] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        ids = {word: at for at, word in enumerate(self.vocabulary, SPECIAL)}
+        ids = {word: word_id for word_id, word in enumerate(self.vocabulary, FIRST_WORD_ID)}
         object.__setattr__(self, "_ids", ids)
 
     @property
     def order(self) -> int:
+        """Number of words in the longest n-grams."""
         return len(self.levels)
 
     @property
-    def unknown(self) -> float:
-        """Log-probability of all words together that are not in the vocabulary."""
+    def oov_log_prob(self) -> float:
+        """Unigram log-probability of all out-of-vocabulary words together."""
         return -float(self.levels[0].costs[UNKNOWN]) / STEPS_PER_NAT
 
-    def id(self, word: str) -> int:
-        """The id of a word, or `UNKNOWN`."""
+    def word_id(self, word: str) -> int:
+        """Return the id of a word; `UNKNOWN` if the word is out of vocabulary."""
         return self._ids.get(word, UNKNOWN)
 
-    def word(self, number: int) -> str:
-        """The word with that id."""
-        return self.vocabulary[number - SPECIAL]
+    def log_prob(self, context: Context, word_id: int) -> float:
+        """Return the natural log-probability of a word, or of `END`, in a context."""
+        key = (context, word_id)
+        if (log_prob := self._log_prob_cache.get(key)) is None:
+            _empty_if_full(self._log_prob_cache)
+            log_prob = self._log_prob_cache[key] = -self._cost(context, word_id) / STEPS_PER_NAT
+        return log_prob
 
-    def score(self, context: Context, word: int) -> float:
-        """Natural log-probability of a word (or `END`) after ``context``."""
-        key = (context, word)
-        if (known := self._scores.get(key)) is None:
-            _make_room(self._scores)
-            known = self._scores[key] = -self._steps(context, word) / STEPS_PER_NAT
-        return known
+    def next_context(self, context: Context, word_id: int) -> Context:
+        """Return the context after one more word: the longest suffix that the model has seen continued."""
+        longest = (*context, word_id)[1 - self.order :] if self.order > 1 else ()
+        if (suffix := self._context_cache.get(longest)) is None:
+            _empty_if_full(self._context_cache)
+            suffix = longest
+            while suffix and not self._has_children(suffix):
+                suffix = suffix[1:]
+            self._context_cache[longest] = suffix
+        return suffix
 
-    def after(self, context: Context, word: int) -> Context:
-        """The context once ``word`` was said: the longest that was seen with something after it."""
-        longer = (*context, word)[1 - self.order :] if self.order > 1 else ()
-        if (known := self._contexts.get(longer)) is None:
-            _make_room(self._contexts)
-            known = longer
-            while known and not self._leads_on(known):
-                known = known[1:]
-            self._contexts[longer] = known
-        return known
+    def max_unigram_log_prob(self, prefix: str) -> float | None:
+        """Return the highest unigram log-probability of the words that begin with ``prefix``; None without such a word.
 
-    def likeliest(self, letters: str) -> float | None:
-        """Log-probability, by itself, of the likeliest word that begins with ``letters``; None when none does."""
-        if (known := self._prefixes.get(letters)) is None:
-            _make_room(self._prefixes)
-            first = bisect_left(self.vocabulary, letters)
-            stop = bisect_left(self.vocabulary, letters + "\U0010ffff")
-            costs = self.levels[0].costs[SPECIAL + first : SPECIAL + stop]
-            known = self._prefixes[letters] = -float(costs.min()) / STEPS_PER_NAT if len(costs) else -inf
-        return known if known > -inf else None
+        It is the look-ahead score of a partial word.
+        """
+        if (log_prob := self._prefix_cache.get(prefix)) is None:
+            _empty_if_full(self._prefix_cache)
+            first = bisect_left(self.vocabulary, prefix)
+            stop = bisect_left(self.vocabulary, prefix + "\U0010ffff")
+            costs = self.levels[0].costs[FIRST_WORD_ID + first : FIRST_WORD_ID + stop]
+            log_prob = self._prefix_cache[prefix] = -float(costs.min()) / STEPS_PER_NAT if len(costs) else -inf
+        return log_prob if log_prob > -inf else None
 
-    def _steps(self, context: Context, word: int) -> int:
-        steps = 0
+    def _cost(self, context: Context, word_id: int) -> int:
+        """Return the negative log-probability of a word in a context, in steps, backing off where it must."""
+        cost = 0
         for skipped in range(len(context)):
-            if (node := self._find(context[skipped:])) is None:
+            if (index := self._find(context[skipped:])) is None:
                 continue
             level = len(context) - skipped
-            if (child := self._child(level, node, word)) is not None:
-                return steps + int(self.levels[level].costs[child])
-            steps += int(self.levels[level - 1].backoffs[node])
-        return steps + int(self.levels[0].costs[word])
+            if (child := self._find_child(level, index, word_id)) is not None:
+                return cost + int(self.levels[level].costs[child])
+            cost += int(self.levels[level - 1].backoffs[index])
+        return cost + int(self.levels[0].costs[word_id])
 
-    def _leads_on(self, context: Context) -> bool:
-        node = self._find(context)
-        if node is None:
+    def _has_children(self, context: Context) -> bool:
+        index = self._find(context)
+        if index is None:
             return False
         children = self.levels[len(context) - 1].children
-        return bool(children[node] < children[node + 1])
+        return bool(children[index] < children[index + 1])
 
     def _find(self, ids: Context) -> int | None:
-        node: int | None = ids[0]
-        for level, word in enumerate(ids[1:], 1):
-            assert node is not None
-            if (node := self._child(level, node, word)) is None:
+        """Return the index of an n-gram on its level."""
+        index: int | None = ids[0]
+        for level, word_id in enumerate(ids[1:], 1):
+            assert index is not None
+            if (index := self._find_child(level, index, word_id)) is None:
                 return None
-        return node
+        return index
 
-    def _child(self, level: int, parent: int, word: int) -> int | None:
-        """The place on ``level`` of the n-gram that is ``parent`` of the level above and then ``word``."""
+    def _find_child(self, level: int, parent: int, word_id: int) -> int | None:
+        """Return the index on ``level`` of the n-gram that adds a word to the n-gram ``parent`` of the level above."""
         children, words = self.levels[level - 1].children, self.levels[level].words
         first, stop = int(children[parent]), int(children[parent + 1])
-        place = first + int(words[first:stop].searchsorted(np.uint16(word)))
-        return place if place < stop and words[place] == word else None
+        index = first + int(words[first:stop].searchsorted(np.uint16(word_id)))
+        return index if index < stop and words[index] == word_id else None
 
 
-def _make_room(memory: dict[Any, Any]) -> None:
-    if len(memory) >= _MEMORY:
-        memory.clear()
+def _empty_if_full(cache: dict[Any, Any]) -> None:
+    if len(cache) >= _MAX_CACHE_ENTRIES:
+        cache.clear()
