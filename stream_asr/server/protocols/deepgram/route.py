@@ -39,8 +39,8 @@ from stream_asr.server.protocols.deepgram.server_codec import (
 )
 from stream_asr.server.responses import HandlerResponse, deny
 from stream_asr.server.service import Service
-from stream_asr.server.sessions.outbox import MarkReached
-from stream_asr.server.sessions.request import SamplesReceived, SessionRequest
+from stream_asr.server.sessions.outbox import MarkReached, SamplesReceived
+from stream_asr.server.sessions.request import SessionRequest
 from stream_asr.server.sessions.session import Session
 from stream_asr.server.settings import DEEPGRAM_MARK_INTERVAL_S, DEEPGRAM_MAX_PENDING_MARKS
 
@@ -61,7 +61,7 @@ def error_response(status: int, code: str, message: str, headers: dict[str, str]
     return JSONResponse(content, status, {**(headers or {}), **error_headers})
 
 
-def _count_error(service: Service, error: SessionError) -> Response:
+def _report_error(service: Service, error: SessionError) -> Response:
     service.metrics.errors.labels(error.code).inc()
     return error_response(error.http_status, error.code, error.message)
 
@@ -85,7 +85,7 @@ async def listen(websocket: WebSocket) -> None:
         audio_format, endpoint_ms = query.raw_format or DECODED_FORMAT, _endpoint_ms(service, query)
         session = service.sessions.open(SessionRequest("deepgram", audio_format, endpoint_ms=endpoint_ms))
     except SessionError as error:
-        await deny(websocket, _count_error(service, error))
+        await deny(websocket, _report_error(service, error))
         return
     connection = WebSocketConnection(websocket, service.settings, service.metrics)
     request_info, idle_timeout_s = _make_request_info(service), service.settings.idle_timeout_s
@@ -243,7 +243,7 @@ async def _transcribe(request: Request, send: Send) -> None:
     service = Service.from_connection(request)
 
     async def on_error(error: SessionError) -> Response:
-        return _count_error(service, error)
+        return _report_error(service, error)
 
     await send_response(request, send, lambda: _recognize_recording(service, request), on_error)
 

@@ -14,7 +14,8 @@ from stream_asr.server.errors import IdleTimeoutError, SessionError
 from stream_asr.server.protocols.native import codec
 from stream_asr.server.responses import deny, error_response
 from stream_asr.server.service import Service
-from stream_asr.server.sessions.request import AudioFormat, SamplesReceived, SessionRequest
+from stream_asr.server.sessions.outbox import SamplesReceived
+from stream_asr.server.sessions.request import AudioFormat, SessionRequest
 from stream_asr.server.sessions.session import Session
 from stream_asr.server.settings import NATIVE_ACK_INTERVAL_S
 

@@ -20,7 +20,8 @@ from stream_asr.server.protocols.openai.realtime_server_codec import Conversatio
 from stream_asr.server.protocols.openai.transcription_route import error_response
 from stream_asr.server.responses import deny
 from stream_asr.server.service import Service
-from stream_asr.server.sessions.request import AudioFormat, SamplesReceived, SessionRequest
+from stream_asr.server.sessions.outbox import SamplesReceived
+from stream_asr.server.sessions.request import AudioFormat, SessionRequest
 from stream_asr.server.sessions.session import Session
 from stream_asr.server.settings import REALTIME_MAX_CLIENT_ERRORS
 

@@ -11,7 +11,7 @@ from typing import Any
 from stream_asr.events import Final, Word
 from stream_asr.server.protocols.json_messages import BOOLEANS, dump_message
 from stream_asr.server.protocols.openai.common_codec import RequestError
-from stream_asr.subtitles import srt, vtt
+from stream_asr.subtitles import format_srt, format_vtt
 
 RESPONSE_FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
 _STREAMING_FORMATS = ("json", "text")
@@ -95,9 +95,9 @@ def encode_response(request: TranscriptionRequest, finals: Sequence[Final], dura
     if request.response_format == "text":
         return ResponseBody(f"{text}\n", "text/plain")
     if request.response_format == "srt":
-        return ResponseBody(srt(finals), "text/plain")
+        return ResponseBody(format_srt(finals), "text/plain")
     if request.response_format == "vtt":
-        return ResponseBody(vtt(finals), "text/plain")
+        return ResponseBody(format_vtt(finals), "text/plain")
     usage = {"type": "duration", "seconds": math.ceil(duration_s)}
     if request.response_format == "json":
         return ResponseBody(dump_message({"text": text, "usage": usage}), "application/json")

@@ -13,8 +13,8 @@ from stream_asr.server.protocols.json_messages import reject_message
 from stream_asr.server.protocols.vosk.codec import Command, Options, ReplyEncoder, decode
 from stream_asr.server.responses import deny, error_response
 from stream_asr.server.service import Service
-from stream_asr.server.sessions.outbox import MarkReached
-from stream_asr.server.sessions.request import AudioFormat, SamplesReceived, SessionRequest
+from stream_asr.server.sessions.outbox import MarkReached, SamplesReceived
+from stream_asr.server.sessions.request import AudioFormat, SessionRequest
 from stream_asr.server.sessions.session import Session
 from stream_asr.server.settings import VOSK_MAX_PENDING_REPLIES
 
