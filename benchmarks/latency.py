@@ -32,7 +32,7 @@ from protocols import PROTOCOLS
 from realtime import StreamRun, fit_slope, run_connections, run_streams
 from report import Table, peak_memory_mib, plot, print_tables, write_json
 
-from stream_asr.latency import LatencyReport, measure, merged, percentile
+from stream_asr.latency import LatencyReport, measure, merge_reports, percentile
 
 PERCENTILES = (50, 90, 95, 99)
 
@@ -117,7 +117,7 @@ def measure_recognizer(
         cpu_start_s = time.process_time()
         runs = run_streams(recognizer, playlist.samples, arguments.streams)
         cpu_s = time.process_time() - cpu_start_s
-    report = merged([measure(run.arrivals, words) for run in runs])
+    report = merge_reports([measure(run.arrivals, words) for run in runs])
     return settings, report, process_figures(runs, cpu_s, playlist.duration_s * arguments.streams)
 
 
@@ -133,7 +133,7 @@ def measure_server(
             aligned_by = recognizer.model.name
     protocol = PROTOCOLS[arguments.protocol]
     runs = run_connections(lambda: protocol(arguments.url, arguments.token), playlist.samples, arguments.streams)
-    report = merged([measure(run.arrivals, words) for run in runs])
+    report = merge_reports([measure(run.arrivals, words) for run in runs])
     settings = {"protocol": arguments.protocol, "url": arguments.url.partition("?")[0], "aligned_by": aligned_by}
     return settings, report, {"words_with_times": len(report.word_first_ms)}
 

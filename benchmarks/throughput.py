@@ -20,11 +20,11 @@ from pathlib import Path
 
 import options
 from corpus import Playlist, make_playlist, read_corpus
-from realtime import PeriodicSampler, run_streams
+from realtime import SPREAD_S, PeriodicSampler, run_streams
 from report import Table, panels, peak_memory_mib, print_tables, write_json
 
 from stream_asr import Recognizer
-from stream_asr.latency import measure, merged, percentile
+from stream_asr.latency import measure, merge_reports, percentile
 
 _QUEUE_INTERVAL_S = 0.05
 """Interval at which the length of the queue is sampled."""
@@ -67,13 +67,19 @@ class Trial:
         return timely and not self.lost and not self.samples_dropped
 
 
-def run_trial(recognizer: Recognizer, playlist: Playlist, expected: Sequence[str], streams: int) -> Trial:
-    """Run a number of concurrent streams in real time and compare their finals with the expected ones."""
+def run_trial(
+    recognizer: Recognizer, playlist: Playlist, expected: Sequence[str], streams: int, spread_s: float = SPREAD_S
+) -> Trial:
+    """Run a number of concurrent streams in real time and compare their finals with the expected ones.
+
+    Args:
+        spread_s: period over which the streams start.
+    """
     batches_before, cpu_start_s = recognizer.stats.batches, time.process_time()
     with PeriodicSampler(lambda: recognizer.stats.waiting_windows, _QUEUE_INTERVAL_S) as queue:
-        runs = run_streams(recognizer, playlist.samples, streams)
+        runs = run_streams(recognizer, playlist.samples, streams, spread_s)
     cpu_s, batches_after = time.process_time() - cpu_start_s, recognizer.stats.batches
-    latencies_ms = merged([measure(run.arrivals) for run in runs]).word_first_ms
+    latencies_ms = merge_reports([measure(run.arrivals) for run in runs]).word_first_ms
     return Trial(
         streams,
         percentile(latencies_ms, 50),

@@ -22,7 +22,7 @@ from scoring import normalize
 
 from recognizers.reference import SpokenWord
 from recognizers.runner import CaptionLine
-from stream_asr.latency import revised
+from stream_asr.latency import count_revised_words
 
 END_OF_SPEECH_S = PAUSE_RANGE_S[0]
 """Silence that ends a stretch of speech."""
@@ -174,7 +174,7 @@ def _count_revisions(finals: Sequence[str], captions: Sequence[Caption]) -> int:
     count = final_words = 0
     partial: tuple[str, ...] = ()
     for caption in captions:
-        count += revised(partial, (*finals[final_words : caption.final_words], *caption.partial))
+        count += count_revised_words(partial, (*finals[final_words : caption.final_words], *caption.partial))
         final_words, partial = caption.final_words, caption.partial
     return count
 
