@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import backends
 import numpy as np
 import onnxruntime
 import pytest
@@ -246,18 +245,3 @@ def test_the_command_line_takes_either(
     refused = run_main(monkeypatch, capfd, "transcribe", demo_path, "--backend", "tensorflow")
     assert refused.status == 2
     assert "'tensorflow'" in refused.err
-
-
-def test_the_benchmark_hears_the_same_by_each_way(speech: FloatArray, tmp_path: Path) -> None:
-    ways = backends.loaded(None)
-    backends.forward(ways, speech[: 4 * 16_000])
-    by_name = {way.name: way for way in ways}
-    assert list(by_name) == ["torch, float32", "torch, int8", "onnxruntime, float32", "onnxruntime, int8"]
-    assert len({len(way.windows_s) for way in ways}) == 1
-    assert max(by_name["onnxruntime, float32"].off) < 1e-3
-    for name in ("torch, int8", "onnxruntime, int8"):
-        assert 1e-3 < np.mean(by_name[name].off) < 1
-    columns = list(zip(*backends.table(ways, 384).rows, strict=True))
-    assert columns[3][0] == "1.00"
-    backends.draw(tmp_path / "ways.svg", ways)
-    assert (tmp_path / "ways.svg").stat().st_size > 1000
