@@ -1,4 +1,4 @@
-"""``python -m recipes.embedded_en``: make an embedded model, step by step."""
+"""``python -m recipes.embedded_en``: train an embedded model, step by step."""
 
 from __future__ import annotations
 
@@ -10,20 +10,29 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from recipes.embedded_en.base import encoder_file, read_encoder
-from recipes.embedded_en.copies import Copy
-from recipes.embedded_en.corpus import INDEX, Corpus, packed, with_pauses
-from recipes.embedded_en.export import export
-from recipes.embedded_en.running import BEST, processes
-from recipes.embedded_en.settings import COPIES, PIECES, RARE_HOURS, SEED, SYNTHETIC_HOURS, TRAINING, embedded_model
-from recipes.embedded_en.states import save_states
-from recipes.embedded_en.synthesis import sentences, synthesised, with_rare_words
-from recipes.embedded_en.train import Training, start_from, train
-from recipes.embedded_en.units import learn_pieces, pieces
+from recipes.embedded_en.augmentation import Variant
+from recipes.embedded_en.corpus import INDEX, Corpus, find_pauses, pack_recordings
+from recipes.embedded_en.encoder_states import save_encoder_states
+from recipes.embedded_en.encoder_weights import find_encoder_file, read_encoder_weights
+from recipes.embedded_en.export import export_model
+from recipes.embedded_en.hooks import BEST
+from recipes.embedded_en.parallel import available_cpus
+from recipes.embedded_en.settings import (
+    RARE_WORD_HOURS,
+    SEED,
+    SYNTHETIC_HOURS,
+    TRAINING,
+    VARIANTS,
+    VOCABULARY_SIZE,
+    model_config,
+)
+from recipes.embedded_en.synthesis import read_sentences, select_rare_words, synthesize
+from recipes.embedded_en.tokenizer import load_tokenizer, train_tokenizer
+from recipes.embedded_en.train import TrainingJob, load_initial_weights, train
 from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.moonshine.transformers import MoonshineForCTC
 from stream_asr.errors import StreamASRError
-from stream_asr.lm.text import paragraphs
+from stream_asr.lm.text import split_paragraphs
 from stream_asr.training.checkpoint import save_checkpoint
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -32,102 +41,108 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def main(
     speech: Annotated[
-        Path, typer.Option(help="Manifest of the recordings to learn from: columns path, text, speaker.")
+        Path, typer.Option(help="Manifest of the training recordings, with the columns path, text and speaker.")
     ],
-    text: Annotated[Path, typer.Option(help="Folder of plain texts (*.txt) to synthesise speech from.")],
-    work: Annotated[
-        Path, typer.Option(help="Folder for everything in between; what is there already is not made again.")
-    ],
+    text: Annotated[Path, typer.Option(help="Folder of plain texts (*.txt) for synthetic speech.")],
+    work: Annotated[Path, typer.Option(help="Folder for intermediate results. Steps whose result exists are skipped.")],
     output: Annotated[Path, typer.Option(help="Folder for the finished model.")],
     aligner: Annotated[
         str | None,
         typer.Option(
-            help="Model that finds the pauses to cut at: the embedded one, or any other CTC model of English."
+            help="CTC model of English that finds the pauses at which recordings are cut. Default: the embedded model."
         ),
     ] = None,
 ) -> None:
-    """Make an embedded English model, from packages and a folder of recordings to a folder for --model.
+    """Train an embedded English model, and write a folder for --model.
 
-    A few hours on two cores. It may be interrupted at any time: the same command goes on where it was. Needs
+    Takes a few hours on two CPU cores. To continue an interrupted run, run the same command again. Needs
     pip install --no-deps moonshine-voice==0.0.62 and pip install hibari-tts onnxruntime flatbuffers.
     """
     work.mkdir(parents=True, exist_ok=True)
     try:
-        weights = _weights(work)
-        recordings = _corpus(work / "recordings", lambda progress: _recordings(speech, aligner, progress))
-        synthetic = _corpus(work / "synthetic", lambda progress: _synthetic(text, progress))
-        rare = _corpus(work / "rare", lambda progress: _rare(text, (recordings, synthetic), progress))
-        divided = _pieces(work / "pieces.json", recordings, text)
-        model = MoonshineForCTC(embedded_model())
-        start_from(model, weights)
-        learned_from = [
-            (_states(work / "states" / folder.name, Corpus.load(folder), model, copies), part)
-            for folder, copies, part in (
-                (recordings, COPIES, 1.0),
-                (synthetic, COPIES[:1], TRAINING.synthetic),
-                (rare, COPIES[:1], TRAINING.synthetic),
+        weights = _prepare_weights(work)
+        recordings = _prepare_corpus(work / "recordings", lambda progress: _pack(speech, aligner, progress))
+        synthetic = _prepare_corpus(work / "synthetic", lambda progress: _synthesize_random(text, progress))
+        rare_words = _prepare_corpus(
+            work / "rare", lambda progress: _synthesize_rare_words(text, (recordings, synthetic), progress)
+        )
+        tokenizer = _prepare_tokenizer(work / "pieces.json", recordings, text)
+        model = MoonshineForCTC(model_config())
+        load_initial_weights(model, weights)
+        sources = [
+            (_prepare_states(work / "states" / folder.name, Corpus.load(folder), model, variants), share)
+            for folder, variants, share in (
+                (recordings, VARIANTS, 1.0),
+                (synthetic, VARIANTS[:1], TRAINING.synthetic),
+                (rare_words, VARIANTS[:1], TRAINING.synthetic),
             )
         ]
-        training = Training(work / "training", TRAINING, embedded_model(), weights, divided, recordings, learned_from)
-        train(training, processes())
-        export(training.folder / BEST, embedded_model(), pieces(divided), output)
+        job = TrainingJob(work / "training", TRAINING, model_config(), weights, tokenizer, recordings, sources)
+        train(job, available_cpus())
+        export_model(job.folder / BEST, model_config(), load_tokenizer(tokenizer), output)
     except StreamASRError as error:
         raise SystemExit(f"error: {error}") from error
-    typer.echo(f"the model is in {output}: stream-asr transcribe --model {output} RECORDING")
+    typer.echo(f"saved the model in {output}; try it: stream-asr transcribe --model {output} RECORDING")
 
 
-def _weights(work: Path) -> Path:
+def _prepare_weights(work: Path) -> Path:
     weights = work / "base.pt"
     if not weights.exists():
-        save_checkpoint(weights, read_encoder(encoder_file()))
+        save_checkpoint(weights, read_encoder_weights(find_encoder_file()))
     return weights
 
 
-def _corpus(folder: Path, make: Callable[[Progress], Corpus]) -> Path:
+def _prepare_corpus(folder: Path, make: Callable[[Progress], Corpus]) -> Path:
     if not (folder / INDEX).exists():
         with Progress() as progress:
             make(progress).save(folder)
     return folder
 
 
-def _recordings(manifest: Path, aligner: str | None, progress: Progress) -> Corpus:
-    reading, aligning = (progress.add_task(what) for what in ("reading recordings", "finding their pauses"))
-    corpus = packed(manifest, lambda done, total: progress.update(reading, completed=done, total=total))
+def _pack(manifest: Path, aligner: str | None, progress: Progress) -> Corpus:
+    packing, aligning = (progress.add_task(task) for task in ("reading recordings", "finding pauses"))
+    corpus = pack_recordings(manifest, lambda done, total: progress.update(packing, completed=done, total=total))
     model = load_model(aligner, precision="float32")
-    return with_pauses(
-        corpus, model, TRAINING.longest_s, lambda done, total: progress.update(aligning, completed=done, total=total)
+    return find_pauses(
+        corpus,
+        model,
+        TRAINING.max_segment_s,
+        lambda done, total: progress.update(aligning, completed=done, total=total),
     )
 
 
-def _synthetic(texts: Path, progress: Progress) -> Corpus:
-    return _read_aloud(sentences(_texts(texts), SEED), SYNTHETIC_HOURS, SEED, progress)
+def _synthesize_random(texts: Path, progress: Progress) -> Corpus:
+    return _synthesize(read_sentences(_text_files(texts), SEED), SYNTHETIC_HOURS, SEED, progress)
 
 
-def _rare(texts: Path, heard: Sequence[Path], progress: Progress) -> Corpus:
-    words = Counter(word for folder in heard for text in _said(folder) for word in text.split())
-    return _read_aloud(with_rare_words(sentences(_texts(texts), SEED), words), RARE_HOURS, SEED + 1, progress)
+def _synthesize_rare_words(texts: Path, spoken: Sequence[Path], progress: Progress) -> Corpus:
+    words = Counter(word for folder in spoken for text in _texts_of(folder) for word in text.split())
+    sentences = select_rare_words(read_sentences(_text_files(texts), SEED), words)
+    return _synthesize(sentences, RARE_WORD_HOURS, SEED + 1, progress)
 
 
-def _read_aloud(spoken: Sequence[str], hours: float, seed: int, progress: Progress) -> Corpus:
-    task = progress.add_task("reading texts aloud", total=hours)
-    return synthesised(spoken, hours, seed, lambda done: progress.update(task, completed=done))
+def _synthesize(sentences: Sequence[str], hours: float, seed: int, progress: Progress) -> Corpus:
+    task = progress.add_task("synthesizing speech", total=hours)
+    return synthesize(sentences, hours, seed, lambda done: progress.update(task, completed=done))
 
 
-def _pieces(path: Path, recordings: Path, texts: Path) -> Path:
+def _prepare_tokenizer(path: Path, recordings: Path, texts: Path) -> Path:
     if not path.exists():
-        written_texts = (" ".join(words) for file in _texts(texts) for words in paragraphs(file.read_text("utf-8")))
-        learn_pieces((*_said(recordings), *written_texts), PIECES).save(str(path))
+        paragraphs = (
+            " ".join(words) for file in _text_files(texts) for words in split_paragraphs(file.read_text("utf-8"))
+        )
+        train_tokenizer((*_texts_of(recordings), *paragraphs), VOCABULARY_SIZE).save(str(path))
     return path
 
 
-def _states(folder: Path, corpus: Corpus, model: MoonshineForCTC, copies: Sequence[Copy]) -> Path:
+def _prepare_states(folder: Path, corpus: Corpus, model: MoonshineForCTC, variants: Sequence[Variant]) -> Path:
     if not (folder / INDEX).exists():
         with Progress() as progress:
-            task = progress.add_task(f"passing {folder.name} through the frozen layers")
-            save_states(
+            task = progress.add_task(f"computing encoder states of {folder.name}")
+            save_encoder_states(
                 corpus,
                 model,
-                copies,
+                variants,
                 SEED,
                 folder,
                 lambda done, total: progress.update(task, completed=done, total=total),
@@ -135,11 +150,11 @@ def _states(folder: Path, corpus: Corpus, model: MoonshineForCTC, copies: Sequen
     return folder
 
 
-def _texts(folder: Path) -> list[Path]:
+def _text_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.txt"))
 
 
-def _said(folder: Path) -> list[str]:
+def _texts_of(folder: Path) -> list[str]:
     return [recording.text for recording in Corpus.load(folder).recordings]
 
 

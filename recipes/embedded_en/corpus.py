@@ -1,6 +1,6 @@
-"""Recordings as the training processes read them: everything in one array on the disk, and a table of what is said.
+"""Packed recordings: all samples in one array on disk, with a table of texts.
 
-Decoding compressed audio again for each epoch would cost as much as training on it.
+Decoding compressed audio in each epoch would take as long as training on it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from recipes.embedded_en.alignment import align
 from recipes.embedded_en.segments import Pause
+from recipes.embedded_en.settings import MIN_PAUSE_S
 from stream_asr.acoustic.base import AcousticModel
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
@@ -24,8 +25,6 @@ from stream_asr.training.clips import read_clip
 from stream_asr.training.manifest import Row, read_manifest
 
 ARRAY, INDEX = "array.npy", "index.jsonl"
-_SHORTEST_PAUSE_S = 0.12
-"""From the last letter of a word to the first of the next, as CTC places them: a cut in between harms neither."""
 
 Samples = npt.NDArray[np.int16]
 Array = npt.NDArray[np.int16] | npt.NDArray[np.float16]
@@ -33,10 +32,13 @@ Array = npt.NDArray[np.int16] | npt.NDArray[np.float16]
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One utterance of a corpus.
+    """An utterance of a corpus.
 
     Attributes:
-        offset, length: of its part of the array.
+        speaker: name of the speaker.
+        text: its words in lower case.
+        offset: start of the recording in the array.
+        length: length of the recording in the array.
         pauses: where it may be cut.
     """
 
@@ -49,12 +51,13 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Recordings, one after the other.
+    """A list of recordings that share one array.
 
     Attributes:
-        array: their samples, int16, shape (samples,); or what the frozen layers of a model make of them, float16,
-            shape (frames, width).
-        rate: samples or frames a second.
+        recordings: the recordings.
+        array: samples, int16, shape (samples,); or states, i.e. outputs of the frozen layers, float16, shape
+            (frames, width).
+        rate: samples or frames per second.
     """
 
     recordings: Sequence[Recording]
@@ -63,7 +66,7 @@ class Corpus:
 
     @classmethod
     def load(cls, folder: Path, rate: float = SAMPLE_RATE) -> Corpus:
-        """Open a folder that `save` made; the array stays on the disk until it is used."""
+        """Open a folder that `save` wrote. The array is memory-mapped."""
         recordings = []
         for line in (folder / INDEX).read_text(encoding="utf-8").splitlines():
             fields = json.loads(line)
@@ -72,84 +75,98 @@ class Corpus:
         return cls(recordings, np.load(folder / ARRAY, mmap_mode="r"), rate)
 
     def save(self, folder: Path) -> None:
-        """The table last: where it stands, the folder is whole."""
+        """Write the corpus. The table is written last: a folder with a table is complete."""
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / ARRAY, self.array)
         save_index(self.recordings, folder)
 
     def clip(self, recording: Recording, start: int = 0, stop: int | None = None) -> FloatArray:
-        """A part of a recording, float32: samples in [-1, 1], or frames."""
+        """Return a part of a recording as float32: samples in [-1, 1], or states."""
         part = self.array[recording.offset : recording.offset + recording.length][start:stop]
         scale = 1 / 32768 if part.dtype == np.int16 else 1
         clip: FloatArray = part.astype(np.float32) * np.float32(scale)
         return clip
 
-    def of(self, recordings: Sequence[Recording]) -> Corpus:
-        """The same array with other recordings of it."""
+    def with_recordings(self, recordings: Sequence[Recording]) -> Corpus:
+        """Return a corpus with the same array and other recordings."""
         return replace(self, recordings=recordings)
+
+    def split_speakers(self, speakers: Sequence[str]) -> tuple[Corpus, Corpus]:
+        """Return the corpus without the given speakers, and the corpus with only these."""
+        others = [recording for recording in self.recordings if recording.speaker not in speakers]
+        selected = [recording for recording in self.recordings if recording.speaker in speakers]
+        return self.with_recordings(others), self.with_recordings(selected)
 
 
 def save_index(recordings: Sequence[Recording], folder: Path) -> None:
+    """Write the table of a corpus."""
     lines = [json.dumps(asdict(recording)) for recording in recordings]
     (folder / INDEX).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def packed(manifest: Path, working: Callable[[int, int], None]) -> Corpus:
-    """Read all recordings of a manifest.
+def pack_recordings(manifest: Path, on_progress: Callable[[int, int], None]) -> Corpus:
+    """Decode all recordings of a manifest.
 
     Args:
-        working: called with how many are done, and of how many.
+        manifest: path of the manifest.
+        on_progress: called with the number of decoded recordings and the total number.
 
     Raises:
-        InputError: a row or a recording cannot be used.
+        InputError: a row or a recording is unusable.
     """
-    rows, bad = read_manifest(manifest)
-    if bad:
-        raise InputError(f"{manifest}, line {bad[0].line}: {bad[0].why}")
+    rows, bad_rows = read_manifest(manifest)
+    if bad_rows:
+        raise InputError(f"{manifest}, line {bad_rows[0].line}: {bad_rows[0].reason}")
     recordings: list[Recording] = []
     parts: list[Samples] = []
     offset = 0
     for done, row in enumerate(rows):
-        working(done, len(rows))
-        samples = _samples(row)
+        on_progress(done, len(rows))
+        samples = _read_samples(row)
         recordings.append(Recording(row.speaker, " ".join(row.text.lower().split()), offset, len(samples)))
         parts.append(samples)
         offset += len(samples)
     return Corpus(recordings, np.concatenate(parts))
 
 
-def with_pauses(
-    corpus: Corpus, model: AcousticModel, longer_than_s: float, working: Callable[[int, int], None]
+def find_pauses(
+    corpus: Corpus, model: AcousticModel, longer_than_s: float, on_progress: Callable[[int, int], None]
 ) -> Corpus:
-    """The same corpus with the pauses of its long recordings, found by a model that already understands them.
+    """Find the pauses of long recordings by forced alignment.
 
     Args:
-        longer_than_s: shorter recordings are never cut, so theirs are not looked for.
+        corpus: recordings as samples.
+        model: a CTC model of English whose tokens include all single letters.
+        longer_than_s: shorter recordings are never cut, so they are skipped.
+        on_progress: called with the number of aligned recordings and the total number.
+
+    Returns:
+        The same corpus with pauses.
     """
     alphabet = Alphabet(model.labels)
-    found: list[Recording] = []
+    recordings: list[Recording] = []
     for done, recording in enumerate(corpus.recordings):
-        working(done, len(corpus.recordings))
+        on_progress(done, len(corpus.recordings))
         pauses: Iterable[Pause] = ()
         if recording.length > longer_than_s * SAMPLE_RATE:
-            whole = recording.length // model.frame_samples * model.frame_samples
-            [log_probs] = model.log_probs([corpus.clip(recording, 0, whole)])
-            ids = alphabet.spell(recording.text).ids
-            begins = align(log_probs, ids, model.labels.blank)
-            pauses = _pauses(begins, recording.text, model.frame_samples) if begins is not None else ()
-        found.append(replace(recording, pauses=tuple(pauses)))
-    return corpus.of(found)
+            whole_frames = recording.length // model.frame_samples * model.frame_samples
+            [log_probs] = model.log_probs([corpus.clip(recording, 0, whole_frames)])
+            ids = alphabet.encode(recording.text).ids
+            starts = align(log_probs, ids, model.labels.blank)
+            pauses = _pauses(starts, recording.text, model.frame_samples) if starts is not None else ()
+        recordings.append(replace(recording, pauses=tuple(pauses)))
+    return corpus.with_recordings(recordings)
 
 
-def _samples(row: Row) -> Samples:
+def _read_samples(row: Row) -> Samples:
     samples: Samples = (read_clip(row.path, row.start_s, row.end_s) * 32767).round().astype(np.int16)
     return samples
 
 
-def _pauses(begins: npt.NDArray[np.int64], text: str, frame_samples: int) -> Iterable[Pause]:
-    shortest = _SHORTEST_PAUSE_S * SAMPLE_RATE / frame_samples
-    spaces = [place for place, character in enumerate(text) if character == " "]
-    for word, place in enumerate(spaces, 1):
-        before, after = begins[place - 1], begins[place + 1]
-        if after - before >= shortest:
+def _pauses(starts: npt.NDArray[np.int64], text: str, frame_samples: int) -> Iterable[Pause]:
+    min_frames = MIN_PAUSE_S * SAMPLE_RATE / frame_samples
+    spaces = [index for index, character in enumerate(text) if character == " "]
+    for word, index in enumerate(spaces, 1):
+        before, after = starts[index - 1], starts[index + 1]
+        if after - before >= min_frames:
             yield Pause(word, int((before + after + 1) * frame_samples // 2))

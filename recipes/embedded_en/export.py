@@ -1,4 +1,4 @@
-"""From the weights that training left to the folder that ships: half precision, and all that loading needs."""
+"""Write the trained weights as a model folder."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ from typing import Any
 import torch
 from transformers import Wav2Vec2FeatureExtractor
 
-from recipes.embedded_en.units import Units
+from recipes.embedded_en.tokenizer import SubwordTokenizer
 from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.config import SAMPLE_RATE
 
 
-def export(weights: Path, config: MoonshineCTCConfig, units: Units, folder: Path) -> None:
-    """Write ``weights``, which `recipes.embedded_en.train` left, as a Transformers checkpoint."""
+def export_model(weights: Path, config: MoonshineCTCConfig, tokenizer: SubwordTokenizer, folder: Path) -> None:
+    """Write a Transformers checkpoint in half precision.
+
+    Args:
+        weights: file of the best weights from `recipes.embedded_en.train`.
+        config: configuration of the model.
+        tokenizer: tokenizer of the model.
+        folder: the model folder.
+    """
     model: Any = MoonshineForCTC(config)
     model.load_state_dict(torch.load(weights, weights_only=True))
-    features = Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE, do_normalize=False, return_attention_mask=True)
-    for saved in (model.half(), features, units.tokenizer):
-        saved.save_pretrained(folder)
+    feature_extractor = Wav2Vec2FeatureExtractor(
+        sampling_rate=SAMPLE_RATE, do_normalize=False, return_attention_mask=True
+    )
+    for part in (model.half(), feature_extractor, tokenizer.tokenizer):
+        part.save_pretrained(folder)

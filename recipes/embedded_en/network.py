@@ -1,4 +1,4 @@
-"""The model as it is trained: frozen layers, holes in what they tell, limited views; and its loss."""
+"""The model in training: frozen layers, masked inputs and limited attention; and its loss."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recipes.embedded_en.data import Batch
+from recipes.embedded_en.dataset import Batch
 from recipes.embedded_en.settings import TrainingSettings
 from stream_asr.acoustic.moonshine.transformers import MoonshineForCTC
 
 
 class Network(nn.Module):
-    """Batches in, log-probabilities ``(segments, frames, vocabulary)`` out.
+    """Computes log-probabilities, shape (segments, frames, vocabulary), of a batch.
 
     Args:
-        model: the layers before the joining of frames are frozen; batches hold what these made of the recordings.
+        model: its layers before frames are joined are frozen; batches contain their outputs.
+        settings: masking, dropout and attention limits.
     """
 
     def __init__(self, model: MoonshineForCTC, settings: TrainingSettings) -> None:
         super().__init__()
-        self.model, self._chunks = model, settings.chunks
+        self.model, self._chunk_masks = model, settings.chunk_masks
         model.freeze_feature_encoder()
         model.encoder.layers[: model.encoder.joined_after].requires_grad_(False)
         config = model.config
@@ -31,17 +32,17 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         frames = output_frames(batch)
-        visible = self._chunks.draw(int(frames.max()), batch.draw) if self.training else None
+        visible = self._chunk_masks.sample(int(frames.max()), batch.rng) if self.training else None
         return F.log_softmax(self.model.from_states(batch.states, frames, visible), dim=-1)
 
 
 def output_frames(batch: Batch) -> Tensor:
-    """Outputs of each segment, int64."""
+    """Return the number of output frames of each segment, int64."""
     return torch.tensor(batch.lengths) // 2
 
 
 def ctc_loss(log_probs: Tensor, batch: Batch, blank: int) -> Tensor:
-    """The negative log-likelihood of what is said, in nats for each of its outputs."""
+    """Return the CTC loss: negative log-likelihood of the texts in nats per token, a scalar."""
     ids = [torch.tensor(text) for text in batch.ids]
     total = F.ctc_loss(
         log_probs.transpose(0, 1),

@@ -1,5 +1,8 @@
-"""Cutting recordings where nobody speaks, at other places each time: what a model hears in a live window is seldom
-a whole sentence, and never a long one."""
+"""Cut recordings into segments at pauses.
+
+Live windows seldom contain a whole sentence, and never a long one, so the model is trained on segments. The cuts are
+drawn again for each epoch.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A place to cut.
+    """A pause between two words.
 
     Attributes:
-        word: the first word after it, by its place in the text.
-        at: its middle, counted from the start of the recording as the recording's length is.
+        word: index of the first word after the pause.
+        at: middle of the pause, in the same unit as the length of the recording.
     """
 
     word: int
@@ -23,7 +26,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of a recording, and of its words."""
+    """A part of a recording and its words; both ranges exclude their end."""
 
     start: int
     stop: int
@@ -31,31 +34,34 @@ class Segment:
     stop_word: int
 
 
-def cut(
+def split_recording(
     length: int,
     words: int,
     pauses: tuple[Pause, ...],
-    shortest: int,
-    longest: int,
+    min_length: int,
+    max_length: int,
     rng: np.random.Generator,
 ) -> list[Segment]:
-    """Divide a recording into parts of random lengths.
+    """Split a recording at random pauses.
 
     Args:
-        length, words: of the whole recording.
-        pauses: where it may be cut, in order.
-        shortest, longest: the wanted length of each part is drawn evenly from between these. A part
-            ends at the first pause beyond it, so it may be longer; none is shorter than the shortest.
+        length: length of the recording.
+        words: number of words in the recording.
+        pauses: possible cuts, in order.
+        min_length: minimum length of a segment.
+        max_length: segment lengths are drawn uniformly between ``min_length`` and this. A segment ends at the first
+            pause after that length, so it may be longer.
+        rng: source of randomness.
 
     Returns:
-        Parts that cover the recording, in order.
+        Segments that cover the recording, in order.
     """
     segments: list[Segment] = []
     start = first_word = 0
-    wanted = rng.uniform(shortest, longest)
+    target_length = rng.uniform(min_length, max_length)
     for pause in pauses:
-        if pause.at - start >= wanted and length - pause.at >= shortest:
+        if pause.at - start >= target_length and length - pause.at >= min_length:
             segments.append(Segment(start, pause.at, first_word, pause.word))
             start, first_word = pause.at, pause.word
-            wanted = rng.uniform(shortest, longest)
+            target_length = rng.uniform(min_length, max_length)
     return [*segments, Segment(start, length, first_word, words)]

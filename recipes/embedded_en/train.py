@@ -1,4 +1,4 @@
-"""The training itself: the loop of `stream_asr.training`, on several processes."""
+"""Train the layers on top of the frozen encoder, in several processes."""
 
 from __future__ import annotations
 
@@ -11,92 +11,111 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from recipes.embedded_en.averaging import WeightAverage
 from recipes.embedded_en.corpus import Corpus, Recording
-from recipes.embedded_en.data import Batch, SegmentData, Source, held_out
+from recipes.embedded_en.dataset import Batch, SegmentDataset, Source
+from recipes.embedded_en.encoder_states import STATE_RATE
+from recipes.embedded_en.hooks import CHECKPOINT, RecipeHooks
 from recipes.embedded_en.muon import Muon
 from recipes.embedded_en.network import Network, ctc_loss
-from recipes.embedded_en.running import Average, in_processes, learn
-from recipes.embedded_en.settings import DEVELOPMENT_SPEAKERS, TEST_SPEAKERS, TrainingSettings
-from recipes.embedded_en.states import RATE
-from recipes.embedded_en.units import pieces
+from recipes.embedded_en.parallel import run_in_processes
+from recipes.embedded_en.settings import (
+    CHECKPOINT_MINUTES,
+    DEVELOPMENT_SPEAKERS,
+    DEVELOPMENT_STEP,
+    EVALUATE_MINUTES,
+    TEST_SPEAKERS,
+    TrainingSettings,
+)
+from recipes.embedded_en.tokenizer import load_tokenizer
 from stream_asr.acoustic.labels import Labels
 from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.decoding.ctc import BestPath, decode
-from stream_asr.training.checkpoint import seed_all
-from stream_asr.training.schedule import Budget, trapezoid
-from stream_asr.training.scoring import Score
+from stream_asr.training.checkpoint import load_checkpoint, seed_all
+from stream_asr.training.loop import LoopConfig, Trainer
+from stream_asr.training.schedule import Budget, trapezoidal_schedule
+from stream_asr.training.scoring import ErrorRates
 
-_DEVELOPMENT_STEP = 2
-"""Every second recording of the development speakers tells enough, in half the time that training waits for it."""
+_NEVER_MINUTES = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """What it starts and learns from, and where it leaves what it made.
+class TrainingJob:
+    """Inputs and outputs of a training.
 
     Attributes:
-        folder: for its checkpoint, its log and its best weights.
-        weights: file of the weights to start from; what they lack starts anew.
-        pieces: file of the pieces that the model writes.
-        recordings: folder of a `Corpus` of waveforms, to measure on.
-        learned_from: folders of states, each with the part that an epoch sees.
+        folder: folder for the checkpoint, the log and the best weights.
+        settings: hyperparameters.
+        config: configuration of the model.
+        weights: file of the initial weights; weights that it lacks are initialized randomly.
+        tokenizer: file of the tokenizer.
+        recordings: folder of a `Corpus` of samples, for evaluation.
+        sources: folders of states, each with the share that is used in each epoch.
     """
 
     folder: Path
     settings: TrainingSettings
     config: MoonshineCTCConfig
     weights: Path
-    pieces: Path
+    tokenizer: Path
     recordings: Path
-    learned_from: Sequence[tuple[Path, float]]
+    sources: Sequence[tuple[Path, float]]
 
 
-def train(training: Training, processes: int) -> None:
-    """Run it to its end, from its checkpoint if there is one."""
-    in_processes(_train, training, training.folder, processes)
+def train(job: TrainingJob, processes: int) -> None:
+    """Train to the end, resuming from a checkpoint if there is one."""
+    run_in_processes(_train, job, job.folder, processes)
 
 
-def _train(rank: int, processes: int, training: Training) -> None:
-    settings = training.settings
-    seed_all(settings.seed + rank)  # the weights that the first draws are sent to the others
-    units = pieces(training.pieces)
-    model = MoonshineForCTC(training.config)
-    start_from(model, training.weights)
+def _train(rank: int, processes: int, job: TrainingJob) -> None:
+    settings, first = job.settings, rank == 0
+    seed_all(settings.seed + rank)  # initial weights are broadcast from the first process
+    tokenizer = load_tokenizer(job.tokenizer)
+    model = MoonshineForCTC(job.config)
+    load_initial_weights(model, job.weights)
     network = Network(model, settings)
     parallel = DistributedDataParallel(network)
-    known, _ = held_out(Corpus.load(training.recordings), TEST_SPEAKERS)
-    _, development = held_out(known, DEVELOPMENT_SPEAKERS)
-    development = development.of(development.recordings[::_DEVELOPMENT_STEP])
+    _, development = Corpus.load(job.recordings).split_speakers(DEVELOPMENT_SPEAKERS)
+    development = development.with_recordings(development.recordings[::DEVELOPMENT_STEP])
     sources = [
-        Source(held_out(Corpus.load(folder, RATE), (*TEST_SPEAKERS, *DEVELOPMENT_SPEAKERS))[0], part)
-        for folder, part in training.learned_from
+        Source(Corpus.load(folder, STATE_RATE).split_speakers((*TEST_SPEAKERS, *DEVELOPMENT_SPEAKERS))[0], share)
+        for folder, share in job.sources
     ]
-    data = SegmentData(sources, units.alphabet, settings, rank, processes)
-    optimizer = _optimizer(network, settings)
+    dataset = SegmentDataset(sources, tokenizer.alphabet, settings, rank, processes)
+    average = WeightAverage(model, settings.averaging)
+    optimizer = _create_optimizer(network, settings)
+    optimizer.register_step_post_hook(lambda *_: average.update())
 
-    def rates() -> dict[str, float]:
-        score = measure(model, units.labels, development)
-        return {"wer": score.wer, "cer": score.cer}
+    def measure() -> dict[str, float]:
+        rates = evaluate(model, tokenizer.labels, development)
+        return {"wer": rates.wer, "cer": rates.cer}
 
     def loss(batch: Batch) -> Tensor:
-        return ctc_loss(parallel(batch), batch, units.labels.blank)
+        return ctc_loss(parallel(batch), batch, tokenizer.labels.blank)
 
-    learn(
+    trainer = Trainer(
         network,
-        data,
+        dataset,
         loss,
         optimizer,
-        trapezoid(settings.warmup_steps / settings.steps, settings.decay),
+        trapezoidal_schedule(settings.warmup_steps / settings.steps, settings.decay),
         Budget(steps=settings.steps),
-        Average(model, settings.averaging),
-        rates,
-        training.folder,
-        first=rank == 0,
+        LoopConfig(
+            evaluate_minutes=EVALUATE_MINUTES if first else _NEVER_MINUTES,
+            checkpoint_minutes=CHECKPOINT_MINUTES,
+        ),
+        RecipeHooks(job.folder, average, measure, first=first),
     )
+    checkpoint = job.folder / CHECKPOINT
+    if checkpoint.exists():
+        saved = load_checkpoint(checkpoint)
+        trainer.load_state_dict(saved["trainer"])
+        average.load_state_dict(saved["average"])
+    trainer.run()
 
 
-def start_from(model: MoonshineForCTC, weights: Path) -> None:
-    """Load the weights of an encoder without layers on top; where frames are joined, each pair starts as its mean."""
+def load_initial_weights(model: MoonshineForCTC, weights: Path) -> None:
+    """Load the weights of the encoder. The layer that joins two frames starts as their mean."""
     model.load_state_dict(torch.load(weights, weights_only=True), strict=False)
     if (join := model.encoder.join) is not None:
         half = torch.eye(join.out_features) / 2
@@ -105,20 +124,22 @@ def start_from(model: MoonshineForCTC, weights: Path) -> None:
             join.bias.zero_()
 
 
-def _optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
-    learning = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
-    hidden = [weight for name, weight in learning.items() if weight.ndim == 2 and "head" not in name]
-    others = [weight for name, weight in learning.items() if weight.ndim != 2 or "head" in name]
-    return Muon(hidden, others, settings.learning_rate, settings.weight_decay)
+def _create_optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
+    trainable = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    matrices = [weight for name, weight in trainable.items() if weight.ndim == 2 and "head" not in name]
+    others = [weight for name, weight in trainable.items() if weight.ndim != 2 or "head" in name]
+    return Muon(matrices, others, settings.learning_rate, settings.weight_decay)
 
 
 @torch.no_grad()
-def measure(model: MoonshineForCTC, labels: Labels, corpus: Corpus) -> Score:
-    """Error rates of greedy passes over whole recordings."""
+def evaluate(model: MoonshineForCTC, labels: Labels, corpus: Corpus) -> ErrorRates:
+    """Return the error rates of whole recordings, decoded by best path."""
 
-    def heard(recording: Recording) -> str:
+    def transcribe(recording: Recording) -> str:
         samples = torch.from_numpy(corpus.clip(recording))
         log_probs: Tensor = model(samples[None]).logits[0].log_softmax(-1)
-        return decode(BestPath.best(log_probs.numpy(), 0), labels, model.config.inputs_to_logits_ratio).text
+        path = BestPath.from_log_probs(log_probs.numpy(), 0)
+        return decode(path, labels, model.config.inputs_to_logits_ratio).text
 
-    return Score.of([recording.text for recording in corpus.recordings], list(map(heard, corpus.recordings)))
+    references = [recording.text for recording in corpus.recordings]
+    return ErrorRates.of(references, [transcribe(recording) for recording in corpus.recordings])

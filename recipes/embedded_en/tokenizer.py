@@ -1,4 +1,6 @@
-"""What a model's outputs spell: pieces of words. A word has fewer of them than letters, so fewer that can go wrong.
+"""The subword tokenizer of the model.
+
+A word has fewer subword tokens than letters, so there are fewer outputs that can be wrong.
 
 Source: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016 (byte-pair encoding).
 """
@@ -20,13 +22,13 @@ _BLANK, _SPACE, _LETTERS = "<pad>", "\u2581", "'abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, slots=True)
-class Units:
-    """The outputs of a model; the blank is the first.
+class SubwordTokenizer:
+    """A tokenizer in the three forms that the recipe needs. Token 0 is the blank.
 
     Attributes:
-        labels: what they spell.
-        alphabet: writes texts in them.
-        tokenizer: the same for Transformers.
+        labels: text of each token.
+        alphabet: converts texts to token ids.
+        tokenizer: the tokenizer for Transformers.
     """
 
     labels: Labels
@@ -34,32 +36,32 @@ class Units:
     tokenizer: Any
 
 
-def pieces(path: Path) -> Units:
-    """Those that `learn_pieces` found and saved to a file."""
-    # Of Transformers' tokenizers with pieces, the one that reads CTC's outputs back by CTC's rule.
+def load_tokenizer(path: Path) -> SubwordTokenizer:
+    """Load a tokenizer that `train_tokenizer` returned and that was saved to a file."""
+    # The subword tokenizer of Transformers that decodes CTC outputs, repetitions and blanks included.
     tokenizer: Any = ParakeetTokenizer(tokenizer_file=str(path), pad_token=_BLANK)
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     labels = Labels(("", *(token.replace(_SPACE, " ") for token in tokens[1:])), blank=0)
 
-    def divided(text: str) -> list[int]:
+    def tokenize(text: str) -> list[int]:
         ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
         return ids
 
-    return Units(labels, Alphabet(labels, divided), tokenizer)
+    return SubwordTokenizer(labels, Alphabet(labels, tokenize), tokenizer)
 
 
-def learn_pieces(texts: Iterable[str], count: int) -> Tokenizer:
-    """The pieces that shorten the texts most.
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
+    """Train a byte-pair encoding.
 
     Args:
-        texts: words in lower case, a space between them.
-        count: of pieces, single letters included.
+        texts: words in lower case, separated by single spaces.
+        vocabulary_size: number of tokens, single letters included, without the blank.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(replacement=_SPACE, prepend_scheme="always")
     trainer = trainers.BpeTrainer(
-        vocab_size=count + 1,
+        vocab_size=vocabulary_size + 1,
         special_tokens=[_BLANK],
         initial_alphabet=[_SPACE, *_LETTERS],
         limit_alphabet=1 + len(_LETTERS),
