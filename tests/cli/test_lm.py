@@ -8,13 +8,22 @@ from typing import Any
 import pytest
 
 from stream_asr import Recognizer
+from stream_asr.acoustic import loading
+from stream_asr.acoustic.base import AcousticModel
 from stream_asr.decoding.casing import sentence_case
 from stream_asr.lm.storage import load
 from tests.support.command_line import RunCommand
 
 
+@pytest.fixture
+def shared_model(monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer) -> AcousticModel:
+    """The model that the tests share. `load_model` returns it, so that only language models and hotwords are loaded."""
+    monkeypatch.setattr(loading, "load_model", lambda *_, **__: recognizer.model)
+    return recognizer.model
+
+
 def test_built_language_model_and_hotwords_change_the_text(
-    run: RunCommand, tmp_path: Path, clip: Path, recognizer: Recognizer
+    run: RunCommand, tmp_path: Path, clip: Path, shared_model: AcousticModel
 ) -> None:
     text, model, hotwords = tmp_path / "text.txt", tmp_path / "my.lm", tmp_path / "names.txt"
     text.write_text("Good morning and welcome to the show. This is a small demonstration of live captions.\n")
@@ -29,7 +38,7 @@ def test_built_language_model_and_hotwords_change_the_text(
         return result.out.splitlines()
 
     def expected(**settings: Any) -> list[str]:
-        with Recognizer(recognizer.model, casing=sentence_case, **settings) as configured:
+        with Recognizer(shared_model, casing=sentence_case, **settings) as configured:
             return [final.text for final in configured.transcribe(clip).utterances]
 
     assert transcribe("--lm", model) == expected(lm=load(model)) != transcribe("--no-lm") == expected()
@@ -67,6 +76,7 @@ def test_unusable_language_model_or_hotwords_are_rejected(
     run: RunCommand,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    shared_model: AcousticModel,
     clip: Path,
     options: tuple[str, ...],
     message: str,
