@@ -1,8 +1,8 @@
-"""Draws docs/demo.svg: the demo in a terminal, at a moment with stable and unstable words.
+"""Draw docs/demo.svg: a terminal that runs the demo, with stable and unstable words in the last caption.
 
     python docs/screenshot.py
 
-The captions are what the embedded model makes of the bundled recording, fed in real time.
+The captions are those of the embedded model for the bundled recording, streamed in real time.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from stream_asr.audio.files import AudioFile
 from stream_asr.audio.sources import pace_realtime
 from stream_asr.cli.views import final_text, format_time, level_meter, partial_text
 
-_UNTIL_S = 25.6
-_WIDTH = 84
+_POSITION_S = 25.6
+"""Position in the recording after which the screenshot is taken, at the first partial with stable words."""
 
-# rich's own template fetches a font from the network; a picture in a README should not.
+_WIDTH = 84
+_LEVEL_DB = -18.0
+
+# The template of rich loads a font from the network, which an image in a README should not do.
 _SVG = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
 .{unique_id}-matrix {{ font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
@@ -58,7 +61,7 @@ def main() -> None:
                     partial = None
                 elif isinstance(event, Partial):
                     partial = event
-            if stream.received_s > _UNTIL_S and partial is not None and partial.stable:
+            if stream.received_s > _POSITION_S and partial is not None and partial.stable:
                 break
     console = Console(record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True)
     console.print(Text("$ make demo", style="bold green"))
@@ -67,7 +70,7 @@ def main() -> None:
     if partial is not None:
         console.print(partial_text(partial))
     status = Text().append(f"{format_time(stream.received_s):>7}  ", style="dim")
-    console.print(status.append(level_meter(-18), style="green").append("  demo", style="dim"))
+    console.print(status.append(level_meter(_LEVEL_DB), style="green").append("  demo", style="dim"))
     svg = console.export_svg(title="stream-asr", code_format=_SVG)
     (Path(__file__).parent / "demo.svg").write_text(svg, encoding="utf-8")
 
