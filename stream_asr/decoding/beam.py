@@ -68,8 +68,10 @@ _Key: TypeAlias = tuple[Node, int]
 """Node and last token: prefixes with equal keys have the same future."""
 
 _Candidate: TypeAlias = "tuple[float, float, float, int, _Prefix, Edge | None]"
-"""A prefix of the next frame, before pruning: log_p_blank, log_p_non_blank, graph_score, hash of its complete words, the prefix
-that it extends, and the edge of the new token (None if there is no new token).
+"""A prefix of the next frame, before pruning.
+
+The values are log_p_blank, log_p_non_blank, graph_score, the hash of the complete words, the prefix that the candidate
+extends, and the edge of the new token (None if there is no new token).
 
 It is a tuple because a search makes hundreds of candidates for each frame and keeps a few.
 """
@@ -248,11 +250,10 @@ def _add_candidate(candidates: dict[_Key, _Candidate], key: _Key, new: _Candidat
     new_best = max(new_log_p_blank, new_log_p_non_blank) + new_graph_score
     better = new if new_best > max(old_log_p_blank, old_log_p_non_blank) + old_graph_score else old
     if new_hash == old_hash:
-        log_p_blank, log_p_non_blank = (
-            _log_add(new_log_p_blank, old_log_p_blank),
-            _log_add(new_log_p_non_blank, old_log_p_non_blank),
-        )
-        better = (log_p_blank, log_p_non_blank, *better[2:])
+        _, _, graph_score, text_hash, parent, edge = better
+        log_p_blank = _log_add(new_log_p_blank, old_log_p_blank)
+        log_p_non_blank = _log_add(new_log_p_non_blank, old_log_p_non_blank)
+        better = (log_p_blank, log_p_non_blank, graph_score, text_hash, parent, edge)
     candidates[key] = better
 
 
