@@ -112,7 +112,7 @@ class StatefulMoonshine(OnePerCore):
 
     def __init__(self, runner: TransformersCTC, cores: int, encoder: StreamingEncoder | None = None) -> None:
         super().__init__(runner, cores)
-        self._runner = runner
+        self.runner = runner
         self.encoder: StreamingEncoder = encoder or TorchEncoder(runner)
 
     @property
@@ -121,7 +121,7 @@ class StatefulMoonshine(OnePerCore):
         return self.encoder.backend
 
     def initial_state(self, left_samples: int) -> State:
-        return self.encoder.initial_state(left_samples // self._runner.model.encoder.stride)
+        return self.encoder.initial_state(left_samples // self.runner.model.encoder.stride)
 
     def forward_chunks(self, chunks: Sequence[Chunk]) -> list[ChunkOutput]:
         return self._map(self._forward, chunks)
@@ -131,7 +131,7 @@ class StatefulMoonshine(OnePerCore):
         return self._forward(Chunk(window, 0, self.encoder.initial_state(0))).log_probs
 
     def _forward(self, chunk: Chunk) -> ChunkOutput:
-        runner = self._runner
+        runner = self.runner
         samples = pad_to(chunk.samples, runner.min_samples)
         logits, state = self.encoder.forward(samples, chunk.kept_samples, chunk.state)
         return ChunkOutput(runner.log_softmax(torch.from_numpy(logits))[: runner.frames(len(chunk.samples))], state)

@@ -1,4 +1,4 @@
-"""Moonshine's encoder on a stream: what is kept of the past stands for hearing it again."""
+"""Moonshine's encoder on a stream: the cached state replaces the audio before."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from torch import Tensor
 
 from stream_asr import Recognizer
 from stream_asr.acoustic.base import Chunk, StatefulModel
-from stream_asr.acoustic.loading import arranged, load_model
+from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.moonshine.encoder import Encoder
 from stream_asr.acoustic.moonshine.model import StatefulMoonshine
-from stream_asr.acoustic.moonshine.streaming import EncoderState, Level, forward_chunk
+from stream_asr.acoustic.moonshine.streaming import EncoderState, forward_chunk
 from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.acoustic.one_per_core import OnePerCore
 from stream_asr.array_types import FloatArray
-from stream_asr.config import RecognizerConfig, WindowConfig
-from tests.support.checkpoints import made_once, save_moonshine_ctc
+from stream_asr.config import MOONSHINE_WINDOWS, RecognizerConfig, WindowConfig
+from tests.support.checkpoints import load_runner, made_once, save_moonshine_ctc
 
 STRIDE = 384
 
 
-def encoder(layers: int, joined_after: int | None = None) -> Encoder:
+def make_encoder(layers: int, joined_after: int | None = None) -> Encoder:
     torch.manual_seed(0)
     config = MoonshineCTCConfig(encoder_num_hidden_layers=layers, joined_after=joined_after)
-    model = MoonshineForCTC(config).eval().requires_grad_(False)
-    for layer in model.encoder.layers:  # so that a frame's neighbours matter as much as they do to a trained one
-        for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj):
-            projection.weight.mul_(5)
+    model = MoonshineForCTC(config).requires_grad_(False)
+    model.train(False)
+    for layer in model.encoder.layers:  # make attention matter as much as in a trained encoder
+        assert isinstance(layer.self_attn, torch.nn.Module)
+        for name in ("q_proj", "k_proj", "v_proj"):
+            layer.self_attn.get_parameter(f"{name}.weight").mul_(5)
     return model.encoder
 
 
@@ -39,63 +41,63 @@ def noise(frames: int) -> Tensor:
     return 0.1 * torch.randn(frames * STRIDE, generator=torch.Generator().manual_seed(1))
 
 
-def pieces(encoder: Encoder, audio: Tensor, kept: int, right: int, state: EncoderState) -> list[Tensor]:
-    """What comes of the kept frames of each piece; these are counted before the joining."""
-    made, rate = [], 1 if encoder.joined_after is None else 2
+def run_chunks(encoder: Encoder, audio: Tensor, kept: int, right: int, state: EncoderState) -> list[Tensor]:
+    """Output for the kept frames of each chunk; ``kept`` and ``right`` count frames before they are joined."""
+    outputs, rate = [], 1 if encoder.joined_after is None else 2
     for start in range(0, len(audio) - (kept + right) * STRIDE, kept * STRIDE):
         frames, state = forward_chunk(encoder, audio[start:][: (kept + right) * STRIDE], kept * STRIDE, state)
-        made.append(frames[0, : kept // rate])
-    return made
+        outputs.append(frames[0, : kept // rate])
+    return outputs
 
 
 @pytest.mark.parametrize("joined_after", [None, 2])
-def test_a_piece_without_a_past_is_heard_as_a_whole_window_is(joined_after: int | None) -> None:
-    model, audio = encoder(3, joined_after), noise(40)
-    heard, _ = forward_chunk(model, audio, len(audio), EncoderState(reach=100))
-    torch.testing.assert_close(heard, model(model.features(audio[None])), atol=1e-4, rtol=0)
+def test_first_chunk_equals_a_whole_window(joined_after: int | None) -> None:
+    encoder, audio = make_encoder(3, joined_after), noise(40)
+    frames, _ = forward_chunk(encoder, audio, len(audio), EncoderState(max_left_frames=100))
+    torch.testing.assert_close(frames, encoder(encoder.features(audio[None])), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("reach", [7, 1000])
-def test_frames_look_at_those_kept_before_them_and_at_their_own_piece(reach: int) -> None:
-    """One layer, and a level that no piece can change: then a mask over the whole recording says the same."""
-    model, audio, kept, right = encoder(1), noise(100), 8, 6
-    settled = EncoderState(reach, level=Level(10**12, 0.0, 0.5 * 10**12))
-    made = torch.cat(pieces(model, audio, kept, right, settled))
-    features = model.shaped(model.waves(audio[None]) * (0.5 + model.groupnorm.eps) ** -0.5)
+@pytest.mark.parametrize("max_left_frames", [7, 1000])
+def test_frames_attend_to_cached_frames_and_their_own_chunk(max_left_frames: int) -> None:
+    """With one layer and constant moments, an attention mask over the whole recording gives the same frames."""
+    encoder, audio, kept, right = make_encoder(1), noise(100), 8, 6
+    moments = torch.tensor([1e12, 0.0, 0.5e12], dtype=torch.float64)
+    outputs = torch.cat(run_chunks(encoder, audio, kept, right, EncoderState(max_left_frames, moments=moments)))
+    features = encoder.convolve(encoder.filter(audio[None]) * (0.5 + encoder.groupnorm.eps) ** -0.5)
     place = torch.arange(features.shape[1])
     start = place // kept * kept
-    stop = start + kept + right - 2  # the convolutions need what follows the last frames of a piece
-    visible = (place[None] >= (start - reach)[:, None]) & (place[None] < stop[:, None])
-    expected = model.upper(features, visible=visible)[0, : len(made)]
-    torch.testing.assert_close(made, expected, atol=1e-3, rtol=0)
-    whole = model.upper(features)[0, : len(made)]
-    assert (whole - expected).abs().max() > 0.01, "it matters what a frame looks at"
+    stop = start + kept + right - 2  # the convolutions need the audio after the last frames of a chunk
+    visible = (place[None] >= (start - max_left_frames)[:, None]) & (place[None] < stop[:, None])
+    expected = encoder.upper(features, visible=visible)[0, : len(outputs)]
+    torch.testing.assert_close(outputs, expected, atol=1e-3, rtol=0)
+    unmasked = encoder.upper(features)[0, : len(outputs)]
+    assert (unmasked - expected).abs().max() > 0.01, "the mask makes no difference, so this test proves nothing"
 
 
-def test_a_memory_does_not_change(tmp_path: Path) -> None:
-    model, audio = encoder(2, 1), noise(60)
-    _, state = forward_chunk(model, audio[: 30 * STRIDE], 20 * STRIDE, EncoderState(reach=40))
-    preview, _ = forward_chunk(model, audio[20 * STRIDE : 44 * STRIDE], 24 * STRIDE, state)
-    forward_chunk(model, audio[20 * STRIDE :], 20 * STRIDE, state)
-    again, _ = forward_chunk(model, audio[20 * STRIDE : 44 * STRIDE], 24 * STRIDE, state)
+def test_state_is_immutable() -> None:
+    encoder, audio = make_encoder(2, 1), noise(60)
+    _, state = forward_chunk(encoder, audio[: 30 * STRIDE], 20 * STRIDE, EncoderState(max_left_frames=40))
+    preview, _ = forward_chunk(encoder, audio[20 * STRIDE : 44 * STRIDE], 24 * STRIDE, state)
+    forward_chunk(encoder, audio[20 * STRIDE :], 20 * STRIDE, state)
+    again, _ = forward_chunk(encoder, audio[20 * STRIDE : 44 * STRIDE], 24 * STRIDE, state)
     assert torch.equal(preview, again)
 
 
-def test_a_memory_does_not_grow_beyond_its_reach() -> None:
-    model, state, sizes = encoder(2, 1), EncoderState(reach=30), []
+def test_state_is_bounded() -> None:
+    encoder, state, sizes = make_encoder(2, 1), EncoderState(max_left_frames=30), []
     for _ in range(6):
-        _, state = forward_chunk(model, noise(24), 20 * STRIDE, state)
-        sizes.append([past.keys.shape[2] for past in state.layers])
+        _, state = forward_chunk(encoder, noise(24), 20 * STRIDE, state)
+        sizes.append([past.keys.shape[2] for past in state.past])
     assert sizes[0] == [20, 10]
     assert sizes[1:] == 5 * [[30, 15]]
-    assert state.steps == 120
+    assert state.frames == 120
 
 
-def test_loudness_changes_nothing_after_a_while() -> None:
-    """The norm of the first convolution takes in all of the utterance, so a quiet word stays a quiet word."""
-    model, audio = encoder(1), noise(200)
+def test_group_norm_covers_the_utterance_so_far() -> None:
+    """A quiet word after loud ones stays quiet."""
+    encoder, audio = make_encoder(1), noise(200)
     quiet = torch.cat((audio[: 180 * STRIDE], 0.01 * audio[180 * STRIDE :]))
-    ends = [pieces(model, sound, 10, 4, EncoderState(reach=100))[-1] for sound in (audio, quiet)]
+    ends = [run_chunks(encoder, signal, 10, 4, EncoderState(max_left_frames=100))[-1] for signal in (audio, quiet)]
     assert (ends[0] - ends[1]).abs().mean() > 0.1
 
 
@@ -107,44 +109,41 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     return made_once(tmp_path_factory, {"moonshine": save_moonshine_ctc})
 
 
-def test_what_suits_a_model_is_chosen(checkpoint: Callable[[str], Path]) -> None:
-    embedded, own = (
-        load_model(device="cpu", precision="float32"),
-        load_model(checkpoint("moonshine"), device="cpu", precision="float32"),
-    )
-    assert type(arranged(embedded)) is StatefulMoonshine
-    assert type(arranged(own)) is StatefulMoonshine, "with another vocabulary, too"
-    assert isinstance(arranged(own), StatefulModel)
-    assert not isinstance(OnePerCore(own, 1), StatefulModel)
+def test_moonshine_models_on_a_cpu_are_stateful(checkpoint: Callable[[str], Path]) -> None:
+    models = [load_model(name, device="cpu", precision="float32") for name in (None, checkpoint("moonshine"))]
+    for model in models:
+        assert type(model) is StatefulMoonshine
+        assert isinstance(model, StatefulModel)
+    assert not isinstance(OnePerCore(load_runner(), 1), StatefulModel)
 
 
-def test_pieces_of_any_length_give_the_frames_that_windows_give(speech: FloatArray) -> None:
-    runner = load_model(device="cpu", precision="float32")
+def test_chunks_of_any_length_equal_windows(speech: FloatArray) -> None:
+    runner = load_runner(precision="float32")
     model = StatefulMoonshine(runner, cores=2)
     state = model.initial_state(64_000)
     windows = [speech[8_000:][: count * 768] for count in (1, 2, 3, 40)]
-    for window, heard in zip(windows, model.forward_chunks([Chunk(w, len(w), state) for w in windows]), strict=True):
-        [alone] = runner.log_probs([window])
-        np.testing.assert_allclose(heard.log_probs, alone, atol=2e-3)
+    outputs = model.forward_chunks([Chunk(window, len(window), state) for window in windows])
+    for window, output in zip(windows, outputs, strict=True):
+        [expected] = runner.log_probs([window])
+        np.testing.assert_allclose(output.log_probs, expected, atol=2e-3)
 
 
-def test_utterances_of_a_recording_are_heard_side_by_side(speech: FloatArray) -> None:
+def test_utterances_of_a_recording_run_in_parallel(speech: FloatArray) -> None:
     texts, batches = [], []
     for cores in (1, 2):
-        model = StatefulMoonshine(load_model(device="cpu", precision="float32"), cores)
-        with Recognizer(model) as recognizer:
+        with Recognizer(StatefulMoonshine(load_runner(precision="float32"), cores)) as recognizer:
             texts.append(recognizer.transcribe(speech).text)
             batches.append(recognizer.stats.batches)
     assert texts[0] == texts[1]
-    alone, together = batches[1][1:]
-    assert together > alone, "most windows had company"
-    assert batches[0][1] == alone + 2 * together
+    single, pairs = batches[1][1:]
+    assert pairs > single, "most windows ran next to another one"
+    assert batches[0][1] == single + 2 * pairs
 
 
-def test_a_recognizer_takes_the_windows_of_its_model_or_those_it_is_told() -> None:
-    model = StatefulMoonshine(load_model(device="cpu", precision="float32"), cores=1)
+def test_recognizer_uses_the_windows_of_the_model_unless_configured() -> None:
+    model = StatefulMoonshine(load_runner(precision="float32"), cores=1)
     with Recognizer(model) as recognizer:
-        assert recognizer.config.windows == StatefulMoonshine.window_config
-    wanted = WindowConfig(commit_ms=800)
-    with Recognizer(model, RecognizerConfig(windows=wanted)) as recognizer:
-        assert recognizer.config.windows == wanted
+        assert recognizer.config.windows == MOONSHINE_WINDOWS
+    windows = WindowConfig(commit_ms=800)
+    with Recognizer(model, RecognizerConfig(windows=windows)) as recognizer:
+        assert recognizer.config.windows == windows
