@@ -1,3 +1,5 @@
+"""Fixtures and settings for all tests."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
 from tests.support.fakes import FakeModel, loud
 
-# CI machines are slow and shared: an example that takes long is no failure.
+# CI machines are slow and shared, so a slow example is not a failure.
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")
 
@@ -22,13 +24,13 @@ DEMO = Path(stream_asr.__file__).parent / "assets" / "demo.ogg"
 
 @pytest.fixture(scope="session")
 def demo_path() -> Path:
-    """The bundled recording, 16 kHz mono."""
+    """Path of the bundled recording, 16 kHz mono."""
     return DEMO
 
 
 @pytest.fixture(scope="session")
 def speech() -> FloatArray:
-    """The samples of the bundled recording, float32 at 16 kHz."""
+    """Samples of the bundled recording, float32 at 16 kHz."""
     samples, rate = soundfile.read(DEMO, dtype="float32")
     assert rate == 16_000
     return np.asarray(samples, dtype=np.float32)
@@ -36,15 +38,15 @@ def speech() -> FloatArray:
 
 @pytest.fixture(scope="session")
 def recognizer() -> Iterator[Recognizer]:
-    """The embedded model, loaded once."""
+    """Recognizer with the embedded model, loaded once."""
     with Recognizer.from_pretrained() as loaded:
         yield loaded
 
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Handing out the work of models as small as ours takes longer than the work, above all on a busy machine."""
-    import torch  # not at the top: most tests need none of it, and it takes seconds
+    """Run PyTorch on one thread: for small models, distributing the work takes longer than the work itself."""
+    import torch  # imported late: it takes seconds, and most tests do not need it
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -54,5 +56,6 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def fake_recognizer() -> Iterator[Recognizer]:
-    with Recognizer(FakeModel(), detector=lambda: loud) as made:
-        yield made
+    """Recognizer with the fake model."""
+    with Recognizer(FakeModel(), detector=lambda: loud) as recognizer:
+        yield recognizer

@@ -1,10 +1,11 @@
-"""Streams and recognizers as a user holds them: with threads, clocks and asyncio, on the fake model."""
+"""Streams and recognizers as a user sees them, with threads and asyncio, on the fake model."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,119 +24,117 @@ from stream_asr import (
     StreamASRError,
     WindowConfig,
 )
+from stream_asr.array_types import FloatArray
 from stream_asr.events import Event
 from tests.support.fakes import FakeModel, conversation, loud, silence, sound
 
-SAID = ["hello world", "how are you", "fine thanks"]
+SENTENCES = ["hello world", "how are you", "fine thanks"]
 
 
-def test_the_example_of_the_readme(fake_recognizer: Recognizer) -> None:
-    audio = conversation(*SAID)
+def test_feed_poll_and_finish(fake_recognizer: Recognizer) -> None:
+    audio = conversation(*SENTENCES)
     events = []
     with fake_recognizer.stream() as stream:
-        for at in range(0, len(audio), 1600):
-            assert stream.feed(audio[at : at + 1600]) == 0
+        for start in range(0, len(audio), 1600):
+            assert stream.feed(audio[start : start + 1600]) == 0
             events += stream.poll()
         stream.finish()
         events += list(stream)
         assert stream.counts.captured == len(audio)
-    assert [event.text for event in events if isinstance(event, Final)] == SAID
+    assert [event.text for event in events if isinstance(event, Final)] == SENTENCES
 
 
-def test_another_thread_may_feed_while_this_one_reads(fake_recognizer: Recognizer) -> None:
-    audio = conversation(*SAID)
+def test_one_thread_feeds_while_another_reads(fake_recognizer: Recognizer) -> None:
+    audio = conversation(*SENTENCES)
     with fake_recognizer.stream() as stream:
 
         def feed() -> None:
-            for at in range(0, len(audio), 3200):
-                stream.feed(audio[at : at + 3200])
+            for start in range(0, len(audio), 3200):
+                stream.feed(audio[start : start + 3200])
                 time.sleep(0.002)
             stream.finish()
 
         feeder = threading.Thread(target=feed)
         feeder.start()
-        heard = [event.text for event in stream if isinstance(event, Final)]
+        texts = [event.text for event in stream if isinstance(event, Final)]
         feeder.join()
-    assert heard == SAID
+    assert texts == SENTENCES
 
 
-def test_async_for(fake_recognizer: Recognizer) -> None:
-    audio = conversation(*SAID)
+def test_events_can_be_read_with_async_for(fake_recognizer: Recognizer) -> None:
+    audio = conversation(*SENTENCES)
 
     async def caption() -> list[str]:
         with fake_recognizer.stream() as stream:
 
             async def feed() -> None:
-                for at in range(0, len(audio), 3200):
-                    stream.feed(audio[at : at + 3200])
+                for start in range(0, len(audio), 3200):
+                    stream.feed(audio[start : start + 3200])
                     await asyncio.sleep(0)
                 stream.finish()
 
             feeding = asyncio.create_task(feed())
-            heard = [event.text async for event in stream if isinstance(event, Final)]
+            texts = [event.text async for event in stream if isinstance(event, Final)]
             await feeding
-            return heard
+            return texts
 
-    assert asyncio.run(asyncio.wait_for(caption(), 30)) == SAID
+    assert asyncio.run(asyncio.wait_for(caption(), 30)) == SENTENCES
 
 
-def test_many_streams_at_once_keep_to_themselves() -> None:
+def test_concurrent_streams_do_not_mix() -> None:
     texts = [f"{'abcdefghij'[n % 10]} stream of {'klmnopqrst'[n // 10]} words" for n in range(20)]
-    heard: dict[str, list[str]] = {}
+    recognized: dict[str, list[str]] = {}
     with Recognizer(FakeModel(), detector=lambda: loud) as recognizer:
 
         def caption(text: str) -> None:
             audio = conversation(text, text)
             with recognizer.stream() as stream:
-                for at in range(0, len(audio), 1600):
-                    stream.feed(audio[at : at + 1600])
+                for start in range(0, len(audio), 1600):
+                    stream.feed(audio[start : start + 1600])
                 stream.finish()
-                heard[text] = [event.text for event in stream if isinstance(event, Final)]
+                recognized[text] = [event.text for event in stream if isinstance(event, Final)]
 
         threads = [threading.Thread(target=caption, args=(text,)) for text in texts]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert heard == {text: [text, text] for text in texts}
+    assert recognized == {text: [text, text] for text in texts}
 
 
-def assert_true(value: bool) -> None:
-    assert value
+def test_feed_does_not_wait_for_the_model_and_overload_is_reported() -> None:
+    released = threading.Event()
 
+    def wait_for_release(windows: Sequence[FloatArray]) -> None:
+        assert released.wait(60)
 
-def test_feed_does_not_wait_for_the_model_and_the_lag_is_reported() -> None:
-    stuck = threading.Event()
-    said = ["the quick brown fox jumps over the lazy dog"] * 3
-    audio = conversation(*said)
+    audio = conversation(*["the quick brown fox jumps over the lazy dog"] * 3)
     config = RecognizerConfig(engine=EngineConfig(buffer_ms=40_000))
-    model = FakeModel(lambda windows: assert_true(stuck.wait(60)))
+    model = FakeModel(wait_for_release)
     with Recognizer(model, config, detector=lambda: loud) as recognizer, recognizer.stream() as stream:
-        for at in range(0, len(audio), 3200):
-            stream.feed(audio[at : at + 3200])  # would never return if it waited
-        stuck.set()
-        lags = []
-        while not lags:
+        for start in range(0, len(audio), 3200):
+            stream.feed(audio[start : start + 3200])  # would block if it waited for the model
+        released.set()
+        lags_ms = []
+        while not lags_ms:
             time.sleep(0.01)
-            lags = [event.lag_ms for event in stream.poll() if isinstance(event, Overload)]
-        assert lags[0] > config.engine.overload_lag_ms
+            lags_ms = [event.lag_ms for event in stream.poll() if isinstance(event, Overload)]
+        assert lags_ms[0] > config.engine.overload_lag_ms
         stream.finish()
         list(stream)
         assert stream.counts.dropped == 0
 
 
-def test_a_loop_that_is_left_goes_on_where_it_stopped(fake_recognizer: Recognizer) -> None:
+def test_second_loop_continues_where_the_first_stopped(fake_recognizer: Recognizer) -> None:
     with fake_recognizer.stream() as stream:
-        stream.feed(conversation(*SAID))
+        stream.feed(conversation(*SENTENCES))
         stream.finish()
-        stream._mailbox.wait(lambda: False)  # until all events are there
-        heard = []
-        for _ in SAID:
-            heard.append(next(event.text for event in stream if isinstance(event, Final)))
-        assert heard == SAID
+        stream._mailbox.wait(lambda: False)  # until the last event
+        texts = [next(event.text for event in stream if isinstance(event, Final)) for _ in SENTENCES]
+        assert texts == SENTENCES
 
 
-def test_nobody_turns_round_while_nothing_happens(fake_recognizer: Recognizer) -> None:
+def test_engine_is_idle_without_new_audio(fake_recognizer: Recognizer) -> None:
     async def idle() -> int:
         with fake_recognizer.stream() as stream:
             stream.feed(silence(1))
@@ -144,12 +143,12 @@ def test_nobody_turns_round_while_nothing_happens(fake_recognizer: Recognizer) -
             rounds = 0
             step = fake_recognizer._engine.step
 
-            def counted() -> bool:
+            def count_rounds() -> bool:
                 nonlocal rounds
                 rounds += 1
                 return step()
 
-            fake_recognizer._engine.step = counted  # type: ignore[method-assign]
+            fake_recognizer._engine.step = count_rounds  # type: ignore[method-assign]
             await asyncio.sleep(0.2)
             waiting.cancel()
             return rounds
@@ -157,53 +156,52 @@ def test_nobody_turns_round_while_nothing_happens(fake_recognizer: Recognizer) -
     assert asyncio.run(idle()) <= 1
 
 
-def test_a_model_of_the_users_own_that_answers_nonsense_fails_its_stream_only() -> None:
-    class Forgetful(FakeModel):
-        def log_probs(self, windows):  # type: ignore[no-untyped-def]
+def test_wrong_number_of_outputs_fails_the_stream() -> None:
+    class ModelWithoutOutput(FakeModel):
+        def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
             return []
 
-    with Recognizer(Forgetful(), detector=lambda: loud) as recognizer, recognizer.stream() as stream:
+    with Recognizer(ModelWithoutOutput(), detector=lambda: loud) as recognizer, recognizer.stream() as stream:
         stream.feed(conversation("hello"))
         stream.finish()
         with pytest.raises(StreamASRError, match="0 outputs for 1 windows"):
             list(stream)
 
 
-def test_a_damaged_file_gives_all_that_could_be_decoded(fake_recognizer: Recognizer, tmp_path: Path) -> None:
-    audio = np.concatenate([conversation(*SAID), np.full(8000, np.nan, dtype=np.float32)])
+def test_damaged_file_yields_finals_up_to_the_damage(fake_recognizer: Recognizer, tmp_path: Path) -> None:
+    audio = np.concatenate([conversation(*SENTENCES), np.full(8000, np.nan, dtype=np.float32)])
     path = tmp_path / "damaged.wav"
     soundfile.write(path, audio, 16_000, subtype="FLOAT")
-    heard = []
     with pytest.raises(InputError, match="nan"):
-        heard += [final.text for final in fake_recognizer.iter_finals(path)]
+        list(fake_recognizer.iter_finals(path))
     finals = fake_recognizer.iter_finals(path)
-    assert next(finals).text == SAID[0]
-    assert next(finals).text == SAID[1]
+    assert next(finals).text == SENTENCES[0]
+    assert next(finals).text == SENTENCES[1]
 
 
 @pytest.mark.parametrize("audio", [b"\0\0", np.float32(0), np.zeros((2, 2, 2))])
-def test_what_is_no_recording_is_refused(fake_recognizer: Recognizer, audio: object) -> None:
+def test_invalid_audio_argument_is_an_error(fake_recognizer: Recognizer, audio: object) -> None:
     with pytest.raises(InputError, match="path, or an array"):
         fake_recognizer.transcribe(audio)  # type: ignore[arg-type]
 
 
-def test_a_wrong_rate_is_refused(fake_recognizer: Recognizer) -> None:
+def test_invalid_sample_rate_is_an_error(fake_recognizer: Recognizer) -> None:
     with pytest.raises(InputError, match="4000 to 384000"):
         fake_recognizer.transcribe(np.zeros(100), sample_rate=0)
 
 
-def test_drain_makes_a_fast_source_wait_so_that_nothing_is_dropped() -> None:
+def test_drain_paces_a_fast_source() -> None:
     config = RecognizerConfig(engine=EngineConfig(buffer_ms=16_000))
-    audio = conversation(*SAID * 10)
+    audio = conversation(*SENTENCES * 10)
     with Recognizer(FakeModel(), config, detector=lambda: loud) as recognizer, recognizer.stream() as stream:
-        for at in range(0, len(audio), 16_000):
-            assert stream.feed(audio[at : at + 16_000]) == 0
+        for start in range(0, len(audio), 16_000):
+            assert stream.feed(audio[start : start + 16_000]) == 0
             assert stream.drain(timeout_s=30)
         stream.finish()
-        assert [event.text for event in stream if isinstance(event, Final)] == SAID * 10
+        assert [event.text for event in stream if isinstance(event, Final)] == SENTENCES * 10
 
 
-def test_what_does_not_fit_is_counted(fake_recognizer: Recognizer) -> None:
+def test_dropped_samples_are_counted(fake_recognizer: Recognizer) -> None:
     with fake_recognizer.stream() as stream:
         dropped = stream.feed(np.zeros(40 * 16_000, dtype=np.float32))
         assert dropped == 10 * 16_000
@@ -214,16 +212,16 @@ def test_what_does_not_fit_is_counted(fake_recognizer: Recognizer) -> None:
     assert counts.captured == 40 * 16_000 == counts.recognised + counts.silent + counts.dropped
 
 
-def test_transcribe_takes_arrays_and_files(fake_recognizer: Recognizer, tmp_path: Path) -> None:
-    audio = conversation(*SAID)
-    seen: list[tuple[float, float | None]] = []
-    from_array = fake_recognizer.transcribe(audio, progress=lambda done, total: seen.append((done, total)))
-    assert from_array.text == " ".join(SAID)
+def test_transcribe_accepts_arrays_and_files(fake_recognizer: Recognizer, tmp_path: Path) -> None:
+    audio = conversation(*SENTENCES)
+    progress: list[tuple[float, float | None]] = []
+    from_array = fake_recognizer.transcribe(audio, progress=lambda done_s, total_s: progress.append((done_s, total_s)))
+    assert from_array.text == " ".join(SENTENCES)
     assert [word.word for word in from_array.words] == from_array.text.split()
     assert from_array.duration_s == len(audio) / 16_000
-    assert seen[-1] == (from_array.duration_s, from_array.duration_s)
-    assert sorted(seen) == seen
-    path = tmp_path / "said.wav"
+    assert progress[-1] == (from_array.duration_s, from_array.duration_s)
+    assert sorted(progress) == progress
+    path = tmp_path / "speech.wav"
     soundfile.write(path, audio, 16_000, subtype="FLOAT")
     assert fake_recognizer.transcribe(path) == from_array
     assert fake_recognizer.transcribe(str(path)) == from_array
@@ -232,12 +230,12 @@ def test_transcribe_takes_arrays_and_files(fake_recognizer: Recognizer, tmp_path
 
 
 @pytest.mark.parametrize("rate", [8_000, 48_000])
-def test_the_same_recording_at_another_rate_goes_through(fake_recognizer: Recognizer, rate: int) -> None:
+def test_audio_is_resampled(fake_recognizer: Recognizer, rate: int) -> None:
     seconds = fake_recognizer.transcribe(np.zeros(3 * rate, dtype=np.int16), rate).duration_s
     assert seconds == pytest.approx(3, abs=0.001)
 
 
-def test_flush(fake_recognizer: Recognizer) -> None:
+def test_flush_makes_a_final(fake_recognizer: Recognizer) -> None:
     with fake_recognizer.stream() as stream:
         stream.feed(np.concatenate([silence(0.5), sound("hello "), silence(0.2)]))
         stream.flush()
@@ -245,7 +243,7 @@ def test_flush(fake_recognizer: Recognizer) -> None:
     assert event.text == "hello"
 
 
-def test_no_audio_after_finish(fake_recognizer: Recognizer) -> None:
+def test_feed_after_finish_is_an_error(fake_recognizer: Recognizer) -> None:
     with fake_recognizer.stream() as stream:
         stream.finish()
         stream.finish()
@@ -254,7 +252,7 @@ def test_no_audio_after_finish(fake_recognizer: Recognizer) -> None:
         assert list(stream) == []
 
 
-def test_bad_audio_costs_neither_the_stream_nor_its_neighbours(fake_recognizer: Recognizer) -> None:
+def test_invalid_audio_does_not_end_the_stream(fake_recognizer: Recognizer) -> None:
     audio = conversation("hello world")
     with fake_recognizer.stream() as stream:
         stream.feed(audio[:16_000])
@@ -265,7 +263,7 @@ def test_bad_audio_costs_neither_the_stream_nor_its_neighbours(fake_recognizer: 
         assert [event.text for event in stream if isinstance(event, Final)] == ["hello world"]
 
 
-def test_leaving_the_with_block_closes_the_stream(fake_recognizer: Recognizer) -> None:
+def test_with_statement_closes_the_stream(fake_recognizer: Recognizer) -> None:
     with fake_recognizer.stream() as stream:
         stream.feed(silence(1))
     with pytest.raises(StreamASRError, match="finished"):
@@ -275,7 +273,7 @@ def test_leaving_the_with_block_closes_the_stream(fake_recognizer: Recognizer) -
     stream.close()
 
 
-def test_a_closed_recognizer_says_so() -> None:
+def test_closed_recognizer_is_an_error() -> None:
     recognizer = Recognizer(FakeModel(), detector=lambda: loud)
     stream = recognizer.stream()
     recognizer.close()
@@ -290,8 +288,8 @@ def test_partials_begin_with_their_stable_text(fake_recognizer: Recognizer) -> N
     audio = conversation("the quick brown fox jumps over the lazy dog and away it runs from there")
     partials = []
     with fake_recognizer.stream() as stream:
-        for at in range(0, len(audio), 1600):
-            stream.feed(audio[at : at + 1600])
+        for start in range(0, len(audio), 1600):
+            stream.feed(audio[start : start + 1600])
             time.sleep(0.002)
             partials += [event for event in stream.poll() if isinstance(event, Partial)]
         stream.finish()
@@ -300,8 +298,8 @@ def test_partials_begin_with_their_stable_text(fake_recognizer: Recognizer) -> N
     assert all(partial.text.startswith(partial.stable) for partial in partials)
 
 
-def test_every_stream_may_have_an_endpoint_of_its_own(fake_recognizer: Recognizer) -> None:
-    """The other settings stay, and so do other streams."""
+def test_endpoint_can_be_set_per_stream(fake_recognizer: Recognizer) -> None:
+    """Other settings and other streams do not change."""
     audio = conversation("hello world", "and again", pause_s=0.8)
 
     def finals(endpoint_ms: int | None) -> list[Final]:
@@ -310,21 +308,20 @@ def test_every_stream_may_have_an_endpoint_of_its_own(fake_recognizer: Recognize
             stream.finish()
             return [event for event in stream if isinstance(event, Final)]
 
-    own, usual = finals(1200), finals(None)
-    assert [final.text for final in own] == ["hello worldand again"]
-    assert usual == finals(500) == list(fake_recognizer.iter_finals(audio))
-    assert [final.text for final in usual] == ["hello world", "and again"]
-    early = finals(80)
-    assert early[0].end == pytest.approx(usual[0].end - 0.42, abs=0.03)
+    assert [final.text for final in finals(1200)] == ["hello worldand again"]
+    default = finals(None)
+    assert default == finals(500) == list(fake_recognizer.iter_finals(audio))
+    assert [final.text for final in default] == ["hello world", "and again"]
+    assert finals(80)[0].end == pytest.approx(default[0].end - 0.42, abs=0.03)
 
 
 @pytest.mark.parametrize("endpoint_ms", [-1, 0, 79, 9_701, 10**12])
-def test_an_endpoint_out_of_range_is_refused(fake_recognizer: Recognizer, endpoint_ms: int) -> None:
+def test_endpoint_out_of_range_is_an_error(fake_recognizer: Recognizer, endpoint_ms: int) -> None:
     with pytest.raises(InputError, match=f"endpoint_ms is {endpoint_ms}; 80 to 9700 are accepted"):
         fake_recognizer.stream(endpoint_ms=endpoint_ms)
 
 
-def test_contradictory_settings_are_refused() -> None:
+def test_contradictory_settings_are_an_error() -> None:
     with pytest.raises(InputError, match="at least"):
         RecognizerConfig(windows=WindowConfig(), engine=EngineConfig(buffer_ms=5000))
     with pytest.raises(InputError, match="overload_lag_ms"):
@@ -341,7 +338,7 @@ def test_contradictory_settings_are_refused() -> None:
         WindowConfig(left_context_ms=-1)
 
 
-def test_limits_are_held_against_the_windows_of_the_model() -> None:
+def test_limits_are_checked_against_the_windows_of_the_model() -> None:
     config = RecognizerConfig(engine=EngineConfig(overload_lag_ms=1500))
     assert config.with_default_windows(WindowConfig(commit_ms=480, right_context_ms=400)).engine == config.engine
     with pytest.raises(InputError, match="commit windows alone lag up to 2400 ms"):
@@ -352,26 +349,26 @@ def marks(events: list[Event]) -> list[int]:
     return [event.mark for event in events if isinstance(event, Marked)]
 
 
-def test_a_mark_comes_after_all_that_the_audio_before_it_says(fake_recognizer: Recognizer) -> None:
+def test_mark_follows_the_events_of_the_audio_before_it(fake_recognizer: Recognizer) -> None:
     with fake_recognizer.stream() as stream:
-        stream.feed(conversation(*SAID[:1]))
+        stream.feed(conversation(*SENTENCES[:1]))
         first = stream.mark()
-        stream.feed(conversation(*SAID[1:]))
+        stream.feed(conversation(*SENTENCES[1:]))
         second = stream.mark()
         events: list[Event] = []
         while second not in marks(events):
             stream._mailbox.wait_for_events()
             events += stream.poll()
         assert marks(events) == [first, second]
-        told = [
+        order = [
             event.text if isinstance(event, Final) else event.mark
             for event in events
             if isinstance(event, Final | Marked)
         ]
-        assert told == [SAID[0], first, *SAID[1:], second]
+        assert order == [SENTENCES[0], first, *SENTENCES[1:], second]
 
 
-def test_a_mark_inside_an_utterance_waits_for_a_caption_but_not_for_the_final(fake_recognizer: Recognizer) -> None:
+def test_mark_inside_an_utterance_follows_a_partial_but_not_the_final(fake_recognizer: Recognizer) -> None:
     with fake_recognizer.stream() as stream:
         stream.feed(np.concatenate([silence(0.5), sound("hello world and")]))
         stream.mark()
@@ -384,31 +381,31 @@ def test_a_mark_inside_an_utterance_waits_for_a_caption_but_not_for_the_final(fa
         assert captions[-1].text.startswith("hello world")
 
 
-def test_room_can_be_awaited() -> None:
+def test_wait_for_room_paces_a_fast_source() -> None:
     config = RecognizerConfig(engine=EngineConfig(buffer_ms=16_000))
-    audio = conversation(*SAID * 10)
+    audio = conversation(*SENTENCES * 10)
 
     async def caption() -> list[str]:
         with Recognizer(FakeModel(), config, detector=lambda: loud) as recognizer, recognizer.stream() as stream:
 
             async def feed() -> None:
-                for at in range(0, len(audio), 16_000):
+                for start in range(0, len(audio), 16_000):
                     await stream.wait_for_room()
-                    assert stream.feed(audio[at : at + 16_000]) == 0
+                    assert stream.feed(audio[start : start + 16_000]) == 0
                 stream.finish()
 
             feeding = asyncio.create_task(feed())
-            heard = [event.text async for event in stream if isinstance(event, Final)]
+            texts = [event.text async for event in stream if isinstance(event, Final)]
             await feeding
-            return heard
+            return texts
 
-    assert asyncio.run(asyncio.wait_for(caption(), 60)) == SAID * 10
+    assert asyncio.run(asyncio.wait_for(caption(), 60)) == SENTENCES * 10
 
 
-def test_the_engine_tells_what_it_does() -> None:
+def test_engine_stats() -> None:
     model = FakeModel()
     with Recognizer(model, detector=lambda: loud) as recognizer:
-        recognizer.transcribe(conversation(*SAID))
+        recognizer.transcribe(conversation(*SENTENCES))
         stats = recognizer.stats
         assert stats.running
         assert sum(size * count for size, count in enumerate(stats.batches)) == sum(map(len, model.batches))

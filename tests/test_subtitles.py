@@ -1,3 +1,5 @@
+"""Subtitles: cues and the files that contain them."""
+
 from __future__ import annotations
 
 import itertools
@@ -5,138 +7,129 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_asr.config import SubtitleConfig
 from stream_asr.events import Final, Word
-from stream_asr.subtitles import (
-    LINE_CHARACTERS,
-    LINES,
-    LONGEST_CUE_S,
-    Cue,
-    CueCutter,
-    SubtitleWriter,
-    cues,
-    srt,
-    vtt,
-)
+from stream_asr.subtitles import MAX_LINES, Cue, CueBuilder, SubtitleWriter, format_srt, format_vtt, make_cues
+
+CONFIG = SubtitleConfig()
 
 
 def final(text: str, start: float = 0.0, word_s: float = 0.3, gap_s: float = 0.05) -> Final:
-    words, at = [], start
+    """Return a final whose words have equal lengths and gaps."""
+    words, word_start = [], start
     for word in text.split():
-        words.append(Word(word, at, at + word_s, 0.9))
-        at += word_s + gap_s
-    return Final(0, start, at, text, 0.9, tuple(words))
+        words.append(Word(word, word_start, word_start + word_s, 0.9))
+        word_start += word_s + gap_s
+    return Final(0, start, word_start, text, 0.9, tuple(words))
 
 
 def lines(*finals: Final) -> list[tuple[str, ...]]:
-    return [cue.lines for cue in cues(finals)]
+    return [cue.lines for cue in make_cues(finals)]
 
 
 @st.composite
 def transcripts(draw: st.DrawFn) -> list[Final]:
-    finals, at = [], 0.0
+    finals, start = [], 0.0
     for _ in range(draw(st.integers(0, 5))):
         words = draw(st.lists(st.text("abcdefgh'", min_size=1, max_size=60), max_size=25))
-        made = final(" ".join(words), at, draw(st.floats(0.05, 1.5)), draw(st.floats(0.0, 0.5)))
-        finals.append(made)
-        at = made.end + draw(st.floats(0.0, 4.0))
+        finals.append(final(" ".join(words), start, draw(st.floats(0.05, 1.5)), draw(st.floats(0.0, 0.5))))
+        start = finals[-1].end + draw(st.floats(0.0, 4.0))
     return finals
 
 
 @given(transcripts())
-def test_every_word_is_shown_once_in_order_within_the_limits(finals: list[Final]) -> None:
-    made = cues(finals)
-    shown = "".join("".join(cue.lines) for cue in made).replace(" ", "")
-    assert shown == "".join(final.text for final in finals).replace(" ", "")
-    for cue in made:
-        assert 1 <= len(cue.lines) <= LINES
-        assert all(0 < len(line) <= LINE_CHARACTERS for line in cue.lines)
+def test_cues_contain_every_word_once_in_order_within_the_limits(finals: list[Final]) -> None:
+    cues = make_cues(finals)
+    text = "".join("".join(cue.lines) for cue in cues).replace(" ", "")
+    assert text == "".join(final.text for final in finals).replace(" ", "")
+    for cue in cues:
+        assert 1 <= len(cue.lines) <= MAX_LINES
+        assert all(0 < len(line) <= CONFIG.line_characters for line in cue.lines)
         assert cue.start <= cue.end
-    for before, after in itertools.pairwise(made):
+    for before, after in itertools.pairwise(cues):
         assert before.end <= after.start
 
 
-def test_a_short_sentence_is_one_line() -> None:
+def test_short_sentence_is_one_line() -> None:
     assert lines(final("ask not what your country can do")) == [("ask not what your country can do",)]
 
 
-def test_two_lines_are_about_even() -> None:
+def test_two_lines_have_similar_lengths() -> None:
     ((first, second),) = lines(final("ask not what your country can do for you ask what you can do", word_s=0.2))
     assert abs(len(first) - len(second)) <= 6
 
 
-def test_a_lonely_short_word_joins_its_neighbour() -> None:
+def test_single_short_word_joins_its_neighbor() -> None:
     assert lines(final("yes", 0.0), final("i think so too", 1.0)) == [("yes i think so too",)]
     long = " ".join(["abcde"] * 14)  # 83 characters: one more word does not fit
-    made = lines(final(f"{long} so", word_s=0.2))
-    assert min(len(cue[0].split()) for cue in made) > 1
+    assert min(len(cue[0].split()) for cue in lines(final(f"{long} so", word_s=0.2))) > 1
 
 
-def test_a_lonely_word_far_from_the_others_stays_alone() -> None:
+def test_single_word_far_from_others_is_its_own_cue() -> None:
     assert lines(final("yes", 0.0), final("i think so", 10.0)) == [("yes",), ("i think so",)]
 
 
-def test_breaks_fall_into_pauses() -> None:
+def test_cues_break_at_pauses() -> None:
     words = " ".join(["abcde"] * 8)
-    made = lines(final(words, 0.0, 0.2), final(words, 4.0, 0.2))
-    assert [" ".join(cue) for cue in made] == [words, words]
+    cues = lines(final(words, 0.0, 0.2), final(words, 4.0, 0.2))
+    assert [" ".join(cue) for cue in cues] == [words, words]
 
 
-def test_no_cue_stays_longer_than_can_be_read() -> None:
-    for cue in cues([final(" ".join(["word"] * 40), word_s=0.9)]):
-        assert cue.end - cue.start <= LONGEST_CUE_S
+def test_cue_duration_is_limited() -> None:
+    for cue in make_cues([final(" ".join(["word"] * 40), word_s=0.9)]):
+        assert cue.end - cue.start <= CONFIG.max_cue_s
 
 
-def test_a_short_cue_lingers_but_not_into_the_next() -> None:
-    first, second = cues([final("yes", 0.0), final("i think so", 2.6)])
+def test_short_cue_is_extended_up_to_the_next_cue() -> None:
+    first, second = make_cues([final("yes", 0.0), final("i think so", 2.6)])
     assert first.end == 1.0
     assert second.start == 2.6
 
 
-def test_srt_and_vtt_to_the_letter() -> None:
+def test_srt_and_vtt_files() -> None:
     finals = [final("rock & roll", 1.0, 0.5, 0.0), final("<b> for you", 3661.5, 0.5, 0.0)]
-    assert srt(finals) == (
+    assert format_srt(finals) == (
         "1\n00:00:01,000 --> 00:00:02,500\nrock & roll\n\n2\n01:01:01,500 --> 01:01:03,000\n<b> for you\n"
     )
-    assert vtt(finals) == (
+    assert format_vtt(finals) == (
         "WEBVTT\n\n00:00:01.000 --> 00:00:02.500\nrock &amp; roll\n\n01:01:01.500 --> 01:01:03.000\n&lt;b&gt; for you\n"
     )
 
 
-def test_a_subtitle_is_written_as_soon_as_it_is_certain() -> None:
+def test_cue_is_written_once_later_words_cannot_change_it() -> None:
     writer = SubtitleWriter("srt")
-    assert writer.add(final("yes", 0.0)) == "", "what follows may join it"
+    assert writer.add(final("yes", 0.0)) == "", "the next words may join it"
     assert writer.add(final("i think so", 0.9)) == ""
-    piece = writer.add(final("and you", 10.0))
-    assert piece == "1\n00:00:00,000 --> 00:00:01,900\nyes i think so\n"
+    assert writer.add(final("and you", 10.0)) == "1\n00:00:00,000 --> 00:00:01,900\nyes i think so\n"
     assert writer.finish() == "\n2\n00:00:10,000 --> 00:00:11,000\nand you\n"
 
 
 @given(transcripts())
-def test_what_is_written_piece_by_piece_is_a_whole_file_each_time(finals: list[Final]) -> None:
+def test_pieces_written_so_far_are_a_valid_file(finals: list[Final]) -> None:
     writer = SubtitleWriter("vtt")
     written = writer.begin()
-    for made in finals:
-        written += writer.add(made)
-        assert vtt(finals).startswith(written)
+    for utterance in finals:
+        written += writer.add(utterance)
+        assert format_vtt(finals).startswith(written)
         assert written.endswith("\n")
         assert not written.endswith("\n\n")
-    assert written + writer.finish() == vtt(finals)
+    assert written + writer.finish() == format_vtt(finals)
 
 
-def test_who_never_pauses_is_not_held_back_for_ever() -> None:
-    cutter = CueCutter()
-    held = 0
-    made: list[Cue] = []
+def test_pending_words_are_limited_without_pauses() -> None:
+    builder = CueBuilder()
+    pending = 0
+    cues: list[Cue] = []
     for number in range(200):
-        more = cutter.add(final("some words of a sentence", 2.0 * number))
-        held = 0 if more else held + 1
-        assert held < 40, "a minute, and what was said until its end"
-        made += more
-    made += cutter.finish()
-    assert " ".join(line for cue in made for line in cue.lines) == " ".join(["some words of a sentence"] * 200)
-    assert all(before.end <= after.start for before, after in itertools.pairwise(made))
+        new_cues = builder.add(final("some words of a sentence", 2.0 * number))
+        pending = 0 if new_cues else pending + 1
+        assert pending < 40, "a minute of speech, to the end of an utterance"
+        cues += new_cues
+    cues += builder.finish()
+    assert " ".join(line for cue in cues for line in cue.lines) == " ".join(["some words of a sentence"] * 200)
+    assert all(before.end <= after.start for before, after in itertools.pairwise(cues))
 
 
-def test_nothing_said_is_an_empty_file() -> None:
-    assert srt([]) == ""
-    assert vtt([]) == "WEBVTT\n"
+def test_transcript_without_words_is_an_empty_file() -> None:
+    assert format_srt([]) == ""
+    assert format_vtt([]) == "WEBVTT\n"

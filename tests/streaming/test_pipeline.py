@@ -1,4 +1,4 @@
-"""The promises of a stream, on the pipeline itself: no threads, no clock, a fake model."""
+"""The promises of a stream, tested on the pipeline with a fake model, without threads and without a clock."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONFIG = RecognizerConfig(
     engine=EngineConfig(buffer_ms=8000),
 )
 SECOND = 16_000
-
+FOX = "the quick brown fox jumps over the lazy dog"
 
 GREEDY = GreedyDecoder(LABELS, FRAME)
 BEAM = make_decoder(
@@ -42,43 +42,55 @@ BEAM = make_decoder(
     ["ivy league", "zoo"],
 )
 DECODERS = {"greedy": (GREEDY, False), "beam": (BEAM, True)}
-"""With what they decode, and whether the model leaves them in doubt."""
+"""Decoders, and whether the fake model is uncertain."""
 
 
-def pipeline(
-    config: RecognizerConfig = CONFIG, decoder: Decoder = GREEDY, detector: Loud = loud, **settings_: bool
+def make_pipeline(
+    config: RecognizerConfig = CONFIG, decoder: Decoder = GREEDY, detector: Loud = loud, *, live: bool = True
 ) -> Pipeline:
-    return Pipeline(config, decoder, FRAME, detector=detector, **settings_)
+    return Pipeline(config, decoder, FRAME, detector=detector, live=live)
 
 
 def any_length(samples: int) -> bool:
     return True
 
 
-def work(made: Pipeline, model: FakeModel, passes: int = 10**9, kept: list[Window] | None = None) -> list[Event]:
-    """Up to ``passes`` runs of the model, one window each, in the engine's order; notes the windows kept."""
+def run(
+    pipeline: Pipeline, model: FakeModel, max_passes: int = 10**9, commits: list[Window] | None = None
+) -> list[Event]:
+    """Run the model on one window at a time, in the order of the engine.
+
+    Args:
+        pipeline: the stream.
+        model: the model.
+        max_passes: maximum number of model passes.
+        commits: gets the commit windows.
+
+    Returns:
+        The new events.
+    """
     events = []
-    made.advance()
-    while passes and (job := made.take_job(Priority.PREVIEW, any_length)):
-        if kept is not None and not job.is_preview:
-            kept.append(job.window)
-        made.deliver(job, model.log_probs([job.samples])[0])
-        passes -= 1
-        events += made.take_events()
-        made.advance()
-    return events + made.take_events()
+    pipeline.advance()
+    while max_passes and (job := pipeline.take_job(Priority.PREVIEW, any_length)):
+        if commits is not None and not job.is_preview:
+            commits.append(job.window)
+        pipeline.deliver(job, model.log_probs([job.samples])[0])
+        max_passes -= 1
+        events += pipeline.take_events()
+        pipeline.advance()
+    return events + pipeline.take_events()
 
 
-def transcript(audio: FloatArray, kept: list[Window] | None = None, decoding: str = "greedy") -> list[Final]:
-    """What there is to hear, with no partials and all the time in the world."""
+def transcribe(audio: FloatArray, commits: list[Window] | None = None, decoding: str = "greedy") -> list[Final]:
+    """Return the finals of a stream without partials and without any time limit."""
     decoder, doubtful = DECODERS[decoding]
-    made, model, events = pipeline(decoder=decoder, live=False), FakeModel(doubtful=doubtful), []
-    for at in range(0, len(audio), SECOND):
-        made.buffer.write(audio[at : at + SECOND])
-        events += work(made, model, kept=kept)
-    made.end_of_audio()
-    events += work(made, model, kept=kept)
-    assert made.finished
+    pipeline, model, events = make_pipeline(decoder=decoder, live=False), FakeModel(doubtful=doubtful), []
+    for start in range(0, len(audio), SECOND):
+        pipeline.buffer.write(audio[start : start + SECOND])
+        events += run(pipeline, model, commits=commits)
+    pipeline.end_of_audio()
+    events += run(pipeline, model, commits=commits)
+    assert pipeline.finished
     return finals(events)
 
 
@@ -92,82 +104,81 @@ sentences = st.lists(words, min_size=1, max_size=12).map(" ".join)
 
 @st.composite
 def speeches(draw: st.DrawFn) -> FloatArray:
-    """Sentences and pauses of random length, not on any grid."""
+    """Sentences and pauses of random length, not aligned to any grid."""
     parts = [silence(0.5), np.zeros(draw(st.integers(0, 319)), dtype=np.float32)]
     for _ in range(draw(st.integers(1, 3))):
         parts += [sound(draw(sentences)), np.zeros(draw(st.integers(0, 20_000)), dtype=np.float32)]
     return np.concatenate(parts)
 
 
-def paces(longest: int, passes: int) -> st.SearchStrategy[list[tuple[int, int]]]:
-    """Lengths of blocks, and how often the model runs after each; one block in a round gets the test along."""
-    rounds = st.lists(st.tuples(st.integers(1, longest), st.integers(0, passes)), max_size=6)
-    return rounds.map(lambda steps: [*steps, (4_000, passes)])
+def paces(max_block: int, max_passes: int) -> st.SearchStrategy[list[tuple[int, int]]]:
+    """Block lengths with the number of model passes after each. The last block keeps the test from taking too long."""
+    blocks = st.lists(st.tuples(st.integers(1, max_block), st.integers(0, max_passes)), max_size=6)
+    return blocks.map(lambda pace: [*pace, (4_000, max_passes)])
 
 
-def test_what_was_said_is_what_is_written() -> None:
-    said = ["hello world", "the quick brown fox jumps over the lazy dog", "a letter doubled"]
-    heard = transcript(conversation(*said))
-    assert [final.text for final in heard] == said
+def test_speech_is_transcribed() -> None:
+    texts = ["hello world", FOX, "a letter doubled"]
+    assert [final.text for final in transcribe(conversation(*texts))] == texts
 
 
 @pytest.mark.parametrize("decoding", DECODERS)
 @settings(max_examples=20)
 @given(speeches(), paces(9000, 4))
-def test_same_audio_same_text(decoding: str, audio: FloatArray, steps: list[tuple[int, int]]) -> None:
-    """Promise 1: whatever the chunk sizes and however much the engine gets done in between."""
+def test_same_audio_same_text(decoding: str, audio: FloatArray, pace: list[tuple[int, int]]) -> None:
+    """Promise 1: the text depends neither on block sizes nor on how far the engine gets between blocks."""
     decoder, doubtful = DECODERS[decoding]
-    made, model, events = pipeline(decoder=decoder), FakeModel(doubtful=doubtful), []
-    kept: list[Window] = []
-    at, turn = 0, 0
-    while at < len(audio):
-        size, passes = steps[turn % len(steps)]
-        while made.buffer.free < size:  # a source that waits, as `Stream.drain` does
-            events += work(made, model, 1, kept)
-        made.buffer.write(audio[at : at + size])
-        events += work(made, model, passes, kept)
-        at, turn = at + size, turn + 1
-    made.end_of_audio()
-    events += work(made, model, kept=kept)
-    expected: list[Window] = []
-    assert finals(events) == transcript(audio, expected, decoding)
-    assert kept == expected, "a model that minds its context would have written something else"
-    assert made.finished
+    pipeline, model, events = make_pipeline(decoder=decoder), FakeModel(doubtful=doubtful), []
+    commits: list[Window] = []
+    start, turn = 0, 0
+    while start < len(audio):
+        size, passes = pace[turn % len(pace)]
+        while pipeline.buffer.free < size:  # a source that waits, as with `Stream.drain`
+            events += run(pipeline, model, 1, commits)
+        pipeline.buffer.write(audio[start : start + size])
+        events += run(pipeline, model, passes, commits)
+        start, turn = start + size, turn + 1
+    pipeline.end_of_audio()
+    events += run(pipeline, model, commits=commits)
+    expected_commits: list[Window] = []
+    assert finals(events) == transcribe(audio, expected_commits, decoding)
+    assert commits == expected_commits, "other windows would give other text with a model that depends on context"
+    assert pipeline.finished
 
 
-def test_windows_are_planned_by_the_sample_not_by_the_block() -> None:
-    """An utterance may end just before or just after a commit window is full: every case of the grid of 800 ms."""
+def test_windows_do_not_depend_on_block_sizes() -> None:
+    """An utterance may end just before or just after a commit window is full: test all offsets to the 800 ms grid."""
     for frames in range(20, 62):
-        # 540 ms: windows are then full in the middle of the steps in which audio is taken from the buffer.
+        # With 540 ms, windows become full in the middle of a step.
         audio = np.concatenate([silence(0.54), sound("abcdefghijklmnop")[: frames * FRAME], silence(0.7)])
-        kept: dict[int, list[Window]] = {}
+        commits: dict[int, list[Window]] = {}
         for size in (FRAME, 5 * FRAME, len(audio)):
-            made, kept[size] = pipeline(live=False), []
-            for at in range(0, len(audio), size):
-                made.buffer.write(audio[at : at + size])
-                work(made, FakeModel(), kept=kept[size])
-        assert kept[FRAME] == kept[5 * FRAME] == kept[len(audio)] != []
+            pipeline, commits[size] = make_pipeline(live=False), []
+            for start in range(0, len(audio), size):
+                pipeline.buffer.write(audio[start : start + size])
+                run(pipeline, FakeModel(), commits=commits[size])
+        assert commits[FRAME] == commits[5 * FRAME] == commits[len(audio)] != []
 
 
 @pytest.mark.parametrize("decoding", DECODERS)
 @settings(max_examples=20)
 @given(speeches(), paces(9000, 4))
-def test_stable_means_stable(decoding: str, audio: FloatArray, steps: list[tuple[int, int]]) -> None:
+def test_stable_means_stable(decoding: str, audio: FloatArray, pace: list[tuple[int, int]]) -> None:
     """Promise 2: stable text only grows, and the final begins with it."""
     decoder, doubtful = DECODERS[decoding]
-    made, model = pipeline(decoder=decoder), FakeModel(doubtful=doubtful)
+    pipeline, model = make_pipeline(decoder=decoder), FakeModel(doubtful=doubtful)
     stable, open_utterance = "", None
-    at, turn = 0, 0
-    while not made.finished:
-        size, passes = steps[turn % len(steps)]
-        if at < len(audio):
-            made.buffer.write(audio[at : at + size])
-            at += size
+    start, turn = 0, 0
+    while not pipeline.finished:
+        size, passes = pace[turn % len(pace)]
+        if start < len(audio):
+            pipeline.buffer.write(audio[start : start + size])
+            start += size
         else:
-            made.end_of_audio()
+            pipeline.end_of_audio()
             passes += 1
         turn += 1
-        for event in work(made, model, passes):
+        for event in run(pipeline, model, passes):
             if isinstance(event, SpeechStarted):
                 assert open_utterance is None
                 stable, open_utterance = "", event.utterance
@@ -185,20 +196,20 @@ def test_stable_means_stable(decoding: str, audio: FloatArray, steps: list[tuple
 
 @settings(max_examples=30)
 @given(speeches(), paces(60_000, 1))
-def test_nothing_vanishes(audio: FloatArray, steps: list[tuple[int, int]]) -> None:
-    """Promise 3: recognised, silent or dropped; and what was dropped was reported, to the sample."""
+def test_nothing_vanishes(audio: FloatArray, pace: list[tuple[int, int]]) -> None:
+    """Promise 3: each sample is recognized, silent or dropped, and dropped samples are reported exactly."""
     audio = np.tile(audio, 3)
-    made, model, events = pipeline(), FakeModel(), []
-    at, turn = 0, 0
-    while at < len(audio):
-        size, passes = steps[turn % len(steps)]
-        made.buffer.write(audio[at : at + size])
-        events += work(made, model, passes)
-        at, turn = at + size, turn + 1
-    made.end_of_audio()
-    events += work(made, model)
-    assert made.finished
-    counts = made.counts
+    pipeline, model, events = make_pipeline(), FakeModel(), []
+    start, turn = 0, 0
+    while start < len(audio):
+        size, passes = pace[turn % len(pace)]
+        pipeline.buffer.write(audio[start : start + size])
+        events += run(pipeline, model, passes)
+        start, turn = start + size, turn + 1
+    pipeline.end_of_audio()
+    events += run(pipeline, model)
+    assert pipeline.finished
+    counts = pipeline.counts
     assert counts.captured == len(audio)
     assert counts.captured == counts.recognised + counts.silent + counts.dropped
     assert min(counts.recognised, counts.silent, counts.dropped) >= 0
@@ -207,138 +218,138 @@ def test_nothing_vanishes(audio: FloatArray, steps: list[tuple[int, int]]) -> No
     in_finals = sum(round((final.end - final.start) * SECOND) for final in finals(events))
     assert counts.recognised <= in_finals <= counts.recognised + counts.dropped
     if not counts.dropped:
-        assert finals(events) == transcript(audio)
+        assert finals(events) == transcribe(audio)
 
 
-@pytest.mark.parametrize("more", [0, 1, 160, 319])
-def test_the_very_last_sample_is_recognised(more: int) -> None:
-    """Promise 3: audio may end in the middle of a word, and of a frame."""
-    audio = np.concatenate([silence(0.5), sound("hello world"), np.full(more, 0.5, dtype=np.float32)])
-    (final,) = transcript(audio)
+@pytest.mark.parametrize("extra", [0, 1, 160, 319])
+def test_last_sample_is_recognized(extra: int) -> None:
+    """Promise 3: the audio may end in the middle of a word and of a frame."""
+    audio = np.concatenate([silence(0.5), sound("hello world"), np.full(extra, 0.5, dtype=np.float32)])
+    (final,) = transcribe(audio)
     assert round(final.end * SECOND) == len(audio)
 
 
 def test_lag_and_memory_stay_bounded_for_twelve_hours() -> None:
-    """Promises 4 and 5: a stream of half a day, on a machine that has time for commits and some previews."""
+    """Promises 4 and 5: a long stream on a machine that has time for commits and some previews."""
     minute = np.concatenate([conversation("good morning", "how are you today", "fine thanks"), silence(60)])
     minute = minute[: 60 * SECOND]
     config = replace(CONFIG, segmenter=replace(CONFIG.segmenter, min_speech_ms=150))
-    made, model = pipeline(config, detector=Loud(30)), FakeModel()
-    model.batches = _Forgetful()
-    longest_lag = seen = early_kib = 0
+    pipeline, model = make_pipeline(config, detector=Loud(30)), FakeModel()
+    model.batches = _DiscardingList()
+    max_lag = final_count = early_kib = 0
     for number in range(12 * 60):
-        for at in range(0, len(minute), SECOND):
-            made.buffer.write(minute[at : at + SECOND])
-            longest_lag = max(longest_lag, made.lag_samples)
-            seen += len(finals(work(made, model, 4)))
+        for start in range(0, len(minute), SECOND):
+            pipeline.buffer.write(minute[start : start + SECOND])
+            max_lag = max(max_lag, pipeline.lag_samples)
+            final_count += len(finals(run(pipeline, model, 4)))
         if number == 30:
             early_kib = _peak_memory_kib()
-    assert seen == 3 * 12 * 60
-    assert made.counts.dropped == 0
-    assert longest_lag < 3 * SECOND
-    # A byte kept for each frame of voice detection would already be 1.4 MB.
+    assert final_count == 3 * 12 * 60
+    assert pipeline.counts.dropped == 0
+    assert max_lag < 3 * SECOND
+    # One byte per frame of voice detection would already be 1.4 MB.
     assert _peak_memory_kib() - early_kib < 1024
 
 
 def _peak_memory_kib() -> int:
-    resource = pytest.importorskip("resource", reason="Windows does not tell the peak memory of a process this way")
+    resource = pytest.importorskip("resource", reason="Windows does not report the peak memory of a process this way")
     peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // 1024 if sys.platform == "darwin" else peak
 
 
-class _Forgetful(list):  # type: ignore[type-arg]
-    """The fake model's notes, which a test of memory must not keep."""
+class _DiscardingList(list):  # type: ignore[type-arg]
+    """Replaces the fake model's record of batches, which would grow during a test of memory."""
 
     def append(self, item: object) -> None: ...
 
 
-def test_an_overloaded_stream_says_so_thins_previews_first_and_loses_no_final() -> None:
-    """Promise 4: the machine does one pass for every 400 ms of speech, half of what is due."""
-    audio = conversation(*["the quick brown fox jumps over the lazy dog"] * 8, pause_s=0.6)
-    made, model, events = pipeline(), FakeModel(), []
-    for at in range(0, len(audio), 6400):
-        made.buffer.write(audio[at : at + 6400])
-        events += work(made, model, 1)
-    kept_before_previews = made.counts.previews_skipped
-    made.end_of_audio()
-    events += work(made, model)
-    assert [final.text for final in finals(events)] == [final.text for final in transcript(audio)]
-    assert kept_before_previews > 0
-    assert made.counts.dropped == 0
+def test_overload_skips_previews_but_loses_no_final() -> None:
+    """Promise 4: the machine runs one pass per 400 ms of speech, half of what is due."""
+    audio = conversation(*[FOX] * 8, pause_s=0.6)
+    pipeline, model, events = make_pipeline(), FakeModel(), []
+    for start in range(0, len(audio), 6400):
+        pipeline.buffer.write(audio[start : start + 6400])
+        events += run(pipeline, model, 1)
+    previews_skipped = pipeline.counts.previews_skipped
+    pipeline.end_of_audio()
+    events += run(pipeline, model)
+    assert [final.text for final in finals(events)] == [final.text for final in transcribe(audio)]
+    assert previews_skipped > 0
+    assert pipeline.counts.dropped == 0
 
 
-def test_a_machine_that_keeps_up_skips_no_preview() -> None:
-    audio = conversation(*["the quick brown fox jumps over the lazy dog"] * 4, pause_s=0.6)
-    made, model = pipeline(), FakeModel()
-    for at in range(0, len(audio), FRAME):
-        made.buffer.write(audio[at : at + FRAME])
-        work(made, model)
-    assert made.counts.previews_skipped == 0
+def test_no_preview_is_skipped_on_a_machine_that_keeps_up() -> None:
+    audio = conversation(*[FOX] * 4, pause_s=0.6)
+    pipeline, model = make_pipeline(), FakeModel()
+    for start in range(0, len(audio), FRAME):
+        pipeline.buffer.write(audio[start : start + FRAME])
+        run(pipeline, model)
+    assert pipeline.counts.previews_skipped == 0
 
 
-def test_the_end_of_the_audio_may_be_announced_at_any_moment() -> None:
-    """The last samples are written, and the end announced, just when the engine has looked at the buffer."""
+def test_end_of_audio_may_be_announced_at_any_moment() -> None:
+    """The last samples are written, and the end is announced, just after the engine has read the buffer's position."""
 
-    class Racing(RingBuffer):
-        last_words: FloatArray | None = None
+    class RacingBuffer(RingBuffer):
+        last_samples: FloatArray | None = None
 
         @property
         def written(self) -> int:
-            seen = super().written
-            if self.last_words is not None and seen == made._position:
-                words, self.last_words = self.last_words, None
-                self.write(words)
-                made.end_of_audio()
-            return seen
+            written = super().written
+            if self.last_samples is not None and written == pipeline._position:
+                samples, self.last_samples = self.last_samples, None
+                self.write(samples)
+                pipeline.end_of_audio()
+            return written
 
     audio = conversation("hello world", "and more")
-    cut = len(audio) - 9001
-    made, model = pipeline(), FakeModel()
-    made.buffer = Racing(made.buffer.capacity)
-    made.buffer.write(audio[:cut])
-    made.buffer.last_words = audio[cut:]
-    events = work(made, model)
-    events += work(made, model)
-    assert finals(events) == transcript(audio)
-    assert made.finished
+    split = len(audio) - 9001
+    pipeline, model = make_pipeline(), FakeModel()
+    pipeline.buffer = RacingBuffer(pipeline.buffer.capacity)
+    pipeline.buffer.write(audio[:split])
+    pipeline.buffer.last_samples = audio[split:]
+    events = run(pipeline, model)
+    events += run(pipeline, model)
+    assert finals(events) == transcribe(audio)
+    assert pipeline.finished
 
 
-def test_two_flushes_are_two_flushes() -> None:
-    made, model = pipeline(), FakeModel()
+def test_each_flush_makes_a_final() -> None:
+    pipeline, model = make_pipeline(), FakeModel()
     for word in ("hello", "world"):
-        made.buffer.write(np.concatenate([silence(0.3), sound(f"{word} "), silence(0.2)]))
-        made.flush()
-    assert [final.text for final in finals(work(made, model))] == ["hello", "world"]
+        pipeline.buffer.write(np.concatenate([silence(0.3), sound(f"{word} "), silence(0.2)]))
+        pipeline.flush()
+    assert [final.text for final in finals(run(pipeline, model))] == ["hello", "world"]
 
 
-def test_a_source_that_waits_is_no_overload() -> None:
-    made, model = pipeline(), FakeModel()
-    made.source_waits = True
-    made.buffer.write(conversation("hello world", pause_s=3))
-    assert not [event for event in work(made, model) if isinstance(event, Overload)]
+def test_source_that_waits_reports_no_overload() -> None:
+    pipeline, model = make_pipeline(), FakeModel()
+    pipeline.source_waits = True
+    pipeline.buffer.write(conversation("hello world", pause_s=3))
+    assert not [event for event in run(pipeline, model) if isinstance(event, Overload)]
 
 
-def test_hopeless_overload_is_reported_and_ends_with_everything_accounted_for() -> None:
-    audio = conversation(*["the quick brown fox jumps over the lazy dog"] * 12, pause_s=0.6)
-    made, model, events = pipeline(), FakeModel(), []
-    for turn, at in enumerate(range(0, len(audio), 6400)):
-        made.buffer.write(audio[at : at + 6400])
-        events += work(made, model, int(turn % 8 == 0))
-    lags = [event.lag_ms for event in events if isinstance(event, Overload)]
-    assert lags
-    assert all(lag > CONFIG.engine.overload_lag_ms for lag in lags)
-    made.end_of_audio()
-    events += work(made, model)
-    assert made.finished
+def test_severe_overload_is_reported_and_all_samples_are_accounted_for() -> None:
+    audio = conversation(*[FOX] * 12, pause_s=0.6)
+    pipeline, model, events = make_pipeline(), FakeModel(), []
+    for turn, start in enumerate(range(0, len(audio), 6400)):
+        pipeline.buffer.write(audio[start : start + 6400])
+        events += run(pipeline, model, int(turn % 8 == 0))
+    lags_ms = [event.lag_ms for event in events if isinstance(event, Overload)]
+    assert lags_ms
+    assert all(lag_ms > CONFIG.engine.overload_lag_ms for lag_ms in lags_ms)
+    pipeline.end_of_audio()
+    events += run(pipeline, model)
+    assert pipeline.finished
     assert any(isinstance(event, AudioDropped) for event in events)
     started = sum(isinstance(event, SpeechStarted) for event in events)
-    assert started == len(finals(events)), "what was begun is finished"
+    assert started == len(finals(events)), "each utterance has a final"
 
 
-def test_times_are_positions_in_the_audio() -> None:
-    """Promise 6: words lie where their sound is, in order, however late they were recognised."""
+def test_word_times_are_positions_in_the_audio() -> None:
+    """Promise 6: words have the times of their sound, in order, however late they were recognized."""
     audio = np.concatenate([silence(1), sound("one"), silence(2), sound("two"), silence(1)])
-    first, second = transcript(audio)
+    first, second = transcribe(audio)
     assert first.words[0].start == pytest.approx(1.0, abs=0.03)
     assert first.words[0].end == pytest.approx(1.24, abs=0.03)
     assert second.words[0].start == pytest.approx(1.24 + 2, abs=0.03)
@@ -347,87 +358,93 @@ def test_times_are_positions_in_the_audio() -> None:
 
 @settings(max_examples=30)
 @given(speeches())
-def test_times_never_go_back(audio: FloatArray) -> None:
-    edge = 0.0
-    for final in transcript(audio):
-        assert edge <= final.start < final.end <= len(audio) / SECOND + 0.02
+def test_times_are_monotonic(audio: FloatArray) -> None:
+    previous = 0.0
+    for final in transcribe(audio):
+        assert previous <= final.start < final.end <= len(audio) / SECOND + 0.02
         for word in final.words:
-            assert max(edge, final.start) <= word.start < word.end <= final.end + 0.02
-            edge = word.start
-        edge = final.end - 1e-9
+            assert max(previous, final.start) <= word.start < word.end <= final.end + 0.02
+            previous = word.start
+        previous = final.end - 1e-9
 
 
-def test_job_of_an_ended_utterance_is_a_final() -> None:
-    made, model = pipeline(), FakeModel()
-    made.buffer.write(np.concatenate([silence(0.5), sound("hello you")]))
-    made.advance()
-    assert made.take_job(Priority.COMMIT, any_length) is None
-    preview = made.take_job(Priority.PREVIEW, any_length)
+def test_take_job_returns_nothing_less_urgent_than_requested() -> None:
+    pipeline = make_pipeline()
+    pipeline.buffer.write(np.concatenate([silence(0.5), sound("hello you")]))
+    pipeline.advance()
+    assert pipeline.take_job(Priority.COMMIT, any_length) is None
+    preview = pipeline.take_job(Priority.PREVIEW, any_length)
     assert preview is not None
     assert preview.priority is Priority.PREVIEW
-    assert made.take_job(Priority.PREVIEW, any_length) is None, "one preview in flight"
-    made.buffer.write(sound(" good old friend"))
-    made.advance()
-    assert made.take_job(Priority.FINAL, any_length) is None
-    job = made.take_job(Priority.COMMIT, any_length)
+    assert pipeline.take_job(Priority.PREVIEW, any_length) is None, "a preview is in flight"
+    pipeline.buffer.write(sound(" good old friend"))
+    pipeline.advance()
+    assert pipeline.take_job(Priority.FINAL, any_length) is None
+    job = pipeline.take_job(Priority.COMMIT, any_length)
     assert job is not None
     assert job.priority is Priority.COMMIT
-    made.buffer.write(silence(1))
-    made.advance()
-    assert job.priority is Priority.FINAL, "its utterance has ended meanwhile"
+    pipeline.buffer.write(silence(1))
+    pipeline.advance()
+    assert job.priority is Priority.FINAL, "the utterance has ended"
 
 
-def test_previews_give_way_to_windows_that_are_kept() -> None:
-    made = pipeline()
-    made.buffer.write(np.concatenate([silence(0.5), sound("hello there my good old friend")]))
-    made.advance()
-    job = made.take_job(Priority.PREVIEW, any_length)
+def test_preview_that_does_not_fit_stays_due() -> None:
+    pipeline = make_pipeline()
+    pipeline.buffer.write(np.concatenate([silence(0.5), sound("hello you")]))
+    pipeline.advance()
+    assert pipeline.take_job(Priority.PREVIEW, lambda samples: False) is None
+    assert pipeline.take_job(Priority.PREVIEW, any_length) is not None
+
+
+def test_commit_windows_are_taken_before_previews() -> None:
+    pipeline = make_pipeline()
+    pipeline.buffer.write(np.concatenate([silence(0.5), sound("hello there my good old friend")]))
+    pipeline.advance()
+    job = pipeline.take_job(Priority.PREVIEW, any_length)
     assert job is not None
     assert job.priority is Priority.COMMIT
 
 
-def test_there_are_no_previews_of_silence() -> None:
-    made, model = pipeline(), FakeModel()
-    made.buffer.write(np.concatenate([silence(0.5), sound("hello you")]))
-    work(made, model)
-    passes = []
+def test_previews_pause_during_silence() -> None:
+    pipeline, model = make_pipeline(), FakeModel()
+    pipeline.buffer.write(np.concatenate([silence(0.5), sound("hello you")]))
+    run(pipeline, model)
+    before = len(model.batches)
     for _ in range(40):
-        before = len(model.batches)
-        made.buffer.write(np.zeros(160, dtype=np.float32))
-        work(made, model)
-        passes.append(len(model.batches) - before)
-    assert sum(passes) <= 2, "one to see the last word whole, none while the endpoint is waited for"
+        pipeline.buffer.write(np.zeros(160, dtype=np.float32))
+        run(pipeline, model)
+    assert len(model.batches) - before <= 2, "one to show the last word, none until the endpoint"
 
 
-def test_without_live_there_are_only_finals() -> None:
-    made, model = pipeline(live=False), FakeModel()
-    made.buffer.write(conversation("hello world"))
-    made.end_of_audio()
-    assert {type(event) for event in work(made, model)} == {SpeechStarted, Final}
+def test_stream_without_partials_emits_finals_only() -> None:
+    pipeline, model = make_pipeline(live=False), FakeModel()
+    pipeline.buffer.write(conversation("hello world"))
+    pipeline.end_of_audio()
+    assert {type(event) for event in run(pipeline, model)} == {SpeechStarted, Final}
 
 
-def test_flush_makes_a_final_of_what_was_said_so_far() -> None:
-    made, model = pipeline(), FakeModel()
-    made.buffer.write(np.concatenate([silence(0.5), sound("hello "), np.zeros(3200, dtype=np.float32)]))
-    made.flush()
-    (final,) = finals(work(made, model))
+def test_flush_makes_a_final_of_the_audio_so_far() -> None:
+    pipeline, model = make_pipeline(), FakeModel()
+    pipeline.buffer.write(np.concatenate([silence(0.5), sound("hello "), np.zeros(3200, dtype=np.float32)]))
+    pipeline.flush()
+    (final,) = finals(run(pipeline, model))
     assert final.text == "hello"
-    made.buffer.write(np.concatenate([silence(0.3), sound("world"), silence(1)]))
-    made.end_of_audio()
-    assert [final.text for final in finals(work(made, model))] == ["world"]
+    pipeline.buffer.write(np.concatenate([silence(0.3), sound("world"), silence(1)]))
+    pipeline.end_of_audio()
+    assert [final.text for final in finals(run(pipeline, model))] == ["world"]
 
 
-def test_an_utterance_cut_at_its_longest_joins_seamlessly_to_the_next() -> None:
-    said = " ".join(["abcdefgh"] * 20)  # 14 s of speech with no pause, 6 s at most in a piece
-    heard = transcript(conversation(said))
-    assert len(heard) > 2
-    for before, after in itertools.pairwise(heard):
+def test_utterances_are_contiguous_at_a_forced_cut() -> None:
+    text = " ".join(["abcdefgh"] * 20)  # 14 s without a pause; utterances are cut at 6 s
+    utterances = transcribe(conversation(text))
+    assert len(utterances) > 2
+    for before, after in itertools.pairwise(utterances):
         assert before.end == after.start
 
 
-def test_a_stream_of_nothing_ends_without_a_word() -> None:
-    made = pipeline()
-    made.end_of_audio()
-    assert work(made, FakeModel()) == []
-    assert made.finished
-    assert made.counts.captured == 0
+def test_empty_stream_ends_without_events() -> None:
+    pipeline = make_pipeline()
+    pipeline.end_of_audio()
+    assert run(pipeline, FakeModel()) == []
+    assert pipeline.finished
+    assert pipeline.counts.captured == 0

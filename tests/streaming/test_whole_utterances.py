@@ -1,4 +1,4 @@
-"""Recordings heard an utterance at a time, with the fake model and with the embedded one."""
+"""Streams that recognize each utterance in one pass, with the fake model and with the embedded one."""
 
 from __future__ import annotations
 
@@ -17,76 +17,76 @@ from tests.support.fakes import FRAME, FakeModel, conversation, loud
 from tests.support.streaming import collect_events
 
 SENTENCES = ["hello world", "the quick brown fox jumps over the lazy dog and goes on", "so", "a b c " * 30 + "d"]
-"""Of which the second takes several of the windows of live captions, and the last most of the longest utterance."""
-
-ROOMY = EngineConfig(buffer_ms=60_000, overload_lag_ms=10_000)
+"""The second one takes several commit windows; the last one is almost as long as the longest utterance."""
 
 
-def fake(model: FakeModel, **settings: int) -> Recognizer:
+def make_recognizer(model: FakeModel, **settings: int) -> Recognizer:
     segmenter = replace(SegmenterConfig(), **settings)
     return Recognizer(model, RecognizerConfig(segmenter=segmenter), detector=lambda: loud)
 
 
-def test_each_utterance_is_one_pass_and_the_same_as_in_live_captions() -> None:
+def test_each_utterance_is_one_window_with_the_text_of_live_captions() -> None:
     model, audio = FakeModel(), conversation(*SENTENCES)
-    with fake(model) as recognizer:
-        usual = recognizer.transcribe(audio)
+    with make_recognizer(model) as recognizer:
+        windowed = recognizer.transcribe(audio)
         model.batches.clear()
         whole = recognizer.transcribe(audio, whole_utterances=True)
     assert [(final.start, final.end, final.text) for final in whole.utterances] == [
-        (final.start, final.end, final.text) for final in usual.utterances
+        (final.start, final.end, final.text) for final in windowed.utterances
     ]
     assert [final.text for final in whole.utterances] == SENTENCES
-    heard = sorted(samples for batch in model.batches for samples in batch)
-    assert heard == sorted(round((final.end - final.start) * 16_000) for final in whole.utterances)
+    lengths = sorted(samples for batch in model.batches for samples in batch)
+    assert lengths == sorted(round((final.end - final.start) * 16_000) for final in whole.utterances)
 
 
-@given(st.lists(st.integers(1, 40_000), min_size=1, max_size=5))
-def test_same_audio_same_text_whatever_the_blocks(sizes: list[int]) -> None:
+@given(st.lists(st.integers(100, 40_100), min_size=1, max_size=5))
+def test_text_does_not_depend_on_block_sizes(sizes: list[int]) -> None:
     audio = conversation(*SENTENCES)
-    with fake(FakeModel()) as recognizer:
-        events = collect_events(recognizer, audio, [size + 100 for size in sizes], live=False, whole_utterances=True)
+    with make_recognizer(FakeModel()) as recognizer:
+        events = collect_events(recognizer, audio, sizes, live=False, whole_utterances=True)
         finals = tuple(event for event in events if isinstance(event, Final))
         assert finals == recognizer.transcribe(audio, whole_utterances=True).utterances
 
 
-def test_a_stream_has_an_endpoint_and_flushes_of_its_own() -> None:
+@pytest.mark.parametrize("flush", [False, True])
+def test_endpoint_and_flush_of_the_stream_apply(flush: bool) -> None:
     audio = conversation("hello world", "good day to you", pause_s=0.4)
-    with fake(FakeModel()) as recognizer:
-        for flushes in (False, True):
-            with recognizer.stream(live=False, whole_utterances=True, endpoint_ms=1000) as stream:
-                stream.feed(audio[: len(audio) // 2])
-                if flushes:
-                    stream.flush()
-                stream.feed(audio[len(audio) // 2 :])
-                stream.finish()
-                assert len([event for event in stream if isinstance(event, Final)]) == 1 + flushes
+    with (
+        make_recognizer(FakeModel()) as recognizer,
+        recognizer.stream(live=False, whole_utterances=True, endpoint_ms=1000) as stream,
+    ):
+        stream.feed(audio[: len(audio) // 2])
+        if flush:
+            stream.flush()
+        stream.feed(audio[len(audio) // 2 :])
+        stream.finish()
+        assert len([event for event in stream if isinstance(event, Final)]) == 1 + flush
 
 
-def test_many_short_utterances_share_a_pass() -> None:
+def test_short_utterances_share_a_batch() -> None:
     model = FakeModel(pads=True)
-    with fake(model) as recognizer:
+    with make_recognizer(model) as recognizer:
         recognizer.transcribe(conversation(*40 * ["hello"]), whole_utterances=True)
     assert max(map(len, model.batches)) == 16
 
 
-def test_there_are_no_partials_of_them() -> None:
-    with fake(FakeModel()) as recognizer, pytest.raises(InputError, match="live=False"):
+def test_whole_utterances_require_live_false() -> None:
+    with make_recognizer(FakeModel()) as recognizer, pytest.raises(InputError, match="live=False"):
         recognizer.stream(whole_utterances=True)
 
 
-@pytest.mark.parametrize(("longest_s", "max_utterance_ms"), [(9.0, 20_000), (None, 60_000)])
-def test_no_window_is_longer_than_is_wise_or_than_the_model_takes(
-    longest_s: float | None, max_utterance_ms: int
+@pytest.mark.parametrize(("model_limit_s", "max_utterance_ms"), [(9.0, 20_000), (None, 60_000)])
+def test_windows_are_limited_to_thirty_seconds_and_to_the_model(
+    model_limit_s: float | None, max_utterance_ms: int
 ) -> None:
-    said = "never stop talking " * 25 + "now"
-    model, audio = FakeModel(), conversation(said)
-    model.max_window_samples = None if longest_s is None else round(longest_s * 16_000)
-    with fake(model, max_utterance_ms=max_utterance_ms) as recognizer:
-        usual, whole = (recognizer.transcribe(audio, whole_utterances=each) for each in (False, True))
-    assert whole.text.replace(" ", "") == usual.text.replace(" ", "")
-    most_s = longest_s or 30.0 + 4.0 + 0.8
-    assert 0.8 * most_s < max(map(max, model.batches)) / 16_000 <= most_s
+    text = "never stop talking " * 25 + "now"
+    model, audio = FakeModel(), conversation(text)
+    model.max_window_samples = None if model_limit_s is None else round(model_limit_s * 16_000)
+    with make_recognizer(model, max_utterance_ms=max_utterance_ms) as recognizer:
+        windowed, whole = (recognizer.transcribe(audio, whole_utterances=value) for value in (False, True))
+    assert whole.text.replace(" ", "") == windowed.text.replace(" ", "")
+    limit_s = model_limit_s or 30.0 + 4.0 + 0.8
+    assert 0.8 * limit_s < max(map(max, model.batches)) / 16_000 <= limit_s
 
 
 @given(
@@ -100,34 +100,33 @@ def test_no_window_is_longer_than_is_wise_or_than_the_model_takes(
     st.sampled_from([FRAME, 1, 257, 640]),
     st.none() | st.integers(0, 40 * 16_000),
 )
-def test_the_settings_agree_with_each_other_and_with_the_model(
+def test_settings_are_consistent_and_suit_the_model(
     windows: WindowConfig, max_utterance_ms: int, frame_samples: int, spare_samples: int | None
 ) -> None:
     segmenter = SegmenterConfig(max_utterance_ms=max_utterance_ms)
-    usual = RecognizerConfig(segmenter=segmenter, windows=windows, engine=ROOMY)
-    least = WindowGeometry.from_config(windows, frame_samples)
-    longest = None if spare_samples is None else least.commit + least.right + spare_samples
-    whole = whole_utterance_config(usual, frame_samples, longest)
+    engine = EngineConfig(buffer_ms=60_000, overload_lag_ms=10_000)
+    config = RecognizerConfig(segmenter=segmenter, windows=windows, engine=engine)
+    minimum = WindowGeometry.from_config(windows, frame_samples)
+    limit = None if spare_samples is None else minimum.commit + minimum.right + spare_samples
+    whole = whole_utterance_config(config, frame_samples, limit)
     assert whole.windows is not None
-    geometry = WindowGeometry.from_config(whole.windows, frame_samples, longest)
-    contexts = WindowGeometry.from_config(windows, frame_samples, longest)
-    assert (whole.segmenter, geometry.left, geometry.right) == (segmenter, contexts.left, contexts.right)
-    wanted = max(16 * min(max_utterance_ms, 30_000), least.commit)
-    if longest is not None:  # to a frame, and to a millisecond
-        spared = max(frame_samples, 16)
-        wanted = min(wanted, max(longest - contexts.left - contexts.right - 2 * spared, least.commit))
-    assert wanted <= geometry.commit < max(16 * 30_000, least.commit) + frame_samples
+    geometry = WindowGeometry.from_config(whole.windows, frame_samples, limit)
+    usual = WindowGeometry.from_config(windows, frame_samples, limit)
+    assert (whole.segmenter, geometry.left, geometry.right) == (segmenter, usual.left, usual.right)
+    expected = max(16 * min(max_utterance_ms, 30_000), minimum.commit)
+    if limit is not None:  # rounded to whole frames and milliseconds
+        rounding = 2 * max(frame_samples, 16)
+        expected = min(expected, max(limit - usual.left - usual.right - rounding, minimum.commit))
+    assert expected <= geometry.commit < max(16 * 30_000, minimum.commit) + frame_samples
 
 
-def test_the_embedded_model_hears_each_utterance_from_its_start_to_its_end(
-    recognizer: Recognizer, speech: FloatArray
-) -> None:
-    usual, whole = (recognizer.transcribe(speech, whole_utterances=each) for each in (False, True))
-    assert whole != usual
+def test_embedded_model_recognizes_each_utterance_from_start_to_end(recognizer: Recognizer, speech: FloatArray) -> None:
+    windowed, whole = (recognizer.transcribe(speech, whole_utterances=value) for value in (False, True))
+    assert whole != windowed
     assert [(final.start, final.end) for final in whole.utterances] == [
-        (final.start, final.end) for final in usual.utterances
+        (final.start, final.end) for final in windowed.utterances
     ]
     for final in whole.utterances:
         clip = speech[round(final.start * 16_000) : round(final.end * 16_000)]
-        [frames] = recognizer.model.log_probs([np.pad(clip, (0, -len(clip) % recognizer.model.frame_samples))])
-        assert recognizer.decoder.start(0).commit(frames, len(frames)).finish().text == final.text
+        [log_probs] = recognizer.model.log_probs([np.pad(clip, (0, -len(clip) % recognizer.model.frame_samples))])
+        assert recognizer.decoder.start(0).commit(log_probs, len(log_probs)).finish().text == final.text

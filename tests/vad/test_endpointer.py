@@ -1,3 +1,5 @@
+"""The endpointer and its settings."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,26 +16,29 @@ from tests.support.fakes import Loud, silence, sound
 
 GRID = 320
 SECOND = 16_000
+CUT_SEARCH_MS = 800
 
 
-def segmenter(config: SegmenterConfig | None = None, grid: int = GRID, frame_ms: int = 20) -> Endpointer:
-    return Endpointer(config or SegmenterConfig(), grid, 800, Loud(frame_ms))
+def make_endpointer(config: SegmenterConfig | None = None, grid: int = GRID, frame_ms: int = 20) -> Endpointer:
+    return Endpointer(config or SegmenterConfig(), grid, CUT_SEARCH_MS, Loud(frame_ms))
 
 
-def webrtc() -> Endpointer:
+def make_webrtc_endpointer() -> Endpointer:
     config = SegmenterConfig()
-    return Endpointer(config, GRID, 800, detector_factory("webrtc", config)())
+    return Endpointer(config, GRID, CUT_SEARCH_MS, detector_factory("webrtc", config)())
 
 
-def boundaries(audio: FloatArray, made: Endpointer | None = None, sizes: list[int] | None = None) -> list[Boundary]:
-    made = made or segmenter()
-    found: list[Boundary] = []
-    at, turn = 0, 0
-    while at < len(audio):
-        size = sizes[turn % len(sizes)] if sizes else len(audio)
-        found += made.push(audio[at : at + size])
-        at, turn = at + size, turn + 1
-    return [*found, *made.finish()]
+def find_boundaries(
+    audio: FloatArray, endpointer: Endpointer | None = None, block_sizes: list[int] | None = None
+) -> list[Boundary]:
+    endpointer = endpointer or make_endpointer()
+    boundaries: list[Boundary] = []
+    start, turn = 0, 0
+    while start < len(audio):
+        size = block_sizes[turn % len(block_sizes)] if block_sizes else len(audio)
+        boundaries += endpointer.push(audio[start : start + size])
+        start, turn = start + size, turn + 1
+    return [*boundaries, *endpointer.finish()]
 
 
 def tone(seconds: float, level: float = 0.3) -> FloatArray:
@@ -42,7 +47,7 @@ def tone(seconds: float, level: float = 0.3) -> FloatArray:
 
 @st.composite
 def scenes(draw: st.DrawFn) -> FloatArray:
-    """Stretches of sound and silence of any length, a few seconds in all."""
+    """Some seconds of sound and silence, in parts of any length."""
     parts = draw(st.lists(st.tuples(st.booleans(), st.integers(1, 30_000)), min_size=1, max_size=8))
     return np.concatenate([np.full(length, 0.3 * on, dtype=np.float32) for on, length in parts])
 
@@ -53,38 +58,38 @@ frames_ms = st.sampled_from([10, 20, 30, 32])
 
 @settings(max_examples=60)
 @given(scenes(), st.lists(st.integers(1, 5000), min_size=1, max_size=6), grids, frames_ms)
-def test_boundaries_depend_on_the_samples_not_on_the_blocks(
-    audio: FloatArray, sizes: list[int], grid: int, frame_ms: int
+def test_boundaries_do_not_depend_on_block_sizes(
+    audio: FloatArray, block_sizes: list[int], grid: int, frame_ms: int
 ) -> None:
     config = SegmenterConfig(max_utterance_ms=3000)
-    whole = boundaries(audio, segmenter(config, grid, frame_ms))
-    assert boundaries(audio, segmenter(config, grid, frame_ms), sizes) == whole
+    in_one_block = find_boundaries(audio, make_endpointer(config, grid, frame_ms))
+    assert find_boundaries(audio, make_endpointer(config, grid, frame_ms), block_sizes) == in_one_block
 
 
 @settings(max_examples=60)
 @given(scenes(), grids, frames_ms)
-def test_utterances_are_ordered_on_the_grid_and_not_too_long(audio: FloatArray, grid: int, frame_ms: int) -> None:
+def test_utterances_are_ordered_aligned_and_limited_in_length(audio: FloatArray, grid: int, frame_ms: int) -> None:
     config = SegmenterConfig(max_utterance_ms=3000)
-    edge, start = 0, None
-    for boundary in boundaries(audio, segmenter(config, grid, frame_ms)):
+    previous_end, start = 0, None
+    for boundary in find_boundaries(audio, make_endpointer(config, grid, frame_ms)):
         assert boundary.position <= boundary.decided_at <= len(audio)
         if isinstance(boundary, UtteranceStart):
             assert start is None
             assert boundary.position % grid == 0
-            assert boundary.position >= edge
+            assert boundary.position >= previous_end
             start = boundary.position
         else:
             assert start is not None
             assert start < boundary.position <= start + config.max_utterance_ms * 16 + grid
             assert boundary.position % grid == 0 or boundary.position == len(audio)
-            edge, start = boundary.position, None
+            previous_end, start = boundary.position, None
     assert start is None, "the end of the audio ends the utterance"
 
 
 @pytest.mark.parametrize("frame_ms", [10, 20, 30, 32])
-def test_one_utterance_with_pre_roll_and_the_endpoints_silence(frame_ms: int) -> None:
+def test_utterance_includes_pre_roll_and_endpoint_silence(frame_ms: int) -> None:
     audio = np.concatenate([silence(1), tone(1), silence(2)])
-    start, end = boundaries(audio, segmenter(frame_ms=frame_ms))
+    start, end = find_boundaries(audio, make_endpointer(frame_ms=frame_ms))
     config = SegmenterConfig()
     assert start.position == pytest.approx(SECOND - config.pre_roll_ms * 16, abs=GRID)
     assert start.decided_at == pytest.approx(SECOND + config.min_speech_ms * 16, abs=max(GRID, 16 * frame_ms))
@@ -93,107 +98,107 @@ def test_one_utterance_with_pre_roll_and_the_endpoints_silence(frame_ms: int) ->
     assert end.position == pytest.approx(2 * SECOND + config.endpoint_ms * 16, abs=2 * GRID)
 
 
-def test_a_click_is_no_utterance() -> None:
-    click = np.concatenate([silence(1), tone(0.1), silence(1)])
-    assert boundaries(click) == []
+def test_click_is_not_an_utterance() -> None:
+    assert find_boundaries(np.concatenate([silence(1), tone(0.1), silence(1)])) == []
 
 
-def test_settings_shorter_than_a_frame_of_the_detector_mean_one_frame() -> None:
+def test_durations_below_a_detector_frame_mean_one_frame() -> None:
     config = SegmenterConfig(start_window_ms=20, min_speech_ms=20, min_pause_ms=20, endpoint_ms=20)
-    start, end = boundaries(np.concatenate([silence(1), tone(0.5), silence(1)]), segmenter(config, frame_ms=32))
+    audio = np.concatenate([silence(1), tone(0.5), silence(1)])
+    start, end = find_boundaries(audio, make_endpointer(config, frame_ms=32))
     assert start.decided_at == pytest.approx(SECOND, abs=32 * 16)
     assert end.decided_at == pytest.approx(1.5 * SECOND, abs=2 * 32 * 16)
 
 
-def test_a_pause_shorter_than_the_endpoint_splits_nothing() -> None:
+def test_pause_shorter_than_the_endpoint_does_not_end_an_utterance() -> None:
     audio = np.concatenate([silence(0.5), tone(1), silence(0.4), tone(1), silence(1)])
-    assert len(boundaries(audio)) == 2
+    assert len(find_boundaries(audio)) == 2
 
 
-def test_pre_roll_does_not_reach_into_the_utterance_before() -> None:
+def test_pre_roll_does_not_overlap_the_previous_utterance() -> None:
     audio = np.concatenate([silence(0.5), tone(1), silence(0.52), tone(1), silence(1)])
-    _, end, start, _ = boundaries(audio)
+    _, end, start, _ = find_boundaries(audio)
     assert start.position >= end.position
 
 
-def test_a_forced_cut_falls_into_the_quietest_place_nearby() -> None:
+def test_forced_cut_is_at_the_quietest_place_nearby() -> None:
     config = SegmenterConfig(max_utterance_ms=4000)
     audio = np.concatenate([tone(3.6), tone(0.14, 0.05), tone(2.0), silence(1)])
-    first_start, cut, next_start, end = boundaries(audio, segmenter(config))
+    first_start, cut, next_start, end = find_boundaries(audio, make_endpointer(config))
     assert isinstance(cut, UtteranceEnd)
     assert cut.reason is EndReason.MAX_LENGTH
     assert 3.6 * SECOND <= cut.position <= 3.74 * SECOND
-    assert next_start.position == cut.position, "not a sample is lost between the two"
+    assert next_start.position == cut.position, "no sample is lost at the cut"
     assert first_start.position == 0
     assert isinstance(end, UtteranceEnd)
     assert end.reason is EndReason.ENDPOINT
 
 
-def test_a_forced_cut_stays_within_the_search() -> None:
+def test_forced_cut_is_within_the_search_range() -> None:
     config = SegmenterConfig(max_utterance_ms=4000)
     audio = np.concatenate([tone(2.5), tone(0.2, 0.05), tone(4.0)])
-    cut = boundaries(audio, segmenter(config))[1]
-    assert cut.position >= 4 * SECOND - 800 * 16
+    cut = find_boundaries(audio, make_endpointer(config))[1]
+    assert cut.position >= 4 * SECOND - CUT_SEARCH_MS * 16
 
 
-def test_short_pauses_suffice_for_a_long_utterance() -> None:
+def test_shorter_pause_ends_a_long_utterance() -> None:
     config = SegmenterConfig(max_utterance_ms=8000)
     short = np.concatenate([tone(2), silence(0.24), tone(2), silence(1)])
     long = np.concatenate([tone(7), silence(0.24), tone(2), silence(1)])
-    assert len(boundaries(short, segmenter(config))) == 2
-    found = boundaries(long, segmenter(config))
-    assert len(found) == 4
-    assert 7 * SECOND < found[1].position < 7.3 * SECOND
+    assert len(find_boundaries(short, make_endpointer(config))) == 2
+    boundaries = find_boundaries(long, make_endpointer(config))
+    assert len(boundaries) == 4
+    assert 7 * SECOND < boundaries[1].position < 7.3 * SECOND
 
 
-def test_flush_ends_now_and_the_stream_goes_on() -> None:
-    made = segmenter()
-    assert len(made.push(np.concatenate([silence(0.5), tone(1)]))) == 1
-    (end,) = made.flush()
+def test_flush_ends_the_utterance_but_not_the_stream() -> None:
+    endpointer = make_endpointer()
+    assert len(endpointer.push(np.concatenate([silence(0.5), tone(1)]))) == 1
+    (end,) = endpointer.flush()
     assert isinstance(end, UtteranceEnd)
     assert end.position == pytest.approx(1.5 * SECOND, abs=GRID)
-    assert made.flush() == []
-    again = [*made.push(np.concatenate([tone(1), silence(1)])), *made.finish()]
-    assert len(again) == 2
-    assert again[0].position >= end.position
+    assert endpointer.flush() == []
+    boundaries = [*endpointer.push(np.concatenate([tone(1), silence(1)])), *endpointer.finish()]
+    assert len(boundaries) == 2
+    assert boundaries[0].position >= end.position
 
 
-def test_the_last_word_may_be_cut_off_by_the_end_of_the_audio() -> None:
+def test_end_of_audio_may_cut_off_the_last_word() -> None:
     audio = np.concatenate([silence(1), tone(0.1)])
-    start, end = boundaries(audio)
+    start, end = find_boundaries(audio)
     assert start.position < SECOND
     assert end.position == len(audio)
 
 
-def test_nothing_before_earliest_start_is_needed_again() -> None:
-    made = segmenter()
+def test_utterances_do_not_start_before_earliest_start() -> None:
+    endpointer = make_endpointer()
     rng = np.random.default_rng(0)
     for _ in range(400):
-        earliest = made.earliest_start
-        for boundary in made.push(tone(0.05) if rng.random() < 0.5 else silence(0.06)):
+        earliest_start = endpointer.earliest_start
+        for boundary in endpointer.push(tone(0.05) if rng.random() < 0.5 else silence(0.06)):
             if isinstance(boundary, UtteranceStart):
-                assert boundary.position >= earliest
+                assert boundary.position >= earliest_start
 
 
-def test_real_speech_is_found_by_webrtcvad(speech: FloatArray) -> None:
-    # Nine sentences; a short pause joins two of them.
-    found = boundaries(speech, webrtc())
-    utterances = [(a.position, b.position) for a, b in zip(found[::2], found[1::2], strict=True)]
+def test_webrtcvad_finds_speech(speech: FloatArray) -> None:
+    # The recording has nine sentences; a short pause joins two of them.
+    boundaries = find_boundaries(speech, make_webrtc_endpointer())
+    utterances = [(a.position, b.position) for a, b in zip(boundaries[::2], boundaries[1::2], strict=True)]
     assert len(utterances) == 8
     energy = np.square(speech)
-    inside = sum(float(energy[start:end].sum()) for start, end in utterances)
-    assert inside > 0.999 * float(energy.sum())
+    energy_inside = sum(float(energy[start:end].sum()) for start, end in utterances)
+    assert energy_inside > 0.999 * float(energy.sum())
 
 
-def test_noise_is_not_taken_for_speech_for_longer_than_a_moment() -> None:
+def test_webrtcvad_adapts_to_noise() -> None:
     rng = np.random.default_rng(1)
-    hiss = (rng.standard_normal(20 * SECOND) * 0.01).astype(np.float32)
-    found = boundaries(hiss, webrtc())
-    assert sum(b.position - a.position for a, b in zip(found[::2], found[1::2], strict=True)) < 2 * SECOND
+    noise = (rng.standard_normal(20 * SECOND) * 0.01).astype(np.float32)
+    boundaries = find_boundaries(noise, make_webrtc_endpointer())
+    assert sum(b.position - a.position for a, b in zip(boundaries[::2], boundaries[1::2], strict=True)) < 2 * SECOND
 
 
-def test_silence_holds_no_utterance() -> None:
-    assert boundaries(silence(5), webrtc()) == []
+def test_silence_contains_no_utterance() -> None:
+    assert find_boundaries(silence(5), make_webrtc_endpointer()) == []
 
 
 @pytest.mark.parametrize(
@@ -203,35 +208,43 @@ def test_silence_holds_no_utterance() -> None:
         ({"vad_frame_ms": 25}, "10, 20 or 30"),
         ({"silero_threshold": 1.0}, "and 1"),
         ({"silero_threshold": 0.1}, "silero_hysteresis, which is 0.15"),
+        ({"silero_hysteresis": -0.1}, "negative"),
         ({"min_speech_ms": 400}, "start_window_ms"),
         ({"pre_roll_ms": -1}, "negative"),
         ({"min_pause_ms": 600}, "endpoint_ms"),
+        ({"min_pause_ms": 10}, "vad_frame_ms, which is 20"),
         ({"max_utterance_ms": 1000}, "at least twice"),
         ({"endpoint_voiced_ratio": 0.7}, "below 0.5"),
+        ({"shrink_from_ratio": 1.0}, "below 1"),
     ],
 )
-def test_impossible_settings_say_what_is_possible(setting: dict[str, float], message: str) -> None:
+def test_invalid_setting_is_an_error_that_states_the_range(setting: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         SegmenterConfig(**setting)  # type: ignore[arg-type]
 
 
 @given(st.integers(20, 600), st.integers(0, 600), st.integers(1200, 40_000))
-def test_the_range_of_endpoints_is_what_the_configuration_takes(shortest: int, longer: int, longest: int) -> None:
-    def made(endpoint_ms: int) -> SegmenterConfig | None:
+def test_endpoint_range_is_what_the_configuration_accepts(
+    min_pause_ms: int, additional_ms: int, max_utterance_ms: int
+) -> None:
+    def make_config(endpoint_ms: int) -> SegmenterConfig | None:
         try:
-            return SegmenterConfig(min_pause_ms=shortest, endpoint_ms=endpoint_ms, max_utterance_ms=longest)
+            return SegmenterConfig(
+                min_pause_ms=min_pause_ms, endpoint_ms=endpoint_ms, max_utterance_ms=max_utterance_ms
+            )
         except InputError:
             return None
 
-    config = made(shortest + longer)
+    config = make_config(min_pause_ms + additional_ms)
     assume(config)
     assert config is not None
-    least, most = config.endpoint_range_ms
-    assert [made(edge) is not None for edge in (least - 1, least, most, most + 1)] == [False, True, True, False]
-    assert config.with_endpoint(most) == made(most)
-    with pytest.raises(InputError, match=f"{least} to {most} are accepted"):
-        config.with_endpoint(most + 1)
+    low, high = config.endpoint_range_ms
+    accepted = [make_config(endpoint_ms) is not None for endpoint_ms in (low - 1, low, high, high + 1)]
+    assert accepted == [False, True, True, False]
+    assert config.with_endpoint(high) == make_config(high)
+    with pytest.raises(InputError, match=f"{low} to {high} are accepted"):
+        config.with_endpoint(high + 1)
 
 
-def test_the_fake_sounds_of_letters_are_voiced() -> None:
-    assert len(boundaries(np.concatenate([silence(0.5), sound("hello"), silence(1)]))) == 2
+def test_fake_sound_is_voiced() -> None:
+    assert len(find_boundaries(np.concatenate([silence(0.5), sound("hello"), silence(1)]))) == 2

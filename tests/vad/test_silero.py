@@ -1,4 +1,4 @@
-"""Silero VAD: the real network of the real package."""
+"""Silero VAD, with the network of the package silero-vad."""
 
 from __future__ import annotations
 
@@ -27,81 +27,83 @@ def model() -> SileroModel:
     return SileroModel()
 
 
-def frames(samples: FloatArray) -> list[bytes]:
+def to_frames(samples: FloatArray) -> list[bytes]:
+    """Convert samples to whole frames of 16-bit PCM."""
     pcm = np.clip(samples * 32768, -32768, 32767).astype("<i2")
     return [frame.tobytes() for frame in pcm[: len(pcm) // FRAME * FRAME].reshape(-1, FRAME)]
 
 
-def boundaries(model: SileroModel, audio: FloatArray, sizes: list[int]) -> list[Boundary]:
+def find_boundaries(model: SileroModel, audio: FloatArray, block_sizes: list[int]) -> list[Boundary]:
     config = SegmenterConfig()
     detector = SileroDetector(SileroProbability(model), config.silero_threshold, config.silero_hysteresis)
-    made = Endpointer(config, 320, 800, detector)
-    found: list[Boundary] = []
-    at, turn = 0, 0
-    while at < len(audio):
-        size = sizes[turn % len(sizes)]
-        found += made.push(audio[at : at + size])
-        at, turn = at + size, turn + 1
-    return [*found, *made.finish()]
+    endpointer = Endpointer(config, 320, 800, detector)
+    boundaries: list[Boundary] = []
+    start, turn = 0, 0
+    while start < len(audio):
+        size = block_sizes[turn % len(block_sizes)]
+        boundaries += endpointer.push(audio[start : start + size])
+        start, turn = start + size, turn + 1
+    return [*boundaries, *endpointer.finish()]
 
 
 @pytest.fixture(scope="module")
-def part(speech: FloatArray) -> FloatArray:
+def clip(speech: FloatArray) -> FloatArray:
     """Two sentences and the pause between them."""
     return speech[: 5 * 16_000]
 
 
 @pytest.fixture(scope="module")
-def expected(model: SileroModel, part: FloatArray) -> list[Boundary]:
-    found = boundaries(model, part, [len(part)])
-    assert len(found) == 4
-    return found
+def expected(model: SileroModel, clip: FloatArray) -> list[Boundary]:
+    """The boundaries of the clip, processed in one block."""
+    boundaries = find_boundaries(model, clip, [len(clip)])
+    assert len(boundaries) == 4
+    return boundaries
 
 
 @settings(max_examples=8)
-@given(sizes=st.lists(st.integers(1, 6000), min_size=1, max_size=5))
-def test_boundaries_depend_on_the_samples_not_on_the_blocks(
-    model: SileroModel, part: FloatArray, expected: list[Boundary], sizes: list[int]
+@given(block_sizes=st.lists(st.integers(51, 6050), min_size=1, max_size=5))
+def test_boundaries_do_not_depend_on_block_sizes(
+    model: SileroModel, clip: FloatArray, expected: list[Boundary], block_sizes: list[int]
 ) -> None:
-    assert boundaries(model, part, [size + 50 for size in sizes]) == expected
+    assert find_boundaries(model, clip, block_sizes) == expected
 
 
-def test_streams_share_the_weights_and_nothing_else(model: SileroModel, part: FloatArray) -> None:
-    heard = frames(part)
+def test_streams_share_weights_but_no_state(model: SileroModel, clip: FloatArray) -> None:
+    frames = to_frames(clip)
     alone = SileroProbability(model)
-    expected = [alone(frame) for frame in heard]
-    one, other, late = SileroProbability(model), SileroProbability(model), SileroProbability(model)
-    for at, frame in enumerate(heard):
-        assert one(frame) == expected[at]
-        other(heard[-at])
-        if at >= 20:
-            assert late(heard[at - 20]) == expected[at - 20]
+    expected = [alone(frame) for frame in frames]
+    first, other, delayed = SileroProbability(model), SileroProbability(model), SileroProbability(model)
+    for index, frame in enumerate(frames):
+        assert first(frame) == expected[index]
+        other(frames[-index])
+        if index >= 20:
+            assert delayed(frames[index - 20]) == expected[index - 20]
 
 
 def test_voice_lasts_until_the_probability_falls_below_the_lower_threshold() -> None:
-    told = iter([0.4, 0.6, 0.4, 0.36, 0.34, 0.4, 0.5])
-    detector = SileroDetector(lambda frame: next(told), threshold=0.5, hysteresis=0.15)
+    probabilities = iter([0.4, 0.6, 0.4, 0.36, 0.34, 0.4, 0.5])
+    detector = SileroDetector(lambda frame: next(probabilities), threshold=0.5, hysteresis=0.15)
     assert [detector(b"") for _ in range(7)] == [False, True, True, True, False, False, True]
 
 
-def test_speech_is_found_and_noise_is_not(model: SileroModel, speech: FloatArray) -> None:
-    found = boundaries(model, speech, [len(speech)])
-    utterances = [(a.position, b.position) for a, b in zip(found[::2], found[1::2], strict=True)]
-    inside = sum(float(np.square(speech[start:end]).sum()) for start, end in utterances)
-    assert inside > 0.99 * float(np.square(speech).sum())
-    hiss = np.random.default_rng(1).standard_normal(4 * 16_000).astype(np.float32)
-    for loudness in (0.01, 0.3):
-        assert boundaries(model, hiss * loudness, [len(hiss)]) == []
+def test_speech_is_voiced_and_noise_is_not(model: SileroModel, speech: FloatArray) -> None:
+    boundaries = find_boundaries(model, speech, [len(speech)])
+    utterances = [(a.position, b.position) for a, b in zip(boundaries[::2], boundaries[1::2], strict=True)]
+    energy_inside = sum(float(np.square(speech[start:end]).sum()) for start, end in utterances)
+    assert energy_inside > 0.99 * float(np.square(speech).sum())
+    noise = np.random.default_rng(1).standard_normal(4 * 16_000).astype(np.float32)
+    for level in (0.01, 0.3):
+        assert find_boundaries(model, noise * level, [len(noise)]) == []
 
 
 @pytest.mark.parametrize("missing", ["silero_vad", "onnxruntime"])
-def test_without_its_packages_the_extra_is_named(
+def test_missing_package_is_an_error_that_names_the_extra(
     missing: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def installed(name: str) -> ModuleSpec | None:
+    def find_spec(name: str) -> ModuleSpec | None:
         return None if name == missing else ModuleSpec(name, None, origin="somewhere")
 
-    monkeypatch.setattr(silero, "find_spec", installed)
+    monkeypatch.setattr(silero, "find_spec", find_spec)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(InputError, match=r"stream-asr\[silero\]"):
         Recognizer.from_pretrained(vad="silero")
@@ -110,32 +112,32 @@ def test_without_its_packages_the_extra_is_named(
     assert 'pip install "stream-asr[silero]"' in result.err
 
 
-def test_the_package_is_not_imported() -> None:
-    """It would set PyTorch to one thread."""
+def test_package_silero_vad_is_not_imported() -> None:
+    """The package would set PyTorch to one thread."""
     SileroModel()
     assert "silero_vad" not in sys.modules
 
 
-def test_a_detector_that_does_not_exist() -> None:
+def test_unknown_detector_is_an_error() -> None:
     with pytest.raises(InputError, match="'psychic'; accepted are webrtc and silero"):
         detector_factory("psychic", SegmenterConfig())
 
 
-def test_the_configuration_has_the_thresholds(part: FloatArray) -> None:
-    voiced = []
+def test_thresholds_of_the_configuration_apply(clip: FloatArray) -> None:
+    voiced_frames = []
     for threshold in (0.3, 0.9):
         detector = detector_factory("silero", SegmenterConfig(silero_threshold=threshold))()
-        voiced.append(sum(detector(frame) for frame in frames(part)))
-    assert voiced[0] > voiced[1] > 0.3 * len(part) / FRAME
+        voiced_frames.append(sum(detector(frame) for frame in to_frames(clip)))
+    assert voiced_frames[0] > voiced_frames[1] > 0.3 * len(clip) / FRAME
 
 
-def test_same_audio_same_text(recognizer: Recognizer, part: FloatArray) -> None:
-    with Recognizer(recognizer.model, detector=detector_factory("silero", SegmenterConfig())) as made:
-        expected = made.transcribe(part)
+def test_same_audio_same_text(recognizer: Recognizer, clip: FloatArray) -> None:
+    with Recognizer(recognizer.model, detector=detector_factory("silero", SegmenterConfig())) as silero_recognizer:
+        expected = silero_recognizer.transcribe(clip)
         assert len(expected.utterances) == 2
-        with made.stream() as stream:
-            for at in range(0, len(part), 777):
-                stream.feed(part[at : at + 777])
+        with silero_recognizer.stream() as stream:
+            for start in range(0, len(clip), 777):
+                stream.feed(clip[start : start + 777])
                 stream.drain()
             stream.finish()
             assert tuple(event for event in stream if isinstance(event, Final) and event.text) == expected.utterances
