@@ -66,7 +66,7 @@ def main(
         rare_words = _prepare_corpus(
             work / "rare", lambda progress: _synthesize_rare_words(text, (recordings, synthetic), progress)
         )
-        tokenizer = _prepare_tokenizer(work / "pieces.json", recordings, text)
+        tokenizer = _prepare_tokenizer(work / "tokenizer.json", recordings, text)
         model = MoonshineForCTC(model_config())
         load_initial_weights(model, weights)
         sources = [
@@ -86,7 +86,7 @@ def main(
 
 
 def _prepare_weights(work: Path) -> Path:
-    weights = work / "base.pt"
+    weights = work / "encoder.pt"
     if not weights.exists():
         save_checkpoint(weights, read_encoder_weights(find_encoder_file()))
     return weights

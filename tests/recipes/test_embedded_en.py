@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ from stream_asr.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 128,
     "encoder_num_attention_heads": 2,
@@ -89,7 +90,7 @@ def lower_states(model: MoonshineForCTC, samples: torch.Tensor) -> torch.Tensor:
 def test_chunk_mask_limits_attention() -> None:
     torch.manual_seed(0)
     config = MoonshineCTCConfig(**SIZES, encoder_num_hidden_layers=1)
-    encoder = MoonshineForCTC(config).eval().encoder
+    encoder = MoonshineForCTC(config).train(False).encoder
     features = torch.randn(1, 24, config.hidden_size)
     changed = features.clone()
     changed[:, 20] = torch.randn(config.hidden_size)
@@ -130,7 +131,7 @@ def test_joined_frames_start_as_means_of_pairs(tmp_path: Path) -> None:
     torch.manual_seed(0)
     plain = MoonshineForCTC(MoonshineCTCConfig(**SIZES, encoder_num_hidden_layers=3))
     torch.save(plain.state_dict(), tmp_path / "plain.pt")
-    model = MoonshineForCTC(JOINED).eval()
+    model = MoonshineForCTC(JOINED).train(False)
     load_initial_weights(model, tmp_path / "plain.pt")
     encoder, width = model.encoder, JOINED.hidden_size
     features = torch.randn(1, 9, width)
@@ -170,13 +171,13 @@ def test_alignment_is_the_best_of_all_paths(data: st.DataObject) -> None:
 
 
 @given(
-    places=st.lists(st.integers(1, 399), unique=True, max_size=12).map(sorted),
+    positions=st.lists(st.integers(1, 399), unique=True, max_size=12).map(sorted),
     min_length=st.integers(1, 80),
     spread=st.integers(0, 100),
     seed=st.integers(0, 99),
 )
-def test_segments_cover_the_recording(places: list[int], min_length: int, spread: int, seed: int) -> None:
-    pauses = tuple(Pause(word, place) for word, place in enumerate(places, 1))
+def test_segments_cover_the_recording(positions: list[int], min_length: int, spread: int, seed: int) -> None:
+    pauses = tuple(Pause(word, position) for word, position in enumerate(positions, 1))
     words = len(pauses) + 1
     rng = np.random.default_rng(seed)
     segments = split_recording(400, words, pauses, min_length, min_length + spread, rng)
@@ -201,7 +202,7 @@ def test_saved_corpus_can_be_loaded(tmp_path: Path) -> None:
 
 def test_states_of_variants_are_outputs_of_the_lower_layers(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model, corpus = MoonshineForCTC(JOINED).eval(), make_corpus([0.7, 1.0])
+    model, corpus = MoonshineForCTC(JOINED).train(False), make_corpus([0.7, 1.0])
     corpus = corpus.with_recordings([replace(recording, pauses=(Pause(1, 8_000),)) for recording in corpus.recordings])
     slow = Variant(Perturbation(speed=(0.5, 0.5), noise_probability=0.0))
     states = compute_states(corpus, model, tmp_path, Variant(), slow)
@@ -219,7 +220,7 @@ def test_states_of_variants_are_outputs_of_the_lower_layers(tmp_path: Path) -> N
 def test_streamed_states_have_limited_context(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = MoonshineCTCConfig(encoder_num_hidden_layers=3, joined_after=1)  # context has little effect in a small one
-    model, corpus = MoonshineForCTC(config).eval(), make_corpus([3.0])
+    model, corpus = MoonshineForCTC(config).train(False), make_corpus([3.0])
     streamed = Variant(streaming=StreamingWindows(kept_frames=(20, 20), right_frames=(14, 14), left_frames=40))
     states = compute_states(corpus, model, tmp_path, Variant(), streamed)
     whole, windowed = (states.clip(recording) for recording in states.recordings)
@@ -232,7 +233,7 @@ def test_streamed_states_have_limited_context(tmp_path: Path) -> None:
 
 def test_processes_share_an_epoch_without_overlap(tmp_path: Path) -> None:
     corpus = make_corpus([1.0, 1.2, 0.8, 1.5, 0.9, 1.1, 1.3, 0.7])
-    states = compute_states(corpus, MoonshineForCTC(JOINED).eval(), tmp_path, Variant())
+    states = compute_states(corpus, MoonshineForCTC(JOINED).train(False), tmp_path, Variant())
     alphabet = Alphabet(Labels(("", " ", *string.ascii_lowercase), blank=0))
     texts: list[tuple[int, ...]] = []
     for rank in range(2):
@@ -274,7 +275,7 @@ def test_layers_above_the_frozen_encoder_are_trained_resumed_and_exported(
     encoder = MoonshineForCTC(MoonshineCTCConfig(**SIZES, encoder_num_hidden_layers=1)).state_dict()
     frozen = {name: weight for name, weight in encoder.items() if "head" not in name and "join" not in name}
     torch.save(frozen, tmp_path / "encoder.pt")
-    model = MoonshineForCTC(config).eval()
+    model = MoonshineForCTC(config).train(False)
     load_initial_weights(model, tmp_path / "encoder.pt")
     compute_states(corpus, model, tmp_path / "states", Variant(), Variant(Perturbation()))
 

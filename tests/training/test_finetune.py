@@ -131,8 +131,13 @@ def transcribe_with(model_folder: Path, samples: FloatArray) -> str:
     return decode(BestPath.from_log_probs(log_probs, 0), model.labels, model.frame_samples).text
 
 
-def read_log(output: Path, **options: Callable[[str], None]) -> list[dict[str, object]]:
-    return [json.loads(line, **options) for line in (output / "log.jsonl").read_text().splitlines()]
+def read_log(output: Path) -> list[dict[str, object]]:
+    """Return the events of a log, which must be strict JSON: NaN and infinities are not allowed."""
+
+    def reject(constant: str) -> None:
+        pytest.fail(f"{constant} is not JSON")
+
+    return [json.loads(line, parse_constant=reject) for line in (output / "log.jsonl").read_text().splitlines()]
 
 
 # --- from end to end --------------------------------------------------------------------------------------
@@ -171,11 +176,7 @@ def test_log_is_valid_json_if_the_loss_is_nan(run: RunCommand, tmp_path: Path, m
     loss = TrainableCTC.loss
     monkeypatch.setattr(TrainableCTC, "loss", lambda ctc, batch: loss(ctc, batch) * math.nan)
     assert run("--output", tmp_path / "out", "--steps", 2).status == 0
-
-    def reject(constant: str) -> None:
-        pytest.fail(f"{constant} is not JSON")
-
-    events = read_log(tmp_path / "out", parse_constant=reject)
+    events = read_log(tmp_path / "out")
     last_report = [event for event in events if event["event"] == "training"][-1]
     assert (last_report["loss"], last_report["skipped"]) == (None, 2)
 

@@ -47,7 +47,8 @@ def test_usable_rows_become_utterances(one_second: Path) -> None:
     result = validate(Row(2, one_second, "Yes, yes."), Row(3, one_second, "no", "anna", 0.25, 1.04))
     whole, part = result.utterances
     assert (whole.seconds, whole.target.text, whole.end_s) == (1.0, "yes yes", None)
-    assert (part.seconds, part.speaker, part.start_s) == (pytest.approx(0.75, abs=0.001), "anna", 0.25)
+    assert part.seconds == pytest.approx(0.75, abs=0.001)
+    assert (part.speaker, part.start_s) == ("anna", 0.25)
     assert result.dropped == {",": 1, ".": 1}
 
 

@@ -17,8 +17,8 @@ JOINED = MoonshineCTCConfig(encoder_num_hidden_layers=3, joined_after=1, inputs_
 
 def test_encoder_equals_the_encoder_of_transformers() -> None:
     torch.manual_seed(0)
-    reference = MoonshineEncoder(MoonshineConfig()).eval()
-    model = MoonshineForCTC(MoonshineCTCConfig()).eval()
+    reference = MoonshineEncoder(MoonshineConfig()).train(False)
+    model = MoonshineForCTC(MoonshineCTCConfig()).train(False)
     model.encoder.load_state_dict(reference.state_dict())
     waveform = 0.1 * torch.randn(2, 20_000)
     with torch.no_grad():
@@ -30,7 +30,7 @@ def test_encoder_equals_the_encoder_of_transformers() -> None:
 @pytest.mark.parametrize("config", [PLAIN, JOINED], ids=["plain", "joined"])
 def test_padding_does_not_change_the_outputs(padding_value: float, config: MoonshineCTCConfig) -> None:
     torch.manual_seed(0)
-    model = MoonshineForCTC(config).eval()
+    model = MoonshineForCTC(config).train(False)
     lengths = (20_000, 14_321, 9_000)
     clips = [0.1 * torch.randn(length) for length in lengths]
     padded = torch.stack(
