@@ -1,8 +1,8 @@
-"""Captions of this machine's microphone from a caption server somewhere else, until Ctrl-C.
+"""Caption the local microphone with a remote caption server, until Ctrl-C.
 
     python microphone.py --url wss://captions.example.org
 
-Needs `websockets` and `sounddevice`, and `captions.py` beside it.
+Needs `websockets` and `sounddevice`, and `captions.py` in the same folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BLOCK_S = 0.05
 
 
 def show(event: dict[str, Any]) -> None:
-    """Finals stay; the caption in progress is written over the line below them."""
+    """Print a final on its own line; overwrite the current line with the caption in progress."""
     width = shutil.get_terminal_size().columns - 1
     if event["type"] == "partial":
         print("\r" + event["text"][-width:].ljust(width), end="", flush=True)
@@ -33,13 +33,13 @@ def show(event: dict[str, Any]) -> None:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description="Captions of the local microphone from a remote server.")
+    parser = argparse.ArgumentParser(description="Caption the local microphone with a remote server.")
     parser.add_argument("--url", default="ws://127.0.0.1:8765")
     parser.add_argument("--token", default=os.environ.get("STREAM_ASR_TOKEN"), help=TOKEN_HELP)
-    parser.add_argument("--input-device", help="number, or part of a name; python -m sounddevice lists them")
+    parser.add_argument("--input-device", help="number or part of the name; list devices with python -m sounddevice")
     options = parser.parse_args()
     try:
-        import sounddevice  # not before: the package may be there and the library not
+        import sounddevice  # imported late: PortAudio may be missing although the package is installed
     except OSError as error:
         sys.exit(f"microphone: {error}; on Debian and Ubuntu: apt install libportaudio2")
 
@@ -49,19 +49,19 @@ async def main() -> None:
     captions = Captions(options.url, sample_rate, token=options.token)
     loop = asyncio.get_running_loop()
 
-    def heard(block: Any, frames: int, time: Any, status: Any) -> None:
-        # Called by the sound card's thread. What it gives is in the machine's byte order: little, but for oddities.
+    def on_block(block: Any, frames: int, time: Any, status: Any) -> None:
+        # Called in PortAudio's thread. Samples have the CPU's byte order, which is little-endian on common systems.
         loop.call_soon_threadsafe(captions.push, bytes(block))
 
     microphone = sounddevice.RawInputStream(
-        sample_rate, round(BLOCK_S * sample_rate), device, channels=1, dtype="int16", callback=heard
+        sample_rate, round(BLOCK_S * sample_rate), device, channels=1, dtype="int16", callback=on_block
     )
 
     def stop() -> None:
         microphone.stop()
-        captions.finish()  # the last words are still to come
+        captions.finish()  # the last finals are still to come
 
-    with suppress(NotImplementedError):  # on Windows, Ctrl-C ends without the last words
+    with suppress(NotImplementedError):  # on Windows, Ctrl-C stops without the last finals
         loop.add_signal_handler(signal.SIGINT, stop)
     try:
         with microphone:

@@ -1,9 +1,9 @@
-"""Send a recording to a caption server and print what comes back.
+"""Send a recording to a caption server and print the captions.
 
-    python stream_file.py talk.wav                          # as if it were spoken now
+    python stream_file.py talk.wav                          # at real-time pace
     python stream_file.py talk.mp3 --pace max --srt talk.srt
 
-Needs `websockets`, `soundfile` and numpy, and `captions.py` beside it.
+Needs `websockets`, `soundfile` and numpy, and `captions.py` in the same folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BLOCK_S = 0.1
 
 
 async def feed(captions: Captions, file: soundfile.SoundFile, realtime: bool) -> Exception | None:
-    """Send the recording in blocks, each when a microphone would have it. Returns why it broke off, if it did."""
+    """Send the recording in blocks; with ``realtime``, at the pace of a microphone. Return the error that ended it."""
     started_s, sent_s = time.monotonic(), 0.0
     try:
         for block in file.blocks(round(BLOCK_S * file.samplerate), dtype="int16"):
@@ -35,12 +35,12 @@ async def feed(captions: Captions, file: soundfile.SoundFile, realtime: bool) ->
     except (ServerError, soundfile.LibsndfileError) as error:
         return error
     finally:
-        captions.finish()  # a damaged file has last words, too
+        captions.finish()  # a damaged file has captions up to the damage
     return None
 
 
 async def show(captions: Captions, finals: list[dict[str, Any]], text_only: bool) -> None:
-    """Print what comes back, and keep the finals."""
+    """Print the events, and append the finals that have text to ``finals``."""
     async for event in captions:
         if event["type"] == "final" and event["text"]:
             finals.append(event)
@@ -50,43 +50,43 @@ async def show(captions: Captions, finals: list[dict[str, Any]], text_only: bool
             print(json.dumps(event, ensure_ascii=False), flush=True)
 
 
-def srt_time(seconds: float) -> str:
+def format_srt_time(seconds: float) -> str:
     ms = round(seconds * 1000)
     return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02},{ms % 1000:03}"
 
 
-def srt(finals: list[dict[str, Any]]) -> str:
-    """One cue a final; `stream-asr transcribe --format srt` breaks long ones into lines."""
-    cues = [
-        f"{number}\n{srt_time(final['words'][0]['start'])} --> {srt_time(final['words'][-1]['end'])}\n{final['text']}\n"
-        for number, final in enumerate(finals, 1)
-    ]
+def format_srt(finals: list[dict[str, Any]]) -> str:
+    """Format each final as one cue. `stream-asr transcribe --format srt` also splits long cues."""
+    cues = []
+    for number, final in enumerate(finals, 1):
+        start, end = (format_srt_time(seconds) for seconds in (final["words"][0]["start"], final["words"][-1]["end"]))
+        cues.append(f"{number}\n{start} --> {end}\n{final['text']}\n")
     return "\n".join(cues)
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description="Send a recording to a caption server.")
+    parser = argparse.ArgumentParser(description="Send a recording to a caption server and print the captions.")
     parser.add_argument("file", type=Path)
     parser.add_argument("--url", default="ws://127.0.0.1:8765")
     parser.add_argument("--token", default=os.environ.get("STREAM_ASR_TOKEN"), help=TOKEN_HELP)
     parser.add_argument("--pace", choices=("realtime", "max"), default="realtime")
-    parser.add_argument("--text", action="store_true", help="print the text of finals, not all events as JSON")
-    parser.add_argument("--srt", type=Path, help="also write the finals as subtitles")
+    parser.add_argument("--text", action="store_true", help="print the text of finals instead of all events as JSON")
+    parser.add_argument("--srt", type=Path, help="also write the finals to this file as subtitles")
     options = parser.parse_args()
     if not options.file.is_file():
-        parser.error(f"there is no file {options.file}")
+        parser.error(f"file {options.file} does not exist")
     if options.srt and not options.srt.absolute().parent.is_dir():
-        parser.error(f"there is no folder {options.srt.parent} for --srt")
+        parser.error(f"folder {options.srt.parent} of --srt does not exist")
 
     finals: list[dict[str, Any]] = []
     with soundfile.SoundFile(options.file) as file:
         captions = Captions(options.url, file.samplerate, channels=file.channels, token=options.token)
-        # The captions of what was sent come to their end, whatever becomes of the rest of the file.
+        # If reading the file fails, the captions of the audio sent before are still received.
         _, failure = await asyncio.gather(
             show(captions, finals, options.text), feed(captions, file, realtime=options.pace == "realtime")
         )
     if options.srt:
-        options.srt.write_text(srt(finals), encoding="utf-8")
+        options.srt.write_text(format_srt(finals), encoding="utf-8")
     if captions.reconnections:
         print(f"the connection was lost {captions.reconnections} time(s)", file=sys.stderr)
     if failure is not None:

@@ -115,8 +115,8 @@ class WebSocketConnection:
             await self._report_error(error, encode(error))
         except Exception:
             _log.exception("a connection failed")
-            error = internal_error()
-            await self._report_error(error, encode(error))
+            failure = internal_error()
+            await self._report_error(failure, encode(failure))
 
     async def _report_error(self, error: SessionError, text: str | None) -> None:
         self._metrics.errors.labels(error.code).inc()

@@ -1,4 +1,4 @@
-"""The page's files as the server gives them out. What they do in a browser is in test_browser.py."""
+"""Static files as the server sends them. Their behavior in a browser is tested in test_browser.py."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-import stream_asr.server
+from stream_asr.server import web
 from tests.support.serving import NativeClient, RunningServer, run_server
 
-STATIC = Path(stream_asr.server.web.__file__).parent / "static"
+STATIC = Path(web.__file__).parent / "static"
 TOKEN = "s3cret"
 
 
@@ -24,7 +24,7 @@ def guarded() -> Iterator[RunningServer]:
 
 
 @pytest.mark.parametrize("path", ["/", "/captions", "/captions?size=40&token=wrong", "/static/page.js"])
-def test_pages_need_no_token_and_load_nothing_from_elsewhere(guarded: RunningServer, path: str) -> None:
+def test_pages_need_no_token_and_load_from_this_server_only(guarded: RunningServer, path: str) -> None:
     response = guarded.get(path)
     assert response.status_code == 200
     policy = dict(part.split(" ", 1) for part in response.headers["content-security-policy"].split("; "))
@@ -39,40 +39,40 @@ def test_pages_need_no_token_and_load_nothing_from_elsewhere(guarded: RunningSer
     [("/", "text/html"), ("/static/page.css", "text/css"), ("/static/icon.svg", "image/svg+xml")]
     + [(f"/static/{file.name}", "text/javascript") for file in sorted(STATIC.glob("*.js"))],
 )
-def test_media_types_do_not_depend_on_the_machine(guarded: RunningServer, path: str, media_type: str) -> None:
+def test_media_types_do_not_depend_on_the_operating_system(guarded: RunningServer, path: str, media_type: str) -> None:
     assert guarded.get(path).headers["content-type"].partition(";")[0] == media_type
 
 
 @pytest.mark.parametrize("name", ["../app.py", "%2e%2e/app.py", "..%2fapp.py", "/etc/passwd", "%2fetc%2fpasswd", ""])
-def test_no_other_file_can_be_had(guarded: RunningServer, name: str) -> None:
-    connection = http.client.HTTPConnection(guarded.address)  # sends a path as it is
+def test_other_files_cannot_be_read(guarded: RunningServer, name: str) -> None:
+    connection = http.client.HTTPConnection(guarded.address)  # sends the path without normalizing it
     connection.request("GET", f"/static/{name}", headers={"Authorization": f"Bearer {TOKEN}"})
     response = connection.getresponse()
     assert (response.status, json.loads(response.read())) == (404, {"detail": "Not Found"})
     connection.close()
 
 
-def test_what_the_files_refer_to_is_there() -> None:
+def test_referenced_files_exist() -> None:
     names = {file.name for file in STATIC.iterdir()}
     for file in STATIC.glob("*.js"):
         assert set(re.findall(r'"\./(\w+\.js)"', file.read_text(encoding="utf-8"))) <= names
     for file in STATIC.glob("*.html"):
-        referred = re.findall(r'(?:href|src)="([^"]+)"', file.read_text(encoding="utf-8"))
-        # Relative, so that a proxy may put the server into any folder of its own.
-        assert {name.removeprefix("static/") for name in referred} <= names
+        references = re.findall(r'(?:href|src)="([^"]+)"', file.read_text(encoding="utf-8"))
+        # References are relative, so that a proxy can serve the page under any path.
+        assert {name.removeprefix("static/") for name in references} <= names
 
 
 @pytest.mark.parametrize("name", ["index.html", "captions.html"])
-def test_nothing_is_inline(name: str) -> None:
+def test_pages_have_no_inline_scripts_or_styles(name: str) -> None:
     page = (STATIC / name).read_text(encoding="utf-8")
     assert not re.search(r"\son\w+=|\sstyle=|<style|javascript:", page)
     assert not re.search(r"<script[^>]*>[^<]", page)
 
 
-def test_a_page_can_ask_whether_it_is_let_in(guarded: RunningServer) -> None:
-    allowed = {"Authorization": f"Bearer {TOKEN}"}
+def test_page_can_ask_whether_a_session_is_available(guarded: RunningServer) -> None:
+    authorized = {"Authorization": f"Bearer {TOKEN}"}
     assert guarded.get("/v1/stream").json()["code"] == "unauthorized"
-    assert guarded.get("/v1/stream", headers=allowed).status_code == 204
-    NativeClient(guarded.open(additional_headers=allowed)).start()
+    assert guarded.get("/v1/stream", headers=authorized).status_code == 204
+    NativeClient(guarded.open(additional_headers=authorized)).start()
     response = guarded.get(f"/v1/stream?token={TOKEN}")
     assert (response.status_code, response.json()["code"]) == (503, "too_many_sessions")

@@ -1,4 +1,4 @@
-"""A real browser: the Chromium of this machine, driven by Playwright, its microphone played from a file."""
+"""Chromium, driven by Playwright, with a file as its microphone."""
 
 from __future__ import annotations
 
@@ -10,36 +10,41 @@ from typing import Any
 
 import pytest
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_EXECUTABLES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _TIMEOUT_MS = 60_000
 
 
-def path_of_chromium() -> str:
-    """Skips the test where there is none."""
-    found = next(filter(None, map(shutil.which, _NAMES)), None)
-    if found is None:
-        pytest.skip(f"no Chromium on this machine: none of {', '.join(_NAMES)} is on the PATH")
-    return found
+def find_chromium() -> str:
+    """Return the path of Chromium. Skip the test if it is not installed."""
+    path = next(filter(None, map(shutil.which, _EXECUTABLES)), None)
+    if path is None:
+        pytest.skip(f"Chromium is not installed: none of {', '.join(_EXECUTABLES)} is on the PATH")
+    return path
 
 
 @contextmanager
 def chromium(microphone: Path) -> Iterator[Any]:
-    """A headless browser whose microphone gives the sound of a WAV file, once."""
-    executable = path_of_chromium()
+    """Run a headless browser whose microphone plays a WAV file once."""
+    executable = find_chromium()
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     arguments = [
         "--use-fake-device-for-media-stream",
         "--use-fake-ui-for-media-stream",
         f"--use-file-for-fake-audio-capture={microphone}%noloop",
     ]
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=executable, args=arguments)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=executable, args=arguments)
         yield browser
         browser.close()
 
 
 class Tab:
-    """A page, and all it complained about; see Playwright's ``Page`` for what `page` can do."""
+    """Page in a browser context without shared state.
+
+    Attributes:
+        page: Playwright's ``Page``.
+        problems: errors and warnings that the page has logged, and its uncaught exceptions.
+    """
 
     def __init__(self, browser: Any, *, microphone: bool = True, **settings: Any) -> None:
         context = browser.new_context(**settings)
@@ -47,25 +52,28 @@ class Tab:
         if microphone:
             context.grant_permissions(["microphone"])
         self.page = context.new_page()
-        self.complaints: list[str] = []
-        self.page.on("console", self._note)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.problems: list[str] = []
+        self.page.on("console", self._record_message)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
 
-    def _note(self, message: Any) -> None:
+    def _record_message(self, message: Any) -> None:
         if message.type in ("error", "warning"):
-            self.complaints.append(message.text)
+            self.problems.append(message.text)
 
-    def await_text(self, selector: str, text: str) -> None:
-        """Until an element has ``text`` in it."""
+    def wait_for_text(self, selector: str, text: str) -> None:
+        """Wait until an element contains ``text``."""
         self.page.locator(selector).filter(has_text=text).first.wait_for()
 
-    def await_state(self, state: str) -> None:
+    def wait_for_state(self, state: str) -> None:
+        """Wait until the page is in ``state``."""
         self.page.locator(f"#state[data-state={state}]").wait_for()
 
     @property
     def finals(self) -> list[str]:
+        """Texts of the finished captions."""
         texts: list[str] = self.page.locator("#finals p").all_inner_texts()
         return texts
 
     def close(self) -> None:
+        """Close the page and its context."""
         self.page.context.close()

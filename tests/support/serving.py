@@ -1,4 +1,4 @@
-"""A server on a real socket of this machine, in a thread, and clients for it that do exactly what a test says."""
+"""Servers on local sockets, in a thread or in a process, and a client of the native protocol that tests control."""
 
 from __future__ import annotations
 
@@ -21,54 +21,68 @@ from websockets.sync.client import ClientConnection, connect
 from stream_asr import Recognizer, RecognizerConfig
 from stream_asr.array_types import FloatArray
 from stream_asr.server.run import Tls, listen, make_server
+from stream_asr.server.service import Service
 from stream_asr.server.settings import ServerSettings
 from tests.support.fakes import FakeModel, conversation, loud
 
-CONTROL = {"ready", "ack", "done", "error"}
+CONTROL_TYPES = {"ready", "ack", "done", "error"}
 TIMEOUT_S = 60.0
-"""Nothing takes so long; a test that waits for it has failed."""
+"""Longer than anything takes; a test that waits so long has failed."""
 
 
 class RunningServer:
-    """A running server."""
+    """Server that runs in a thread.
+
+    Attributes:
+        port: port on 127.0.0.1.
+        service: objects behind the routes of the server.
+    """
 
     def __init__(
-        self, port: int, service: Any, thread: threading.Thread, stop: Callable[[], None], connections: ExitStack
+        self, port: int, service: Service, thread: threading.Thread, stop: Callable[[], None], connections: ExitStack
     ) -> None:
         self.port, self.service, self._thread, self._stop = port, service, thread, stop
         self._connections = connections
 
     @property
     def address(self) -> str:
+        """HOST:PORT."""
         return f"127.0.0.1:{self.port}"
 
     def connect(self, path: str = "/v1/stream", **settings: Any) -> ClientConnection:
-        # The client's own tests of the connection would only add noise, and its limit hides the server's.
+        """Connect a websocket; ``settings`` are those of websockets.
+
+        The client sends no pings, and its size limit is off so that the server's limit is tested.
+        """
         settings = {"compression": None, "ping_interval": None, "max_size": None, "proxy": None, **settings}
-        return connect(f"ws://{self.address}{path}", **settings)
+        connection: ClientConnection = connect(f"ws://{self.address}{path}", **settings)
+        return connection
 
     def open(self, path: str = "/v1/stream", **settings: Any) -> ClientConnection:
-        """A connection that is closed with the server at the latest."""
+        """Connect a websocket that is closed with the server at the latest."""
         return self._connections.enter_context(self.connect(path, **settings))
 
     def get(self, path: str, **settings: Any) -> httpx.Response:
+        """Send a GET request; ``settings`` are those of httpx."""
         with httpx.Client(trust_env=False) as client:
             return client.get(f"http://{self.address}{path}", **settings)
 
     def post(self, path: str, **settings: Any) -> httpx.Response:
+        """Send a POST request; ``settings`` are those of httpx."""
         with httpx.Client(trust_env=False, timeout=TIMEOUT_S) as client:
             return client.post(f"http://{self.address}{path}", **settings)
 
-    def metric(self, line: str) -> float:
-        """The value of a sample, named as in the text format; 0 when it is not there yet."""
-        found = re.search(rf"^{re.escape(line)} (\S+)$", self.service.metrics.render().decode(), re.MULTILINE)
+    def metric(self, name: str) -> float:
+        """Return the value of a metric, named with its labels as in the text format; 0 if it does not exist yet."""
+        found = re.search(rf"^{re.escape(name)} (\S+)$", self.service.metrics.render().decode(), re.MULTILINE)
         return float(found[1]) if found else 0.0
 
     def stop(self) -> None:
-        """As SIGTERM does."""
+        """Start a shutdown, as SIGTERM does."""
         self._stop()
 
     def join(self) -> None:
+        """Wait for the end of the server."""
         self._thread.join(TIMEOUT_S)
         assert not self._thread.is_alive()
 
@@ -79,14 +93,22 @@ def run_server(
     *,
     tls: Tls | None = None,
     config: RecognizerConfig | None = None,
-    **limits: Any,
+    **settings: Any,
 ) -> Iterator[RunningServer]:
-    """Serve ``recognizer``, or one with a fake model."""
-    settings = ServerSettings(**{"close_timeout_s": 1.0, "grace_s": 20.0, **limits})
-    made = recognizer or Recognizer(FakeModel(), config, detector=lambda: loud)
+    """Run a server in a thread.
+
+    Args:
+        recognizer: recognizer to serve; None for a recognizer with a fake model.
+        tls: serve over TLS.
+        config: configuration of the recognizer with a fake model.
+        settings: fields of `ServerSettings`.
+    """
+    server_settings = ServerSettings(**{"close_timeout_s": 1.0, "grace_s": 20.0, **settings})
+    served = recognizer or Recognizer(FakeModel(), config, detector=lambda: loud)
     listener = listen("127.0.0.1", 0)
     ready = threading.Event()
-    server = make_server(made, settings, tls=tls, on_ready=ready.set)
+    server = make_server(served, server_settings, tls=tls, on_ready=ready.set)
+    app: Any = server.config.app
 
     def stop() -> None:
         server.should_exit = True
@@ -97,18 +119,22 @@ def run_server(
     connections = ExitStack()
     try:
         with connections:
-            yield RunningServer(listener.getsockname()[1], server.config.app.state.service, thread, stop, connections)
+            yield RunningServer(listener.getsockname()[1], app.state.service, thread, stop, connections)
     finally:
         stop()
         thread.join(TIMEOUT_S)
         assert not thread.is_alive()
         if recognizer is None:
-            made.close()
+            served.close()
 
 
 @contextmanager
 def server_process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server, and the address at which it serves."""
+    """Run ``stream-asr serve`` with the bundled model in a process.
+
+    Yields:
+        The process, and the server's address, ws://HOST:PORT.
+    """
     command = [sys.executable, "-m", "stream_asr", "serve", "--port", "0", "--threads", "1", *options]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
@@ -118,14 +144,14 @@ def server_process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]
                 yield server, found[1]
                 break
         else:
-            pytest.fail("the server ended before it served")
+            pytest.fail("the server ended before it accepted connections")
     finally:
         server.kill()
         server.communicate()
 
 
 def pcm(audio: FloatArray) -> bytes:
-    """As ``pcm_f32le``: the fake model's amplitudes survive any encoding, but let us not think about it."""
+    """Encode samples as ``pcm_f32le``."""
     return np.asarray(audio, dtype="<f4").tobytes()
 
 
@@ -135,7 +161,7 @@ def pcm16(audio: FloatArray) -> bytes:
 
 
 def blocked_model(event: threading.Event) -> FakeModel:
-    """A model that does not answer before ``event``."""
+    """Fake model that returns no results before ``event`` is set."""
 
     def wait(windows: object) -> None:
         assert event.wait(TIMEOUT_S)
@@ -144,44 +170,55 @@ def blocked_model(event: threading.Event) -> FakeModel:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + TIMEOUT_S
+    """Poll ``condition`` until it is true; fail after `TIMEOUT_S`."""
+    deadline_s = time.monotonic() + TIMEOUT_S
     while not condition():
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline_s
         time.sleep(0.01)
 
 
 class NativeClient:
-    """Speaks the native protocol over one connection."""
+    """Client of the native protocol, over one connection.
+
+    Attributes:
+        connection: the websocket.
+        messages: all messages received so far.
+    """
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
         self.messages: list[dict[str, Any]] = []
 
     def send_message(self, kind: str, **keys: Any) -> None:
+        """Send a text message of type ``kind``."""
         self.connection.send(json.dumps({"type": kind, **keys}))
 
     def start(self, **keys: Any) -> dict[str, Any]:
+        """Start a session; return the ``ready`` message."""
         self.send_message("start", **{"sample_rate": 16_000, "encoding": "pcm_f32le", **keys})
         return self.receive_until("ready")
 
     def receive(self) -> dict[str, Any]:
+        """Receive the next message."""
         message: dict[str, Any] = json.loads(self.connection.recv(TIMEOUT_S))
         self.messages.append(message)
         return message
 
     def receive_until(self, kind: str) -> dict[str, Any]:
+        """Receive messages until the first of type ``kind``, and return it. Fail at the end of the session."""
         while True:
             message = self.receive()
             if message["type"] == kind:
                 return message
             assert message["type"] not in ("done", "error"), message
 
-    def send(self, audio: FloatArray, block: int = 16_000) -> None:
-        for at in range(0, len(audio), block):
-            self.connection.send(pcm(audio[at : at + block]))
+    def send(self, audio: FloatArray, block_samples: int = 16_000) -> None:
+        """Send audio in blocks."""
+        for start in range(0, len(audio), block_samples):
+            self.connection.send(pcm(audio[start : start + block_samples]))
 
     def receive_close(self) -> tuple[dict[str, Any], int, str]:
-        """Hear all that is left: the last message, and the code and reason of the close that follows."""
+        """Receive all remaining messages; return the last message, the close code and the close reason."""
         with suppress(ConnectionClosed):
             while True:
                 self.receive()
@@ -194,10 +231,12 @@ class NativeClient:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        return [message for message in self.messages if message["type"] not in CONTROL]
+        """Events received so far."""
+        return [message for message in self.messages if message["type"] not in CONTROL_TYPES]
 
     @property
     def finals(self) -> list[str]:
+        """Texts of the finals received so far."""
         return [message["text"] for message in self.messages if message["type"] == "final"]
 
 

@@ -1,27 +1,27 @@
-// The microphone, as blocks of float samples at whatever rate the browser has.
-import { Failure } from "./failure.js";
+// The microphone, as blocks of float samples at the browser's sample rate.
+import { PageError } from "./errors.js";
 
 const CONSTRAINTS = {
-  // Made for calls: they remove sounds that a recognizer can use.
+  // These filters are made for calls and remove sound that the recognizer can use.
   echoCancellation: false,
   noiseSuppression: false,
   autoGainControl: true,
 };
 
-/** The microphones there are: `{deviceId, label}`. Labels are empty until the page was allowed to use one. */
+/** List microphones as `{deviceId, label}`. Labels are empty until the user has allowed a microphone. */
 export async function listMicrophones() {
   const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
   return devices.filter(({ kind }) => kind === "audioinput");
 }
 
 /**
- * Ask for a microphone. Nothing is heard before `start`.
+ * Open a microphone. It delivers no audio before `start`.
  *
- * @param {string} deviceId "" for the default one.
- * @throws {Failure | DOMException} there is none, or the page may not use it.
+ * @param {string} deviceId "" for the default microphone.
+ * @throws {PageError | DOMException} there is no microphone, or the page is not allowed to use it.
  */
 export async function openMicrophone(deviceId = "") {
-  if (!navigator.mediaDevices) throw new Failure("insecure_page");
+  if (!navigator.mediaDevices) throw new PageError("insecure_page");
   const audio = deviceId ? { ...CONSTRAINTS, deviceId: { exact: deviceId } } : CONSTRAINTS;
   const stream = await navigator.mediaDevices.getUserMedia({ audio });
   const context = new AudioContext();
@@ -59,7 +59,7 @@ class Microphone {
 
   /**
    * @param {(block: Float32Array) => void} onBlock
-   * @param {() => void} onLost the microphone was unplugged, or its permission taken back.
+   * @param {() => void} onLost called when the microphone is unplugged or its permission is revoked.
    */
   start(onBlock, onLost) {
     this.#capture.port.onmessage = ({ data }) => data?.length && onBlock(data);
@@ -68,7 +68,7 @@ class Microphone {
     this.#context.resume();
   }
 
-  /** Resolves after the last block. */
+  /** Stop the microphone; resolves after the last block. */
   async stop() {
     const { port } = this.#capture;
     if (this.#context.state === "running") {

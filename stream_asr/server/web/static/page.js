@@ -1,26 +1,26 @@
-// The page at /: buttons in, captions out.
+// The caption page at /.
+import { CaptionView } from "./caption_view.js";
 import { captionMicrophone, captionRecording } from "./captioning.js";
-import { inPlainWords } from "./failure.js";
+import { describeError } from "./errors.js";
 import { listMicrophones } from "./microphone.js";
 import { Readouts } from "./readouts.js";
 import { Server } from "./session.js";
-import { Stage } from "./stage.js";
 import { srt, txt, vtt } from "./subtitles.js";
 import { Transcript } from "./transcript.js";
 
 const byId = (id) => document.getElementById(id);
 const FORMATS = { srt: [srt, "application/x-subrip"], vtt: [vtt, "text/vtt"], txt: [txt, "text/plain"] };
-const SILENT = "No sound comes from the microphone. Is it muted?";
+const MUTED = "No sound comes from the microphone. Is it muted?";
 
-const stage = new Stage();
+const view = new CaptionView();
 const readouts = new Readouts();
 const transcript = new Transcript();
-let token = tokenOfAddress();
-let captioning = null; // what goes on
-let again = null; // what was refused for want of a token
-let name = "captions";
+let token = takeTokenFromAddress();
+let captioning = null; // in progress
+let retry = null; // repeats what was refused without a valid token
+let downloadName = "captions";
 
-// --- what goes on ----------------------------------------------------------------------------------------------------
+// --- captioning ------------------------------------------------------------------------------------------------------
 
 const IDLE = { state: "idle", label: "Ready", button: "Start microphone" };
 const STARTING = { state: "busy", label: "Starting…", button: "Starting…" };
@@ -35,47 +35,50 @@ function enter(next) {
   byId("state").dataset.state = next.state;
   byId("state").textContent = next.label;
   byId("start").textContent = next.button;
-  // Not disabled, which would take the keyboard's focus away.
+  // Not disabled, because a disabled button loses the keyboard focus.
   byId("start").setAttribute("aria-disabled", String(next === STARTING));
   const focused = document.activeElement;
   for (const id of ["microphone", "open", "pace"]) byId(id).disabled = next !== IDLE;
   if (focused.disabled) byId("start").focus();
 }
 
-/** @param {(handlers: object) => Promise<object>} begin a source and a session. */
-async function caption(begin, { realtime = true } = {}) {
-  complain(null);
+/**
+ * @param {(handlers: object) => Promise<object>} start starts captioning.
+ * @param {{realtime: boolean}} options whether audio comes at real-time pace.
+ */
+async function caption(start, { realtime = true } = {}) {
+  showError(null);
   enter(STARTING);
-  transcript.begin();
+  transcript.startSession();
   try {
-    captioning = await begin({ onEvent, onState, onEnd, onLevel: (db) => readouts.level(db) });
-    readouts.begin(captioning, realtime);
-    holdScreen(true);
+    captioning = await start({ onEvent, onState, onEnd, onLevel: (db) => readouts.showLevel(db) });
+    readouts.start(captioning, realtime);
+    keepScreenOn(true);
     if (captioning.deviceId) await showMicrophones(captioning.deviceId);
   } catch (error) {
     onEnd(error);
-    if (error.code === "unauthorized") askForToken(() => caption(begin, { realtime }));
+    if (error.code === "unauthorized") askForToken(() => caption(start, { realtime }));
   }
 }
 
 function onEvent(event) {
-  if (event.type === "partial") stage.partial(transcript.placed(event));
-  if (event.type === "final") stage.final(transcript.add(event));
-  readouts.show(event);
-  offerDownloads();
+  if (event.type === "partial") view.showPartial(transcript.shift(event));
+  if (event.type === "final") view.showFinal(transcript.add(event));
+  readouts.showEvent(event);
+  updateDownloads();
 }
 
 function onState(state) {
   if (phase !== FINISHING) enter(state === "live" ? LIVE : RECONNECTING);
-  if (state === "live") readouts.connected();
+  if (state === "live") readouts.measureLag();
 }
 
 function onEnd(error) {
   captioning = null;
-  readouts.end();
-  holdScreen(false);
+  readouts.stop();
+  keepScreenOn(false);
   enter(IDLE);
-  complain(error && inPlainWords(error));
+  showError(error && describeError(error));
 }
 
 function startMicrophone() {
@@ -89,10 +92,10 @@ function openFile(file) {
   caption(
     async (handlers) => {
       const started = await captionRecording(new Server(token), file, realtime, handlers);
-      // Not before: a file that is no recording must not cost the captions that are here.
+      // Cleared only now, so that a file that cannot be decoded does not cost the captions on the page.
       clear();
-      transcript.begin();
-      name = file.name.replace(/\.[^.]*$/, "");
+      transcript.startSession();
+      downloadName = file.name.replace(/\.[^.]*$/, "");
       return started;
     },
     { realtime },
@@ -108,32 +111,32 @@ byId("start").addEventListener("click", () => {
   }
 });
 
-// --- messages and tokens ---------------------------------------------------------------------------------------------
+// --- errors and tokens -----------------------------------------------------------------------------------------------
 
-function complain(words) {
-  byId("trouble").textContent = words ?? "";
-  byId("trouble").hidden = !words;
+function showError(text) {
+  byId("error").textContent = text ?? "";
+  byId("error").hidden = !text;
 }
 
 setInterval(() => {
-  const silent = Boolean(captioning?.deviceId) && readouts.isSilent;
-  if (silent) complain(SILENT);
-  else if (byId("trouble").textContent === SILENT) complain(null);
+  const muted = Boolean(captioning?.deviceId) && readouts.isSilent;
+  if (muted) showError(MUTED);
+  else if (byId("error").textContent === MUTED) showError(null);
 }, 1000);
 
-/** The token that the address of the page has, which is taken out of it: addresses are shown, kept and passed on. */
-function tokenOfAddress() {
+/** Remove the token from the address of the page, because addresses are displayed, stored and shared; return it. */
+function takeTokenFromAddress() {
   const address = new URL(location);
-  const given = address.searchParams.get("token");
-  if (given === null) return sessionStorage.getItem("token") ?? "";
-  sessionStorage.setItem("token", given);
+  const fromAddress = address.searchParams.get("token");
+  if (fromAddress === null) return sessionStorage.getItem("token") ?? "";
+  sessionStorage.setItem("token", fromAddress);
   address.searchParams.delete("token");
   history.replaceState(null, "", address);
-  return given;
+  return fromAddress;
 }
 
-function askForToken(retry) {
-  again = retry;
+function askForToken(onToken) {
+  retry = onToken;
   byId("token-form").hidden = false;
   byId("token").focus();
 }
@@ -143,15 +146,15 @@ byId("token-form").addEventListener("submit", (event) => {
   token = byId("token").value;
   sessionStorage.setItem("token", token);
   byId("token-form").hidden = true;
-  again();
+  retry();
 });
 
 // --- microphones, recordings, downloads ------------------------------------------------------------------------------
 
-async function showMicrophones(chosen = byId("microphone").value) {
+async function showMicrophones(selected = byId("microphone").value) {
   const microphones = (await listMicrophones()).filter(({ deviceId, label }) => deviceId && label);
   if (!microphones.length) return;
-  const options = microphones.map(({ deviceId, label }) => new Option(label, deviceId, false, deviceId === chosen));
+  const options = microphones.map(({ deviceId, label }) => new Option(label, deviceId, false, deviceId === selected));
   byId("microphone").replaceChildren(...options);
 }
 
@@ -161,7 +164,7 @@ showMicrophones();
 byId("open").addEventListener("click", () => byId("file").click());
 byId("file").addEventListener("change", ({ target }) => {
   openFile(target.files[0]);
-  target.value = ""; // the same file may be chosen again
+  target.value = ""; // so that the same file can be chosen again
 });
 
 addEventListener("dragover", (event) => {
@@ -177,36 +180,36 @@ addEventListener("drop", (event) => {
   openFile(event.dataTransfer.files[0]);
 });
 
-function offerDownloads() {
+function updateDownloads() {
   for (const button of document.querySelectorAll("[data-format], #clear")) button.disabled = !transcript.finals.length;
 }
 
 for (const button of document.querySelectorAll("[data-format]")) {
   button.addEventListener("click", () => {
-    const [write, type] = FORMATS[button.dataset.format];
+    const [format, type] = FORMATS[button.dataset.format];
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([write(transcript.finals)], { type }));
-    link.download = `${name}.${button.dataset.format}`;
+    link.href = URL.createObjectURL(new Blob([format(transcript.finals)], { type }));
+    link.download = `${downloadName}.${button.dataset.format}`;
     link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // not before the download has begun
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // after the download has started
   });
 }
 
 function clear() {
   transcript.clear();
-  stage.clear();
-  name = "captions";
-  offerDownloads();
+  view.clear();
+  downloadName = "captions";
+  updateDownloads();
 }
 
 byId("clear").addEventListener("click", clear);
 
-// --- phones ----------------------------------------------------------------------------------------------------------
+// --- screen ----------------------------------------------------------------------------------------------------------
 
-let lock = null;
+let wakeLock = null;
 
-/** A phone that switches its screen off switches the microphone off, too. */
-async function holdScreen(on) {
-  await lock?.release();
-  lock = on ? await navigator.wakeLock?.request("screen").catch(() => null) : null;
+/** Keep the screen on while captioning: phones stop the microphone when the screen turns off. */
+async function keepScreenOn(on) {
+  await wakeLock?.release();
+  wakeLock = on ? await navigator.wakeLock?.request("screen").catch(() => null) : null;
 }

@@ -1,10 +1,10 @@
 // Level meter, clock, latency and lag.
 
 const FLOOR_DB = -60;
-const SILENCE_DB = -85; // quieter than any microphone that is on
+const SILENCE_DB = -85; // lower than the noise of any microphone that is not muted
 const SILENCE_MS = 4000;
-const PING_EVERY_MS = 1000;
-const RECENT = 9; // partials of which the median is shown
+const PING_INTERVAL_MS = 1000;
+const MEDIAN_COUNT = 9; // number of partials whose median latency is shown
 
 export class Readouts {
   #meter = document.getElementById("meter");
@@ -13,63 +13,68 @@ export class Readouts {
   #lag = document.getElementById("lag");
   #captioning = null;
   #realtime = true;
-  #recent = [];
-  #heardMs = 0;
-  #nextPing = 0;
+  #latenciesS = [];
+  #lastSoundMs = 0;
+  #pingTimer = 0;
 
-  /** @param {boolean} realtime whether sound comes at the pace of time; without it, latencies say nothing. */
-  begin(captioning, realtime) {
+  /**
+   * @param {Captioning} captioning
+   * @param {boolean} realtime whether audio comes at real-time pace; otherwise, latencies are not shown.
+   */
+  start(captioning, realtime) {
     this.#captioning = captioning;
     this.#realtime = realtime;
-    this.#recent = [];
+    this.#latenciesS = [];
     this.#latency.textContent = this.#lag.textContent = "–";
-    this.#heardMs = performance.now();
+    this.#lastSoundMs = performance.now();
   }
 
-  end() {
+  stop() {
     this.#captioning = null;
     this.#lag.textContent = "–";
-    this.level(-Infinity);
+    this.showLevel(-Infinity);
   }
 
-  /** Of the newest block of sound. */
-  level(db) {
-    const share = Math.max(0, Math.min(1, 1 - db / FLOOR_DB));
-    this.#meter.style.setProperty("--level", share.toFixed(3));
+  /** Show the level of the newest block. */
+  showLevel(db) {
+    const fraction = Math.max(0, Math.min(1, 1 - db / FLOOR_DB));
+    this.#meter.style.setProperty("--level", fraction.toFixed(3));
     this.#meter.setAttribute("aria-valuenow", Math.max(FLOOR_DB, Math.min(0, Math.round(db))));
-    if (db > SILENCE_DB) this.#heardMs = performance.now();
-    if (this.#captioning) this.#time.textContent = clock(this.#takenInS);
+    if (db > SILENCE_DB) this.#lastSoundMs = performance.now();
+    if (this.#captioning) this.#time.textContent = formatClock(this.#pushedS);
   }
 
-  /** A source that is on and gives nothing but zeros is most likely muted. */
+  /** Whether there has been no sound for some time; a microphone is then probably muted. */
   get isSilent() {
-    return performance.now() - this.#heardMs > SILENCE_MS;
+    return performance.now() - this.#lastSoundMs > SILENCE_MS;
   }
 
-  /** The connection is there, perhaps again: measure how far recognition is behind what was sent. */
-  connected() {
+  /** Measure how far recognition is behind the audio sent. Called after every connection. */
+  measureLag() {
     this.#captioning?.session.ping();
   }
 
-  show(event) {
+  /** Update the lag and the latency from an event. */
+  showEvent(event) {
     if (!this.#captioning) return;
     if (event.type === "pong") {
-      this.#lag.textContent = inSeconds(this.#takenInS - event.id / this.#captioning.sampleRate);
-      clearTimeout(this.#nextPing); // of a ping before a lost connection
-      this.#nextPing = setTimeout(() => this.connected(), PING_EVERY_MS);
+      this.#lag.textContent = formatSeconds(this.#pushedS - event.id / this.#captioning.sampleRate);
+      clearTimeout(this.#pingTimer); // set by a ping before a lost connection
+      this.#pingTimer = setTimeout(() => this.measureLag(), PING_INTERVAL_MS);
     } else if (event.type === "partial" && this.#realtime) {
-      this.#recent = [...this.#recent, this.#takenInS - event.end].slice(-RECENT);
-      this.#latency.textContent = inSeconds([...this.#recent].sort((a, b) => a - b)[this.#recent.length >> 1]);
+      this.#latenciesS = [...this.#latenciesS, this.#pushedS - event.end].slice(-MEDIAN_COUNT);
+      const sorted = [...this.#latenciesS].sort((a, b) => a - b);
+      this.#latency.textContent = formatSeconds(sorted[sorted.length >> 1]);
     }
   }
 
-  get #takenInS() {
+  get #pushedS() {
     return this.#captioning.session.pushed / this.#captioning.sampleRate;
   }
 }
 
-/** Like 0:07 or 1:02:33. */
-export function clock(seconds) {
+/** Format a time as 0:07 or 1:02:33. */
+export function formatClock(seconds) {
   const whole = Math.floor(seconds);
   const digits = (value) => String(value).padStart(2, "0");
   const hours = Math.floor(whole / 3600);
@@ -77,6 +82,6 @@ export function clock(seconds) {
   return `${hours ? `${hours}:${digits(minutes)}` : minutes}:${digits(whole % 60)}`;
 }
 
-function inSeconds(seconds) {
+function formatSeconds(seconds) {
   return `${Math.max(0, seconds).toFixed(1)} s`;
 }

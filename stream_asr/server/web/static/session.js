@@ -1,84 +1,87 @@
-// One session with the server: audio in, captions out, resumed when the connection is lost.
+// Client of the native protocol: one session, resumed after a lost connection.
 //
-// How resuming works. The server acknowledges audio ("ack"), and we keep what it has not acknowledged. We count the
-// events that have arrived. After a lost connection we say which session it was and how many events we have; the server
-// says how many samples it has, we send from there, and it sends the events that we lack.
-import { Failure } from "./failure.js";
+// How a session is resumed: the server acknowledges audio ("ack"), and the client keeps the audio that is not
+// acknowledged yet and counts the events that it receives. After a lost connection, the client sends the key of the
+// session and the number of events. The server answers with the number of samples that it has received. The client
+// sends its audio from there, and the server sends the missing events.
+import { PageError } from "./errors.js";
 
-const NOT_EVENTS = new Set(["ready", "ack", "done", "error"]);
-const WINDOW_S = 10; // audio on its way that the server has not acknowledged, at most
-const GIVE_UP_S = 30; // the server keeps sessions for so long unless it was told otherwise
-const SILENT_S = 10; // a server that says nothing for so long while we send is behind a dead connection
-const LONGEST_DELAY_S = 3;
+const CONTROL_TYPES = new Set(["ready", "ack", "done", "error"]);
+const WINDOW_S = 10; // maximum audio in flight: sent but not acknowledged
+const GIVE_UP_S = 30; // by default, the server keeps a session for this long
+const DEAD_AFTER_S = 10; // without any message while audio is unacknowledged, the connection counts as lost
+const MIN_RECONNECT_DELAY_S = 0.1;
+const MAX_RECONNECT_DELAY_S = 3;
 
-/** The server that the page is from. The token never enters an address: proxies log those. */
+/** The server of this page. The token is never sent in a URL, because proxies log URLs. */
 export class Server {
-  #address = new URL("v1/stream", document.baseURI);
+  #url = new URL("v1/stream", document.baseURI);
   #token;
 
-  /** @param {string | null} token that the server wants, if any. */
+  /** @param {string | null} token access token, if the server requires one. */
   constructor(token) {
-    // Headers have no other characters, nor has any token: encoded, a wrong one is as wrong as before.
+    // Valid tokens are ASCII. Others are encoded so that they can be sent in a header; the server refuses them.
     this.#token = /^[ -~]*$/.test(token ?? "") ? (token ?? "") : encodeURIComponent(token);
   }
 
   /**
-   * Ask by plain HTTP whether a session could begin: browsers do not say why a websocket was refused.
+   * Check over HTTP that a session is available, because browsers do not report why a websocket was refused.
    *
-   * @throws {Failure} why not.
+   * @throws {PageError} no session is available.
    */
-  async knock() {
+  async checkAvailability() {
     const headers = this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
     let response;
     try {
-      response = await fetch(this.#address, { headers });
+      response = await fetch(this.#url, { headers });
     } catch (error) {
-      throw new Failure("unreachable", "", { cause: error });
+      throw new PageError("unreachable", "", { cause: error });
     }
     if (response.ok) return;
     const { code, message } = await response.json().catch(() => ({ code: "unreachable" }));
-    throw new Failure(code, message);
+    throw new PageError(code, message);
   }
 
-  /** @returns {WebSocket} with the token as a subprotocol, for want of headers. */
+  /** Open a websocket. The token is sent as a subprotocol, because browsers cannot set headers. */
   connect() {
-    const address = new URL(this.#address);
-    address.protocol = address.protocol.replace("http", "ws");
-    const encoded = encodeURIComponent(this.#token).replace(/[()]/g, (bracket) => (bracket === "(" ? "%28" : "%29"));
-    return new WebSocket(address, this.#token ? ["token", encoded] : []);
+    const url = new URL(this.#url);
+    url.protocol = url.protocol.replace("http", "ws");
+    // Parentheses are not allowed in subprotocols, but encodeURIComponent leaves them as they are.
+    const encoded = encodeURIComponent(this.#token).replaceAll("(", "%28").replaceAll(")", "%29");
+    return new WebSocket(url, this.#token ? ["token", encoded] : []);
   }
 }
 
-export class Session {
-  /** Samples given to `push` so far. */
+export class SessionClient {
+  /** Number of samples given to `push` so far. */
   pushed = 0;
 
   #server;
   #start;
   #handlers;
-  #socket = null;
-  #key = null; // the server's name for the session, once it has begun
-  #blocks = []; // {start, samples}: what is not acknowledged yet
+  #websocket = null;
+  #key = null; // key of the session, once it has started
+  #blocks = []; // {start, samples}: audio not acknowledged yet
   #acknowledged = 0;
-  #sent = 0; // on this connection, or before it
-  #events = 0;
-  #ready = false; // to send audio on this connection
+  #sent = 0; // samples sent on this connection or received by the server before
+  #events = 0; // number received
+  #ready = false; // whether the server accepts audio on this connection
   #finishing = false;
   #finishSent = false;
   #ended = false;
-  #waiting = []; // those who wait for room
-  #lostMs = null; // when the connection was lost; null while there is one
-  #delayS = 0.1;
-  #heardMs = performance.now();
-  #watch = setInterval(() => this.#leaveDeadConnection(), 1000);
+  #waiting = []; // resolve functions of waitForRoom
+  #lostMs = null; // when the connection was lost; null while connected
+  #delayS = MIN_RECONNECT_DELAY_S;
+  #lastMessageMs = performance.now();
+  #watchdog = setInterval(() => this.#replaceDeadConnection(), 1000);
 
   /**
    * @param {Server} server
-   * @param {number} sampleRate of the mono audio that will come.
+   * @param {number} sampleRate of the mono audio, in Hz.
    * @param {object} handlers
-   * @param {(event: object) => void} handlers.onEvent captions, as the server sends them.
-   * @param {(state: "live" | "reconnecting") => void} handlers.onState
-   * @param {(error: Error | null) => void} handlers.onEnd called once; null after the last caption.
+   * @param {(event: object) => void} handlers.onEvent called with each event of the server.
+   * @param {(state: "live" | "reconnecting") => void} handlers.onState called when the connection is ready or lost.
+   * @param {(error: Error | null) => void} handlers.onEnd called once; with null after the last event.
    */
   constructor(server, sampleRate, handlers) {
     this.#server = server;
@@ -87,126 +90,131 @@ export class Session {
     this.#connect();
   }
 
-  /** @param {Int16Array} samples kept until they are acknowledged. */
+  /**
+   * Send audio. It is kept until the server has acknowledged it.
+   *
+   * @param {Int16Array} samples
+   */
   push(samples) {
     if (this.#ended) return;
     this.#blocks.push({ start: this.pushed, samples });
     this.pushed += samples.length;
-    this.#send();
+    this.#sendAudio();
   }
 
-  /** For sources that can wait: resolves when there is room for more, or the session is over. */
-  async room() {
+  /** For sources that can wait: resolves when more audio can be sent, or the session has ended. */
+  async waitForRoom() {
     while (!this.#ended && this.pushed - this.#acknowledged >= WINDOW_S * this.#start.sample_rate) {
       await new Promise((resolve) => this.#waiting.push(resolve));
     }
   }
 
-  /** There is no more audio; the last captions are still to come. */
+  /** End the audio; the last captions are still to come. */
   finish() {
     this.#finishing = true;
-    this.#send();
+    this.#sendAudio();
   }
 
-  /** Ask for a pong, with the number of samples sent so far as its `id`, once they have been recognised. */
+  /** Request a `pong` once all samples sent so far have been recognized; its `id` is their number. */
   ping() {
-    if (this.#ready && !this.#finishing) this.#say({ type: "ping", id: this.#sent });
+    if (this.#ready && !this.#finishing) this.#sendMessage({ type: "ping", id: this.#sent });
   }
 
-  /** End now, without the last captions. */
+  /** End the session at once, without the last captions. */
   close(error = null) {
     if (this.#ended) return;
     this.#ended = true;
-    clearInterval(this.#watch);
+    clearInterval(this.#watchdog);
     this.#disconnect();
-    this.#wakeWaiting();
+    this.#resolveWaiting();
     this.#handlers.onEnd(error);
   }
 
   #connect() {
-    const socket = (this.#socket = this.#server.connect());
-    socket.onopen = () => {
+    const websocket = (this.#websocket = this.#server.connect());
+    websocket.onopen = () => {
       const resume = { type: "resume", session: this.#key, events: this.#events };
-      this.#say(this.#key === null ? this.#start : resume);
+      this.#sendMessage(this.#key === null ? this.#start : resume);
     };
-    socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
-    socket.onclose = () => this.#reconnect();
+    websocket.onmessage = ({ data }) => this.#onMessage(JSON.parse(data));
+    websocket.onclose = () => this.#reconnect();
   }
 
   #disconnect() {
-    const socket = this.#socket;
+    const websocket = this.#websocket;
     this.#ready = this.#finishSent = false;
-    socket.onopen = socket.onmessage = socket.onclose = null; // a dead one closes much later
-    socket.close();
+    // Remove the handlers: a dead connection may report its close much later.
+    websocket.onopen = websocket.onmessage = websocket.onclose = null;
+    websocket.close();
   }
 
   #reconnect() {
     this.#disconnect();
-    if (this.#key === null) return this.close(new Failure("no_websocket"));
+    if (this.#key === null) return this.close(new PageError("no_websocket"));
     this.#lostMs ??= performance.now();
-    if (performance.now() - this.#lostMs > GIVE_UP_S * 1000) return this.close(new Failure("connection_lost"));
+    if (performance.now() - this.#lostMs > GIVE_UP_S * 1000) return this.close(new PageError("connection_lost"));
     this.#handlers.onState("reconnecting");
     setTimeout(() => this.#ended || this.#connect(), this.#delayS * 1000);
-    this.#delayS = Math.min(2 * this.#delayS, LONGEST_DELAY_S);
+    this.#delayS = Math.min(2 * this.#delayS, MAX_RECONNECT_DELAY_S);
   }
 
-  #leaveDeadConnection() {
-    const silentS = (performance.now() - this.#heardMs) / 1000;
-    if (this.#ready && this.#sent > this.#acknowledged && !this.#finishSent && silentS > SILENT_S) {
+  #replaceDeadConnection() {
+    const silenceS = (performance.now() - this.#lastMessageMs) / 1000;
+    if (this.#ready && this.#sent > this.#acknowledged && !this.#finishSent && silenceS > DEAD_AFTER_S) {
       this.#reconnect();
     }
   }
 
-  #hear(message) {
-    this.#heardMs = performance.now();
-    if (!NOT_EVENTS.has(message.type)) {
+  #onMessage(message) {
+    this.#lastMessageMs = performance.now();
+    if (!CONTROL_TYPES.has(message.type)) {
       this.#events += 1;
       this.#handlers.onEvent(message);
     } else if (message.type === "ack") {
-      this.#forget(message.received);
+      this.#discardAcknowledged(message.received);
     } else if (message.type === "ready") {
       this.#key = message.session;
       this.#lostMs = null;
-      this.#delayS = 0.1;
+      this.#delayS = MIN_RECONNECT_DELAY_S;
       this.#ready = true;
       this.#sent = message.received ?? 0;
-      this.#forget(this.#sent);
+      this.#discardAcknowledged(this.#sent);
       this.#handlers.onState("live");
-      this.#send();
+      this.#sendAudio();
     } else {
-      this.close(message.type === "error" ? new Failure(message.code, message.message) : null);
+      this.close(message.type === "error" ? new PageError(message.code, message.message) : null);
     }
   }
 
-  #send() {
+  #sendAudio() {
     if (!this.#ready || this.#finishSent) return;
     const limit = this.#acknowledged + WINDOW_S * this.#start.sample_rate;
     for (const { start, samples } of this.#blocks) {
       const end = start + samples.length;
       if (end <= this.#sent) continue;
       if (end > limit) break;
-      this.#socket.send(samples.subarray(this.#sent - start));
+      this.#websocket.send(samples.subarray(this.#sent - start));
       this.#sent = end;
     }
     if (this.#finishing && this.#sent === this.pushed) {
-      this.#say({ type: "finish" });
+      this.#sendMessage({ type: "finish" });
       this.#finishSent = true;
     }
   }
 
-  #forget(received) {
+  #discardAcknowledged(received) {
     this.#acknowledged = received;
-    const kept = this.#blocks.findIndex(({ start, samples }) => start + samples.length > received);
-    this.#blocks.splice(0, kept === -1 ? this.#blocks.length : kept);
-    this.#wakeWaiting();
-    this.#send();
+    const firstKept = this.#blocks.findIndex(({ start, samples }) => start + samples.length > received);
+    this.#blocks.splice(0, firstKept === -1 ? this.#blocks.length : firstKept);
+    this.#resolveWaiting();
+    this.#sendAudio();
   }
 
-  #wakeWaiting() {
+  #resolveWaiting() {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
-  #say(message) {
-    this.#socket.send(JSON.stringify(message));
+  #sendMessage(message) {
+    this.#websocket.send(JSON.stringify(message));
   }
 }

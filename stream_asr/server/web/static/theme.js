@@ -1,15 +1,15 @@
-// Light or dark: what the system prefers, until somebody presses the button. No module, and loaded before the page is
-// drawn, so that it never flashes in the wrong colours.
+// Light or dark colors: the system's preference, until the user presses the button. Not a module, so that it runs
+// before the page is drawn and the page does not flash in the wrong colors.
 (() => {
   const root = document.documentElement;
   const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (root.dataset.theme ?? (systemIsDark.matches ? "dark" : "light")) === "dark";
 
   try {
-    const chosen = localStorage.getItem("theme");
-    if (chosen) root.dataset.theme = chosen;
+    const saved = localStorage.getItem("theme");
+    if (saved) root.dataset.theme = saved;
   } catch {
-    // Where storage is forbidden, the choice lasts as long as the page.
+    // Storage is not available; the choice lasts until the page is closed.
   }
 
   addEventListener("DOMContentLoaded", () => {
@@ -20,7 +20,7 @@
       try {
         localStorage.setItem("theme", root.dataset.theme);
       } catch {
-        // As above.
+        // Storage is not available.
       }
       show();
     });

@@ -1,12 +1,12 @@
-// The finals of a page, also of several sessions one after the other.
+// The finals on the page, from one session or several consecutive sessions.
 
 export class Transcript {
-  /** With text; their times count from the beginning of the first session. */
+  /** Finals that have text. Times count from the start of the first session. */
   finals = [];
   #offsetS = 0;
 
-  /** A session begins; its times follow those that are here. */
-  begin() {
+  /** Start a session, whose times follow those of the finals so far. */
+  startSession() {
     this.#offsetS = this.finals.at(-1)?.end ?? 0;
   }
 
@@ -14,15 +14,15 @@ export class Transcript {
     this.finals = [];
   }
 
-  /** An event, or a word, with its times as they are counted here. */
-  placed(timed) {
-    return { ...timed, start: timed.start + this.#offsetS, end: timed.end + this.#offsetS };
+  /** Return a copy of an event or a word with its times shifted to those of the transcript. */
+  shift(item) {
+    return { ...item, start: item.start + this.#offsetS, end: item.end + this.#offsetS };
   }
 
-  /** @returns {object | null} the final as it was kept; null when nothing was said in it. */
+  /** @returns {object | null} the final with shifted times; null if it has no text. */
   add(event) {
     if (!event.text) return null;
-    const final = { ...this.placed(event), words: event.words.map((word) => this.placed(word)) };
+    const final = { ...this.shift(event), words: event.words.map((word) => this.shift(word)) };
     this.finals.push(final);
     return final;
   }

@@ -9,13 +9,13 @@ class Capture extends AudioWorkletProcessor {
   constructor() {
     super();
     this.port.onmessage = () => {
-      this.#post(); // asked to stop: the last words are in here
+      this.#post(); // the last samples before the stop
       this.port.postMessage(null);
       this.#running = false;
     };
   }
 
-  /** Called for every 128 samples; the node mixes all channels down to one. */
+  /** Called for every 128 samples; the node has mixed all channels down to mono. */
   process([[samples]]) {
     if (!this.#running) return false;
     for (const sample of samples ?? []) {
