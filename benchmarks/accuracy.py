@@ -27,8 +27,7 @@ from typing import Any
 import numpy as np
 import options
 from corpus import Utterance, read_corpus
-from report import Table, peak_memory_mib, print_tables, write_json
-from rich.progress import track
+from report import Table, format_count, peak_memory_mib, print_tables, track_progress, write_json
 from scoring import Score, score
 from signals import pink_noise
 from window_grid import WindowSizes, grid_tables, parse_grid, parse_list, plot_grid
@@ -116,7 +115,7 @@ def recognize_all(
 ) -> tuple[list[str], float]:
     """Recognize recordings; return the texts and the elapsed seconds."""
     texts, elapsed_s = [], 0.0
-    for samples in track(list(audio), description, transient=True):
+    for samples in track_progress(audio, description):
         start = time.perf_counter()
         texts.append(recognize(samples))
         elapsed_s += time.perf_counter() - start
@@ -222,11 +221,10 @@ def main() -> None:
             measure(recognizer, path, path)
 
     words = next(iter(measurements.scores.values())).words
-    decoding = "greedy" if settings["lm"] is None else f"language model {settings['lm']}"
+    decoding = {None: "greedy", "auto": "with language model"}.get(settings["lm"], f"language model {settings['lm']}")
     noise = "" if arguments.snr is None else f", noise at {arguments.snr:g} dB SNR"
-    title = (
-        f"{settings['model']}, {decoding}: {len(utterances)} recordings, {audio_s / 3600:.2f} h, {words} words{noise}"
-    )
+    recordings = format_count(len(utterances), "recording")
+    title = f"{settings['model']}, {decoding}: {recordings}, {audio_s / 3600:.2f} h, {words} words{noise}"
     speakers = score_speakers(utterances, measurements.texts) if arguments.by_speaker else {}
     tables = make_tables(title, measurements, speakers, len(utterances))
     if arguments.grid:

@@ -30,7 +30,7 @@ from corpus import Playlist, make_playlist, read_corpus
 from ctm import place_words, read_ctm
 from protocols import PROTOCOLS
 from realtime import StreamRun, fit_slope, run_connections, run_streams
-from report import Table, peak_memory_mib, plot, print_tables, write_json
+from report import Table, format_count, format_figure, peak_memory_mib, plot, print_tables, write_json
 
 from stream_asr.latency import LatencyReport, measure, merge_reports, percentile
 
@@ -166,10 +166,10 @@ def main() -> None:
     figures = {"upwr": report.upwr, "normalized_erasure": report.normalized_erasure, **other}
 
     subject = settings.get("model") or f"{settings['protocol']} server"
-    streams = "1 stream" if arguments.streams == 1 else f"{arguments.streams} streams"
+    streams = format_count(arguments.streams, "stream")
     tables = [
         latency_table(f"{subject}: {streams} of {playlist.duration_s:.0f} s, {report.words} words", report),
-        Table("Same run", ("", "measured"), [(_LABELS[name], f"{value:.4g}") for name, value in figures.items()]),
+        Table("Same run", ("", "measured"), [(_LABELS[name], format_figure(value)) for name, value in figures.items()]),
     ]
     print_tables(*tables)
     if arguments.plot:

@@ -30,7 +30,7 @@ import options
 import torch
 from corpus import Playlist, make_playlist, read_corpus
 from recognizers.adapters.transformers_pipeline import TransformersPipeline
-from report import Table, peak_memory_mib, plot, print_tables, usable_threads, write_json
+from report import Table, format_count, peak_memory_mib, plot, print_tables, usable_threads, write_json
 from rich.console import Console
 from scoring import score
 from transformers import (
@@ -136,10 +136,10 @@ def compare_methods(
         methods[f"pipeline, {chunk_s:g} s chunks"] = partial(pipeline.transcribe, chunk_s=chunk_s, strides_s=strides_s)
     speeds: list[Speed] = []
     reference = ""
-    threads_text = "1 thread" if threads == 1 else f"{threads} threads"
-    with greedy, Console(stderr=True).status(f"{pretrained.name}, {threads_text}") as status:
+    description = f"{pretrained.name}, {format_count(threads, 'thread')}"
+    with greedy, Console(stderr=True).status(description) as status:
         for method, transcribe in methods.items():
-            status.update(f"{pretrained.name}, {threads_text}: {method}")
+            status.update(f"{description}: {method}")
             text, rtf = measure_fastest(transcribe, playlist, repeat)
             reference = reference or text
             difference = score([reference], [text]).wer if is_trained and reference else None
@@ -164,7 +164,9 @@ def speed_table(speeds: list[Speed], audio_s: float) -> Table:
 def plot_speeds(path: Path, speeds: list[Speed]) -> None:
     """Plot the real-time factor of each method as a bar."""
     with plot(path, "Speed of transcription", "elapsed seconds per second of audio", "") as axes:
-        names = [f"{Path(speed.model).name}\n{speed.method}, threads: {speed.threads}" for speed in speeds]
+        names = [
+            f"{Path(speed.model).name}\n{speed.method}, {format_count(speed.threads, 'thread')}" for speed in speeds
+        ]
         axes.barh(names, [speed.rtf for speed in speeds])
         axes.set_xscale("log")
         axes.invert_yaxis()

@@ -153,7 +153,7 @@ def plot_results(path: Path, results: Sequence[PeerResult]) -> None:
     """Plot word latency over CPU time on logarithmic axes, because peers differ by more than a factor of ten."""
     colors = dict(zip(PEERS, PALETTE, strict=False))
     labeled: set[str] = set()
-    with plot(path, "Word latency and cost", "CPU seconds per second of audio", "95th percentile (ms)") as axes:
+    with plot(path, "Word latency and cost", "CPU seconds per second of audio", "word latency, p95 (ms)") as axes:
         from matplotlib.ticker import LogLocator, NullFormatter  # not at the top: only the plot needs matplotlib
 
         axes.set_xscale("log")

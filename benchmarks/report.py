@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil  # type: ignore[import-untyped]
 from rich import box
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table as RichTable
 
 import stream_asr
@@ -50,8 +51,13 @@ _PLOT_STYLE: Any = {
 _PANEL_INCHES = (8.0, 4.2)
 _PACKAGES = ("torch", "transformers", "onnxruntime", "numpy")
 _MIB = 1 << 20
-_FILE_COLUMNS = 160
-"""Width of tables that are not printed to a terminal."""
+_FILE_WIDTH = 1000
+"""Maximum width of tables that are not printed to a terminal."""
+
+_MAX_DECIMAL = 1000
+"""Larger figures are printed as integers."""
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +89,30 @@ def print_tables(*tables: Table) -> None:
     """Print tables to stdout, wide enough for all columns if stdout is not a terminal."""
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=_FILE_COLUMNS)
+        console = Console(highlight=False, width=_FILE_WIDTH)
     for table in tables:
-        rich_table = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
+        rich_table = RichTable(box=box.SIMPLE_HEAD)
         for index, column in enumerate(table.columns):
-            rich_table.add_column(column, justify="right" if index else "left")
+            rich_table.add_column(column, justify="right" if index else "left", no_wrap=index == 0)
         for row in table.rows:
             rich_table.add_row(*row)
+        console.print(table.title, style="bold", markup=False)
         console.print(rich_table)
+
+
+def track_progress(items: Iterable[_Item], description: str) -> Iterable[_Item]:
+    """Iterate with a progress bar on stderr."""
+    return track(list(items), description, console=Console(stderr=True), transient=True)
+
+
+def format_count(count: int, noun: str) -> str:
+    """Format a count with its noun, such as "1 stream" or "2 streams"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def format_figure(figure: float) -> str:
+    """Format a figure with four significant digits, or as an integer if it is large."""
+    return f"{figure:.0f}" if abs(figure) >= _MAX_DECIMAL else f"{figure:.4g}"
 
 
 def describe_machine() -> dict[str, object]:

@@ -20,7 +20,8 @@ from pathlib import Path
 import options
 from corpus import make_playlist, read_corpus
 from realtime import fit_slope
-from report import Table, memory_mib, panels, peak_memory_mib, print_tables, write_json
+from report import Table, format_figure, memory_mib, panels, peak_memory_mib, print_tables, write_json
+from rich.console import Console
 from rich.progress import Progress
 
 from stream_asr import Final, Recognizer
@@ -79,7 +80,8 @@ def run_soak(recognizer: Recognizer, samples: FloatArray, hours: float) -> SoakR
     """Feed one stream as fast as it accepts audio, and sample memory and lag at regular intervals."""
     run, fed, next_sample_h = SoakRun(), 0, 0.0
     start = time.monotonic()
-    with recognizer.stream() as stream, Progress(transient=True) as progress:
+    console = Console(stderr=True)
+    with recognizer.stream() as stream, Progress(console=console, transient=True) as progress:
         task = progress.add_task("hours of audio", total=hours)
         for block in repeat_blocks(samples, hours):
             stream.feed(block)
@@ -176,7 +178,7 @@ def main() -> int:
     table = Table(
         f"{settings['model']}: one stream, {arguments.hours:g} h of audio",
         ("", "measured"),
-        [(_LABELS[name], f"{value:.4g}") for name, value in figures.items()],
+        [(_LABELS[name], format_figure(value)) for name, value in figures.items()],
     )
     print_tables(table)
     if arguments.plot:

@@ -21,7 +21,7 @@ from pathlib import Path
 import options
 from corpus import Playlist, make_playlist, read_corpus
 from realtime import SPREAD_S, PeriodicSampler, run_streams
-from report import Table, panels, peak_memory_mib, print_tables, write_json
+from report import Table, format_count, panels, peak_memory_mib, print_tables, write_json
 
 from stream_asr import Recognizer
 from stream_asr.latency import measure, merge_reports, percentile
@@ -156,7 +156,7 @@ def plot_trials(path: Path, model: str, trials: Sequence[Trial], bound_ms: float
         latency.set_ylabel("word to first appearance (ms)")
         latency.legend()
         largest = trials[-1]
-        suffix = "1 stream" if largest.streams == 1 else f"{largest.streams} streams"
+        suffix = format_count(largest.streams, "stream")
         sizes = [size for size, count in enumerate(largest.batches) if count]
         batches.bar(sizes, [largest.batches[size] for size in sizes])
         batches.set_xlabel(f"windows per model pass, {suffix}")
@@ -165,7 +165,7 @@ def plot_trials(path: Path, model: str, trials: Sequence[Trial], bound_ms: float
         queue.set_xlabel(f"time (s), {suffix}")
         queue.set_ylabel("waiting windows")
         for axis in (latency.xaxis, batches.xaxis, queue.yaxis):
-            axis.set_major_locator(MaxNLocator(integer=True))
+            axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def main() -> None:
@@ -197,11 +197,8 @@ def main() -> None:
 
         capacity = find_capacity(is_sustained, arguments.most)
     results = [trials[streams] for streams in sorted(trials)]
-    more = " or more" if capacity == arguments.most else ""
-    title = (
-        f"{settings['model']}: capacity {capacity}{more} (streams with a p95 of word latency up to "
-        f"{arguments.bound_ms:.0f} ms)"
-    )
+    streams = f"{capacity} or more streams" if capacity == arguments.most else format_count(capacity, "stream")
+    title = f"{settings['model']}: capacity of {streams}, p95 of word latency up to {arguments.bound_ms:.0f} ms"
     tables = [trial_table(title, results, arguments.bound_ms), batch_table(results)]
     print_tables(*tables)
     if arguments.plot:

@@ -25,8 +25,7 @@ from pathlib import Path
 import numpy as np
 import options
 from corpus import read_corpus
-from report import Table, panels, print_tables, write_json
-from rich.progress import track
+from report import Table, panels, print_tables, track_progress, write_json
 from vad_scenes import NOISES, Scene, find_speech, make_scenes
 from vad_scoring import Quality, score_scene
 from vad_sweep import SettingResult, run_sweep
@@ -91,7 +90,7 @@ def run_detectors(scenes: list[Scene], names: list[str]) -> Iterator[Finding]:
     """Run every detector with its default settings in every scene."""
     config = SegmenterConfig()
     factories = {name: detector_factory(name, config) for name in names}
-    for scene in track(scenes, "scenes", transient=True):
+    for scene in track_progress(scenes, "scenes"):
         for name, make_detector in factories.items():
             cpu_start_s = time.process_time()
             quality = score_scene(scene, config, make_detector())

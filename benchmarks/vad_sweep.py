@@ -12,7 +12,7 @@ from itertools import product
 from typing import TypeVar
 
 import numpy as np
-from rich.progress import track
+from report import track_progress
 from signals import pcm16
 from vad_scenes import Scene
 from vad_scoring import Quality, score_scene
@@ -83,7 +83,7 @@ def run_sweep(scenes: list[Scene], detectors: Iterable[str]) -> Iterator[Setting
     }
     for name in detectors:
         qualities: dict[str, _Qualities] = {}
-        for scene in track(scenes, name, transient=True):
+        for scene in track_progress(scenes, name):
             for setting, config, detector in settings_of[name](scene):
                 found = qualities.setdefault(setting, _Qualities())
                 (found.clean if scene.snr_db is None else found.noisy).append(score_scene(scene, config, detector))

@@ -112,6 +112,6 @@ def plot_grid(path: Path, title: str, wers: dict[WindowSizes, float]) -> None:
                     axes.text(column, row, f"{wer:.1f}", ha="center", va="center", color=color)
             axes.set_xticks(range(len(rights)), [f"{right_s:g}" for right_s in rights])
             axes.set_yticks(range(len(commits)), [f"{commit_s:g}" for commit_s in commits])
-            axes.set_ylabel(f"commit stride (s), left context {left_s:g} s")
+            axes.set_ylabel(f"commit (s), left context {left_s:g} s")
             axes.figure.colorbar(image, ax=axes, label="WER (%)")
         maps[-1].set_xlabel("right context (s)")
