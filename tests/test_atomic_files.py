@@ -33,7 +33,7 @@ def test_new_file_appears_when_it_is_complete(path: Path) -> None:
 
 def test_old_file_stays_after_an_error(path: Path) -> None:
     with pytest.raises(TypeError), replace_file(path) as file:
-        file.write("no bytes")  # type: ignore[arg-type]
+        file.write("no bytes")  # type: ignore[call-overload]
     assert read_only_file(path) == b"old"
 
 

@@ -115,7 +115,7 @@ def test_feed_does_not_wait_for_the_model_and_overload_is_reported() -> None:
         for start in range(0, len(audio), 3200):
             stream.feed(audio[start : start + 3200])  # would block if it waited for the model
         released.set()
-        lags_ms = []
+        lags_ms: list[int] = []
         while not lags_ms:
             time.sleep(0.01)
             lags_ms = [event.lag_ms for event in stream.poll() if isinstance(event, Overload)]
@@ -135,25 +135,29 @@ def test_second_loop_continues_where_the_first_stopped(fake_recognizer: Recogniz
 
 
 def test_engine_is_idle_without_new_audio(fake_recognizer: Recognizer) -> None:
-    async def idle() -> int:
+    async def count_rounds() -> int:
         with fake_recognizer.stream() as stream:
+
+            async def read() -> list[Event]:
+                return [event async for event in stream]
+
             stream.feed(silence(1))
-            waiting = asyncio.create_task(anext(aiter(stream)))
+            reader = asyncio.create_task(read())
             await asyncio.sleep(0.2)
             rounds = 0
             step = fake_recognizer._engine.step
 
-            def count_rounds() -> bool:
+            def counting_step() -> bool:
                 nonlocal rounds
                 rounds += 1
                 return step()
 
-            fake_recognizer._engine.step = count_rounds  # type: ignore[method-assign]
+            fake_recognizer._engine.step = counting_step  # type: ignore[method-assign]
             await asyncio.sleep(0.2)
-            waiting.cancel()
+            reader.cancel()
             return rounds
 
-    assert asyncio.run(idle()) <= 1
+    assert asyncio.run(count_rounds()) <= 1
 
 
 def test_wrong_number_of_outputs_fails_the_stream() -> None:
