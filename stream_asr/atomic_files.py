@@ -41,7 +41,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def is_one_of(path: Path, sources: Iterable[Path]) -> bool:
-    """Return whether ``path`` is one of ``sources``, under whatever name."""
+    """Return whether ``path`` is one of ``sources``, even under another name."""
     return path.exists() and any(source.exists() and path.samefile(source) for source in sources)
 
 

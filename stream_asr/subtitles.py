@@ -63,7 +63,7 @@ class CueBuilder:
         return self._flush(None)
 
     def _can_flush(self, next_word: Word) -> bool:
-        """Return whether the pending words become cues of their own, whatever follows."""
+        """Return whether the pending words become separate cues, independent of later words."""
         first, last = self._pending[0].word, self._pending[-1]
         if next_word.start - last.word.end > self._config.max_gap_s:
             return True

@@ -39,7 +39,7 @@ class Pipeline:
 
     Attributes:
         buffer: audio that has not been released yet.
-        source_waits: whether the source is as fast as the recognizer, so that a lag is no `Overload`.
+        source_waits: whether the source is as fast as the recognizer, so that a lag is not an overload.
     """
 
     def __init__(

@@ -145,7 +145,7 @@ def test_recording_does_not_delay_live_streams() -> None:
     engine = make_engine(FakeModel(), max_batch_size=1)
     audio = conversation(*20 * ["a sentence of a recording"])
     recording = open_stream(engine, audio[: 18 * 16_000], live=False).pipeline
-    speaking = open_stream(engine, conversation("somebody who has not ended yet", pause_s=0.1)).pipeline
+    speaking = open_stream(engine, conversation("a speaker who has not stopped", pause_s=0.1)).pipeline
     for pipeline in (recording, speaking):
         pipeline.advance()
     before = recording.waiting, speaking.waiting
