@@ -166,6 +166,7 @@ def test_missing_peers_are_skipped_with_a_message(folder: Path, capsys: pytest.C
     assert report["results"] == []
 
 
+@pytest.mark.slow
 def test_comparison_reports_results_and_failures(
     folder: Path, fake_adapter: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
