@@ -1,31 +1,31 @@
-# The server with its page, and the embedded model inside.
+# Server, caption page and bundled model.
 #
 #   docker build -t stream-asr .                                                          # CPU
-#   docker build -t stream-asr:cuda --build-arg TORCH_INDEX= .                            # NVIDIA GPUs; some GB
+#   docker build -t stream-asr:cuda --build-arg TORCH_INDEX= .                            # NVIDIA GPU; several GB
 #   docker run --rm -p 127.0.0.1:8765:8765 -v models:/models stream-asr
 #
-# compose.yaml has both with their settings.
+# compose.yaml runs both images.
 
 ARG PYTHON_VERSION=3.12
 
 FROM python:${PYTHON_VERSION}-slim AS build
-# Where PyTorch comes from: its own index has it without CUDA, pip's usual one with it.
+# Package index of PyTorch: this index has builds without CUDA. If empty, PyPI, which has builds with CUDA.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /src
-# In a layer of its own, which a change of our code leaves alone.
+# A separate layer, which is still cached when the package has changed.
 COPY constraints.txt ./
 RUN pip install ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} --constraint constraints.txt torch
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY stream_asr stream_asr
-RUN pip install --constraint constraints.txt '.[av,onnx,server,silero]'
+RUN pip install --constraint constraints.txt '.[av,server,silero]'
 
 FROM python:${PYTHON_VERSION}-slim
 RUN useradd --create-home --uid 10001 captions && install --directory --owner captions /models
 COPY --from=build /opt/venv /opt/venv
-# The NVIDIA runtime reads the last two; without it they do nothing.
+# The NVIDIA runtime reads the last two variables; otherwise, they have no effect.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HF_HOME=/models \
@@ -33,10 +33,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001
 WORKDIR /home/captions
-# Models that were fetched from a hub.
+# Models downloaded from the Hugging Face Hub.
 VOLUME /models
 EXPOSE 8765
-# Plain HTTP: TLS is the business of the proxy in front.
+# Plain HTTP: a proxy in front of the container terminates TLS.
 HEALTHCHECK --start-period=60s --interval=30s --timeout=5s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8765/healthz', timeout=4)"]
 ENTRYPOINT ["stream-asr"]

@@ -103,7 +103,7 @@ TRANSPORT_SIZE_FACTOR = 4
 """Messages of up to this many times ``max_message_bytes`` are received, so that the error can state the limit."""
 
 SHUTDOWN_POLL_S = 0.1
-"""How often a server that shuts down checks whether it was told to stop at once."""
+"""How often a server that shuts down checks for a second Ctrl-C."""
 
 # --- pacing ---------------------------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ BURST_S = 2.0
 """Audio that a client may send ahead of ``max_speed``."""
 
 MESSAGE_COST_S = 0.002
-"""Audio duration that each message counts for, whatever its content. Slows down floods of tiny messages."""
+"""Each message counts as at least this much audio, which slows down floods of tiny messages."""
 
 FEED_CHUNK_S = 0.25
 """Maximum audio fed to the recognizer in one call. Long messages are split, so that each chunk waits for room."""
