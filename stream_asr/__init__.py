@@ -12,7 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stream_asr.config import EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
+    from stream_asr.config import (
+        AcousticConfig,
+        BeamConfig,
+        EngineConfig,
+        RecognizerConfig,
+        SegmenterConfig,
+        WindowConfig,
+    )
     from stream_asr.errors import DeviceError, InputError, ModelError, StreamASRError
     from stream_asr.events import AudioDropped, Event, Final, Marked, Overload, Partial, SpeechStarted, Transcript, Word
     from stream_asr.recognizer import Recognizer
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "config": ("EngineConfig", "RecognizerConfig", "SegmenterConfig", "WindowConfig"),
+    "config": ("AcousticConfig", "BeamConfig", "EngineConfig", "RecognizerConfig", "SegmenterConfig", "WindowConfig"),
     "errors": ("DeviceError", "InputError", "ModelError", "StreamASRError"),
     "events": (
         "AudioDropped",
@@ -40,7 +47,9 @@ _EXPORTS = {
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
+    "AcousticConfig",
     "AudioDropped",
+    "BeamConfig",
     "DeviceError",
     "EngineConfig",
     "Event",

@@ -321,6 +321,47 @@ class AcousticConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AudioConfig:
+    """How audio is read and captured."""
+
+    file_block_ms: int = 500
+    """Length of the blocks that are decoded from a file."""
+
+    paced_block_ms: int = 20
+    """Length of a block of a recording that is played in real time, as a sound card delivers it."""
+
+    pipe_read_bytes: int = 1 << 14
+    """Largest read from a pipe."""
+
+    pipe_max_queued_reads: int = 64
+    """Capacity of the queue of reads. A full queue stops the reading, which is backpressure for the writer."""
+
+    pipe_poll_s: float = 0.02
+    """Interval at which a pipe yields an empty block while no data arrives."""
+
+    microphone_buffer_s: int = 10
+    """Capacity of the buffer between the audio callback and its reader, which normally empties it every 20 ms."""
+
+    microphone_poll_s: float = 0.02
+    """Interval at which the reader checks for new samples."""
+
+    microphone_stall_s: float = 3.0
+    """A device that delivers nothing for this long counts as disconnected: not every driver reports it."""
+
+    microphone_fallback_rates: tuple[int, ...] = (48_000, 44_100, 16_000, 32_000, 96_000, 8_000)
+    """Sample rates in Hz to try, in this order, if the device does not open at its default rate."""
+
+    min_sample_rate: int = 4_000
+    max_sample_rate: int = 384_000
+    """Range of accepted sample rates in Hz."""
+
+    max_channels: int = 64
+
+    max_amplitude: float = 4.0
+    """Decoders may overshoot full scale a little. Larger values are integers that were not divided by full scale."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubtitleConfig:
     """Layout and timing of subtitles, after the guidelines of the BBC and Netflix.
 

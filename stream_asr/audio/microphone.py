@@ -9,23 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.ring_buffer import RingBuffer
-from stream_asr.config import SAMPLE_RATE
+from stream_asr.config import AudioConfig
 from stream_asr.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-BUFFER_S = 10
-"""Capacity of the buffer between the audio callback and its reader, which normally empties it every 20 ms."""
-
-POLL_S = 0.02
-"""Interval at which the reader checks for new samples."""
-
-STALL_S = 3.0
-"""A device that delivers nothing for this long counts as disconnected: not every driver reports it."""
-
-_FALLBACK_RATES = (48_000, 44_100, SAMPLE_RATE, 32_000, 96_000, 8_000)
-"""Sample rates to try, in this order, if the device does not open at its default rate."""
+_CONFIG = AudioConfig()
 
 _NO_PORTAUDIO = (
     "the microphone needs PortAudio, which is not installed; install libportaudio2 (Debian, Ubuntu) or portaudio "
@@ -136,7 +126,7 @@ class Microphone:
         self._sounddevice = _import_sounddevice()
         self.device = find_device(device, list_input_devices())
         self.sample_rate = self._probe_rate()
-        self._ring = RingBuffer(BUFFER_S * self.sample_rate)
+        self._ring = RingBuffer(_CONFIG.microphone_buffer_s * self.sample_rate)
         self._overflows = 0
         self._stopped = False
         self._stream: Any = None
@@ -153,7 +143,7 @@ class Microphone:
 
     def _probe_rate(self) -> int:
         """Return the device's default rate if the device opens at it, else the first fallback rate that works."""
-        for rate in dict.fromkeys((self.device.sample_rate, *_FALLBACK_RATES)):
+        for rate in dict.fromkeys((self.device.sample_rate, *_CONFIG.microphone_fallback_rates)):
             try:
                 self._sounddevice.check_input_settings(
                     device=self.device.index, channels=self._channels, dtype="float32", samplerate=rate
@@ -222,13 +212,13 @@ class Microphone:
                 return
             if len(block):
                 waited_s = 0.0
-            if not active or waited_s > STALL_S:
+            if not active or waited_s > _CONFIG.microphone_stall_s:
                 raise DeviceError(
                     f"input {self.device.name!r} was disconnected; the audio captured before that is recognized"
                 )
             if not len(block):
-                time.sleep(POLL_S)
-                waited_s += POLL_S
+                time.sleep(_CONFIG.microphone_poll_s)
+                waited_s += _CONFIG.microphone_poll_s
 
     def _is_active(self) -> bool:
         try:

@@ -14,16 +14,12 @@ import numpy.typing as npt
 import soxr
 
 from stream_asr.array_types import FloatArray
-from stream_asr.config import SAMPLE_RATE
+from stream_asr.config import SAMPLE_RATE, AudioConfig
 from stream_asr.errors import InputError
 
 AudioBlock: TypeAlias = "bytes | bytearray | memoryview | npt.NDArray[Any]"
 
-MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 4_000, 384_000
-MAX_CHANNELS = 64
-
-MAX_AMPLITUDE = 4.0
-"""Decoders may overshoot full scale a little. Larger values are integers that were not divided by full scale."""
+_CONFIG = AudioConfig()
 
 
 def _mulaw_table() -> FloatArray:
@@ -83,12 +79,13 @@ class AudioConverter:
     """
 
     def __init__(self, sample_rate: int = SAMPLE_RATE, channels: int = 1, encoding: str = "pcm_s16le") -> None:
-        if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        if not _CONFIG.min_sample_rate <= sample_rate <= _CONFIG.max_sample_rate:
             raise InputError(
-                f"a sample rate of {sample_rate} Hz; {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz are accepted"
+                f"a sample rate of {sample_rate} Hz; "
+                f"{_CONFIG.min_sample_rate} to {_CONFIG.max_sample_rate} Hz are accepted"
             )
-        if not 1 <= channels <= MAX_CHANNELS:
-            raise InputError(f"{channels} channels; 1 to {MAX_CHANNELS} are accepted")
+        if not 1 <= channels <= _CONFIG.max_channels:
+            raise InputError(f"{channels} channels; 1 to {_CONFIG.max_channels} are accepted")
         if encoding not in ENCODINGS:
             raise InputError(f"unknown encoding {encoding!r}; supported encodings: {', '.join(ENCODINGS)}")
         self.sample_rate, self.channels, self.encoding = sample_rate, channels, encoding
@@ -160,8 +157,8 @@ class AudioConverter:
 
     def _check_range(self, values: FloatArray) -> None:
         # NaN fails every comparison, so one pass finds NaN, infinity and values that are too large.
-        if len(values) and not np.abs(values).max() <= MAX_AMPLITUDE:
-            index = int(np.flatnonzero(~(np.abs(values) <= MAX_AMPLITUDE))[0])
+        if len(values) and not np.abs(values).max() <= _CONFIG.max_amplitude:
+            index = int(np.flatnonzero(~(np.abs(values) <= _CONFIG.max_amplitude))[0])
             position_s = (self._frames + index // self.channels) / self.sample_rate
             raise InputError(
                 f"sample value {values[index]} at {position_s:.3f} s; samples must be finite numbers in [-1, 1]"

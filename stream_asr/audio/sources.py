@@ -12,18 +12,10 @@ import numpy as np
 
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.pcm import AudioConverter
+from stream_asr.config import AudioConfig
 from stream_asr.errors import InputError
 
-BLOCK_S = 0.02
-"""Length of a paced block, as a sound card delivers it."""
-
-_READ_BYTES = 1 << 14
-_MAX_QUEUED_READS = 64
-"""Capacity of the queue of blocks read from a pipe. A full queue stops the reading, which is backpressure for the
-writer of the pipe."""
-
-_POLL_S = 0.02
-"""Interval at which `read_raw_pcm` yields an empty block while no data arrives."""
+_CONFIG = AudioConfig()
 
 _FILE_MAGIC = (b"RIFF", b"RF64", b"OggS", b"fLaC", b"ID3")
 _MAGIC_BYTES = 4
@@ -45,7 +37,7 @@ def pace_realtime(
         clock: returns the current time in seconds.
         sleep: waits for a number of seconds.
     """
-    size = max(1, round(BLOCK_S * sample_rate))
+    size = max(1, round(_CONFIG.paced_block_ms * sample_rate / 1000))
     start_s = clock()
     yielded_samples = 0
     for block in blocks:
@@ -71,11 +63,11 @@ def read_raw_pcm(pipe: BinaryIO, converter: AudioConverter) -> Iterator[FloatArr
     # Read from the raw file below sys.stdin.buffer. A thread that blocks in the buffered reader holds its lock, which
     # Python needs at exit.
     raw = getattr(pipe, "raw", pipe)
-    reads: queue.Queue[bytes | OSError] = queue.Queue(_MAX_QUEUED_READS)
+    reads: queue.Queue[bytes | OSError] = queue.Queue(_CONFIG.pipe_max_queued_reads)
 
     def read() -> None:
         try:
-            while block := raw.read(_READ_BYTES):
+            while block := raw.read(_CONFIG.pipe_read_bytes):
                 reads.put(block)
             reads.put(b"")
         except OSError as error:
@@ -86,7 +78,7 @@ def read_raw_pcm(pipe: BinaryIO, converter: AudioConverter) -> Iterator[FloatArr
     header = b""
     while True:
         try:
-            block = reads.get(timeout=_POLL_S)
+            block = reads.get(timeout=_CONFIG.pipe_poll_s)
         except queue.Empty:
             yield np.zeros(0, dtype=np.float32)
             continue

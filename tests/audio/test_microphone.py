@@ -16,6 +16,7 @@ from stream_asr.array_types import FloatArray
 from stream_asr.audio import microphone
 from stream_asr.audio.microphone import InputDevice, Microphone, find_device, list_input_devices
 from stream_asr.audio.ring_buffer import RingBuffer
+from stream_asr.config import AudioConfig
 from stream_asr.errors import DeviceError, InputError
 from tests.support.portaudio import fail_import_of_sounddevice
 
@@ -99,8 +100,8 @@ def portaudio(monkeypatch: pytest.MonkeyPatch) -> FakePortAudio:
 
 @pytest.fixture
 def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(microphone, "STALL_S", 0.05)
-    monkeypatch.setattr(microphone, "POLL_S", 0.005)
+    config = AudioConfig(microphone_stall_s=0.05, microphone_poll_s=0.005)
+    monkeypatch.setattr(microphone, "_CONFIG", config)
 
 
 def stereo(start: int, length: int) -> FloatArray:
@@ -291,7 +292,7 @@ def test_overflows_reported_by_portaudio_are_counted(portaudio: FakePortAudio) -
 def test_samples_that_do_not_fit_into_the_buffer_are_counted(
     portaudio: FakePortAudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(microphone, "BUFFER_S", 1)
+    monkeypatch.setattr(microphone, "_CONFIG", AudioConfig(microphone_buffer_s=1))
     with Microphone() as opened:
         for start in range(0, 60_000, 1000):
             portaudio.streams[0].deliver(stereo(start, 1000))
