@@ -17,7 +17,7 @@ from stream_asr.errors import InputError
 from stream_asr.training.alphabet import Target
 from stream_asr.training.augmentation import SpecAugment
 from stream_asr.training.trainable_ctc import Batch, TrainableCTC, enable_gradient_checkpointing, freeze_parameters
-from tests.support.checkpoints import made_once
+from tests.support.checkpoints import cached_checkpoints
 from tests.support.training import MODEL_FAMILIES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,7 +29,7 @@ MASKS = SpecAugment(0.3, 0.3)
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    return made_once(tmp_path_factory, MODEL_FAMILIES)
+    return cached_checkpoints(tmp_path_factory, MODEL_FAMILIES)
 
 
 @pytest.fixture(params=MODEL_FAMILIES)

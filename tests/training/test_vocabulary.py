@@ -12,7 +12,7 @@ from stream_asr.acoustic.pretrained import load_pretrained
 from stream_asr.errors import InputError, ModelError
 from stream_asr.training.alphabet import OutOfAlphabetError
 from stream_asr.training.vocabulary import alphabet_of, create_tokenizer
-from tests.support.checkpoints import made_once
+from tests.support.checkpoints import cached_checkpoints
 from tests.support.training import MODEL_FAMILIES
 
 HEADS = ("lm_head.", "ctc_head.")
@@ -20,7 +20,7 @@ HEADS = ("lm_head.", "ctc_head.")
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    return made_once(tmp_path_factory, MODEL_FAMILIES)
+    return cached_checkpoints(tmp_path_factory, MODEL_FAMILIES)
 
 
 def test_alphabet_of_an_upper_case_model(checkpoint: Callable[[str], Path]) -> None:

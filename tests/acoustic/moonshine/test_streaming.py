@@ -20,7 +20,7 @@ from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, Moons
 from stream_asr.acoustic.one_per_core import OnePerCore
 from stream_asr.array_types import FloatArray
 from stream_asr.config import MOONSHINE_WINDOWS, RecognizerConfig, WindowConfig
-from tests.support.checkpoints import load_runner, made_once, save_moonshine_ctc
+from tests.support.checkpoints import load_runner
 
 STRIDE = 384
 
@@ -102,11 +102,6 @@ def test_group_norm_covers_the_utterance_so_far() -> None:
 
 
 # --- behind the engine's interface ------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    return made_once(tmp_path_factory, {"moonshine": save_moonshine_ctc})
 
 
 def test_moonshine_models_on_a_cpu_are_stateful(checkpoint: Callable[[str], Path]) -> None:
