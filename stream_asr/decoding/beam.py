@@ -210,7 +210,7 @@ def _advance(
     get_edge = graph.edge
     for prefix in beam:
         log_p_total, log_p_non_blank = _log_add(prefix.log_p_blank, prefix.log_p_non_blank), -inf
-        history, graph_score, edges = prefix.history, prefix.graph_score, prefix.node.edges
+        graph_score, text_hash, edges = prefix.graph_score, prefix.history.text_hash, prefix.node.edges
         for token, log_prob in token_log_probs:
             if token == prefix.token:
                 log_p_non_blank = prefix.log_p_non_blank + log_prob  # a longer run of the last token
@@ -222,10 +222,10 @@ def _advance(
             edge = edges.get(token) or get_edge(prefix.node, token)
             extended_graph_score = graph_score + edge.score
             if extended + extended_graph_score >= min_score:
-                text_hash = history.hash_after(edge.words) if edge.words else history.text_hash
-                candidate = (-inf, extended, extended_graph_score, text_hash, prefix, edge)
+                extended_hash = prefix.history.hash_after(edge.words) if edge.words else text_hash
+                candidate = (-inf, extended, extended_graph_score, extended_hash, prefix, edge)
                 _add_candidate(candidates, (edge.target, token), candidate)
-        unchanged = (log_p_total + blank_log_prob, log_p_non_blank, graph_score, history.text_hash, prefix, None)
+        unchanged = (log_p_total + blank_log_prob, log_p_non_blank, graph_score, text_hash, prefix, None)
         _add_candidate(candidates, (prefix.node, prefix.token), unchanged)
     scored = [(_score(candidate), key, candidate) for key, candidate in candidates.items()]
     best = nlargest(width, scored, key=itemgetter(0))

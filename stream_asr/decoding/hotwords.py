@@ -47,7 +47,7 @@ class Hotwords:
 
     def matching_context(self, context: str, letters: str) -> str:
         """Return the context if a phrase continues it with the letters, else an empty string."""
-        return context if not letters or self.has_prefix(context, letters) else ""
+        return context if not letters or context + letters in self._prefix_scores else ""
 
     def provisional_score(self, context: str, letters: str) -> float:
         """Return the score of an unfinished phrase, without the phrases that ended within it."""

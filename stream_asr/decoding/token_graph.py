@@ -76,6 +76,7 @@ class TokenGraph:
         hotwords: Hotwords = NO_HOTWORDS,
     ) -> None:
         self._labels = labels
+        self._token_parts = [split_token(text) for text in labels.tokens]
         self._config = config
         self._model = language_model
         self._hotwords = hotwords
@@ -94,7 +95,7 @@ class TokenGraph:
     def edge(self, node: Node, token: int) -> Edge:
         """Return the edge of a token, which must not be the blank."""
         if (edge := node.edges.get(token)) is None:
-            edge = node.edges[token] = self._make_edge(node, self._labels.tokens[token])
+            edge = node.edges[token] = self._make_edge(node, self._token_parts[token])
         return edge
 
     def final_score(self, node: Node) -> float:
@@ -108,9 +109,9 @@ class TokenGraph:
             return False
         return self._model.word_id(word) == UNKNOWN and not self._hotwords.has_prefix(node.hotword_context, word)
 
-    def _make_edge(self, node: Node, token_text: str) -> Edge:
+    def _make_edge(self, node: Node, parts: list[tuple[bool, str]]) -> Edge:
         score, words = 0.0, []
-        for starts_word, letters in split_token(token_text):
+        for starts_word, letters in parts:
             if starts_word and node.partial_word:
                 words.append(node.partial_word)
                 node, word_score = self._complete_word(node)
