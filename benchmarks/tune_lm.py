@@ -1,12 +1,13 @@
-"""Find the weights of the language model for an acoustic model, on recordings with transcripts.
+"""Find the weights of the language model for an acoustic model.
 
     python benchmarks/tune_lm.py --data FOLDER --limit 150
     python benchmarks/tune_lm.py --data FOLDER --lm-weights 0.5,0.75,1 --word-bonuses 0.5,1,2 --unknown-penalties 6,9
 
-The recordings should be none that either model was made of, and none that accuracy is reported on. Each is
-recognised once, in one pass; then its frames are decoded with every combination, kept as much at a time as in a
-stream. What is not named is tried as it is in `BeamConfig` in stream_asr/config.py, where the best goes, unless it is
-given to `--lm-weight`. The real-time factor is the search's alone.
+Use recordings with transcripts that neither model was trained on, and that are not used to report accuracy. Each
+recording passes through the acoustic model once, as a whole. Its frames are then decoded with every combination of
+weights, in steps of a commit window. A weight without an option keeps its value from `BeamConfig` in
+stream_asr/config.py. Set the best weights there, or pass the weight of the language model with `--lm-weight`. The
+real-time factor is that of the beam search alone.
 """
 
 from __future__ import annotations
@@ -18,13 +19,12 @@ from itertools import product
 import numpy as np
 import options
 from corpus import read_corpus
-from report import Table, print_tables, write_json
-from rich.progress import track
+from report import Table, print_tables, track_progress, write_json
 from scoring import score
 
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE, BeamConfig, WindowConfig, ms_to_samples
-from stream_asr.decoding.base import Decoder, DecoderState
+from stream_asr.decoding.base import Decoder
 from stream_asr.decoding.factory import make_decoder
 from stream_asr.lm.ngram import NgramModel
 
@@ -33,29 +33,29 @@ _OPTIONS = {
     "word_bonus": "--word-bonuses",
     "unknown_penalty": "--unknown-penalties",
 }
-"""By what they are called in `BeamConfig`."""
+"""The option of each weight in `BeamConfig`."""
 
 
-def numbers(text: str) -> list[float]:
+def parse_numbers(text: str) -> list[float]:
     return [float(number) for number in text.split(",")]
 
 
-def decoded(decoder: Decoder, log_probs: FloatArray, step: int) -> DecoderState:
-    """Kept in pieces of ``step`` frames."""
-    decoding = decoder.start(0)
-    for at in range(0, len(log_probs), step):
-        piece = log_probs[at : at + step]
-        decoding = decoding.commit(piece, at + len(piece))
-    return decoding
+def decode(decoder: Decoder, log_probs: FloatArray, step_frames: int) -> str:
+    """Decode the frames of a recording in steps, as a stream commits them."""
+    state = decoder.start(0)
+    for start in range(0, len(log_probs), step_frames):
+        chunk = log_probs[start : start + step_frames]
+        state = state.commit(chunk, start + len(chunk))
+    return state.finish().text
 
 
 def main() -> None:
     parser = options.make_parser(__doc__)
     options.add_data_options(parser)
     options.add_model_options(parser)
-    parser.add_argument("--width", type=int, help="of the beam (as in stream_asr/config.py)")
+    parser.add_argument("--width", type=int, help="width of the beam (default: as in stream_asr/config.py)")
     for name, option in _OPTIONS.items():
-        parser.add_argument(option, dest=name, type=numbers, metavar="A,B,...")
+        parser.add_argument(option, dest=name, type=parse_numbers, metavar="A,B,...")
     arguments = parser.parse_args()
     defaults = BeamConfig()
     if arguments.width is not None:
@@ -68,41 +68,41 @@ def main() -> None:
         model, lm = recognizer.model, recognizer.lm
         settings = options.model_settings(arguments, recognizer)
     if lm is None:
-        raise SystemExit("there is no language model to find weights for; name one with --lm")
-    frames, audio_s = [], 0.0
-    for utterance in track(utterances, "the acoustic model", transient=True):
+        raise SystemExit("there is no language model to tune; select one with --lm")
+    outputs: list[FloatArray] = []
+    audio_s = 0.0
+    for utterance in track_progress(utterances, "acoustic model"):
         samples = utterance.read_samples()
         audio_s += len(samples) / SAMPLE_RATE
-        frames.append(model.log_probs([np.pad(samples, (0, -len(samples) % model.frame_samples))])[0])
+        outputs += model.log_probs([np.pad(samples, (0, -len(samples) % model.frame_samples))])
     windows = recognizer.config.windows or WindowConfig()
-    step = ms_to_samples(windows.commit_ms) // model.frame_samples
+    step_frames = ms_to_samples(windows.commit_ms) // model.frame_samples
 
-    def measured(config: BeamConfig, lm: NgramModel | None) -> tuple[float, float]:
+    def measure(config: BeamConfig, lm: NgramModel | None) -> tuple[float, float]:
+        """Return the WER in percent and the real-time factor."""
         decoder = make_decoder(model.labels, model.frame_samples, config, lm)
-        start = time.process_time()
-        texts = [decoded(decoder, log_probs, step).finish().text for log_probs in frames]
-        return score(references, texts).wer, (time.process_time() - start) / audio_s
+        start_s = time.process_time()
+        texts = [decode(decoder, log_probs, step_frames) for log_probs in outputs]
+        return score(references, texts).wer, (time.process_time() - start_s) / audio_s
 
-    greedy, _ = measured(defaults, None)
+    greedy_wer, _ = measure(defaults, None)
     results = []
     combinations = list(product(*(getattr(arguments, name) or [getattr(defaults, name)] for name in _OPTIONS)))
-    for combination in track(combinations, "the search", transient=True):
-        config = replace(defaults, **dict(zip(_OPTIONS, combination, strict=True)))
-        results.append((*measured(config, lm), *combination))
+    for weights in track_progress(combinations, "beam search"):
+        config = replace(defaults, **dict(zip(_OPTIONS, weights, strict=True)))
+        results.append((*measure(config, lm), *weights))
+    results.sort()
     table = Table(
-        f"{model.name}: {len(utterances)} recordings, {audio_s / 60:.0f} min; greedy {greedy:.2f} %",
+        f"{model.name}: {len(utterances)} recordings, {audio_s / 60:.0f} min; greedy {greedy_wer:.2f} %",
         ("WER", "RTF", *_OPTIONS),
-        [
-            (f"{error:.2f} %", f"{rtf:.4f}", *(f"{weight:g}" for weight in weights))
-            for error, rtf, *weights in sorted(results)
-        ],
+        [(f"{wer:.2f} %", f"{rtf:.4f}", *(f"{weight:g}" for weight in weights)) for wer, rtf, *weights in results],
     )
     print_tables(table)
     if arguments.json:
         data = {"folder": arguments.data, "recordings": len(utterances), "audio_s": audio_s}
-        tried = [dict(zip(("wer_percent", "rtf", *_OPTIONS), result, strict=True)) for result in sorted(results)]
-        written = {"greedy_wer_percent": greedy, "tried": tried}
-        write_json(arguments.json, "tune_lm", {**settings, "width": defaults.width}, data, written, [table])
+        tried = [dict(zip(("wer_percent", "rtf", *_OPTIONS), result, strict=True)) for result in results]
+        measured = {"greedy_wer_percent": greedy_wer, "tried": tried}
+        write_json(arguments.json, "tune_lm", {**settings, "width": defaults.width}, data, measured, [table])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`stream-asr lm`: language models from a user's own text."""
+"""`stream-asr lm`: build a language model from text."""
 
 from __future__ import annotations
 
@@ -8,45 +8,50 @@ from typing import Annotated, Optional
 
 import typer
 
-_FEW_WORDS = 5_000
+_SMALL_VOCABULARY = 5_000
+"""Words below which a warning says that the model replaces the bundled one."""
 
-app = typer.Typer(no_args_is_help=True, help="Make a language model of your own text.")
+app = typer.Typer(no_args_is_help=True, help="Build a language model from your own text.")
 
 
 @app.callback()
 def _group() -> None:
-    """Keeps `build` a command of its own while it is the only one."""
+    """Make `build` a subcommand although it is the only one."""
 
 
 @app.command()
 def build(
     texts: Annotated[
-        list[Path], typer.Argument(help="Plain text in UTF-8; a folder stands for its *.txt.", show_default=False)
+        list[Path],
+        typer.Argument(help="Plain text in UTF-8. Of a folder, all *.txt files are read.", show_default=False),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)],
-    order: Annotated[int, typer.Option("--order", min=1, max=4, help="Words of the longest n-grams.")] = 3,
+    order: Annotated[int, typer.Option("--order", min=1, max=4, help="Number of words in the longest n-grams.")] = 3,
     cutoffs: Annotated[
         str,
         typer.Option(
             "--cutoffs",
-            help="How often n-grams must occur to be kept: single words, pairs, threes ... A longer list of higher "
-            "numbers makes a smaller file.",
+            help="Number of occurrences below which n-grams are dropped: for single words, pairs, triples ... Higher "
+            "numbers make a smaller file.",
         ),
     ] = "1,1,2",
     words: Annotated[
         Optional[list[Path]],
-        typer.Option("--words", help="More words that may occur, one a line: a list of names, say. Repeatable."),
+        typer.Option("--words", help="File of additional words, for example names. Repeatable."),
     ] = None,
     english: Annotated[
         bool,
-        typer.Option("--english/--other", help="Spell out numbers and take off accents, or leave both to the text."),
+        typer.Option(
+            "--english/--other",
+            help="Spell out numbers and remove accents, or keep accents and split the text at numbers.",
+        ),
     ] = True,
-    about: Annotated[str, typer.Option("--about", help="Where the text is from; kept in the file.")] = "",
+    about: Annotated[str, typer.Option("--about", help="Description of the text, which is stored in the file.")] = "",
 ) -> None:
-    """Make a language model that knows which words follow which.
+    """Build a language model, which knows the words of your text and which words follow each other.
 
-    It helps most with text of the kind that will be spoken: minutes, manuals, letters. A few hundred pages do.
-    One paragraph is one stretch of words.
+    Use text of the kind that will be spoken, such as minutes, manuals or letters. A few hundred pages are enough.
+    Separate paragraphs by empty lines.
 
     Examples:
 
@@ -65,15 +70,16 @@ def build(
         english=english,
         about=about,
     )
-    grams = ", ".join(f"{len(level.words):,} of {length}" for length, level in enumerate(model.levels[1:], 2))
+    ngrams = ", ".join(f"{len(level.words):,} of {length}" for length, level in enumerate(model.levels[1:], 2))
     size_mb = output.stat().st_size / 1e6
     print(
-        f"{output}: {len(model.vocabulary):,} words; n-grams: {grams or 'none'}; {size_mb:.1f} MB",
+        f"{output}: {len(model.vocabulary):,} words; n-grams: {ngrams or 'none'}; {size_mb:.1f} MB",
         file=sys.stderr,
     )
-    if len(model.vocabulary) < _FEW_WORDS:
+    if len(model.vocabulary) < _SMALL_VOCABULARY:
         print(
-            "stream-asr: these are few words, and with --lm they take the place of the bundled model's 65,000: other "
-            "words will be spelt by ear. A few hundred pages of text do better; for names alone there is --hotwords",
+            "stream-asr: the vocabulary is small, and with --lm it replaces the 65,000 words of the bundled model. "
+            "Words that are not in it are recognized less often. Use a few hundred pages of text, or use --hotwords "
+            "if you only need names",
             file=sys.stderr,
         )
