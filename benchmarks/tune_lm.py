@@ -19,7 +19,7 @@ from itertools import product
 import numpy as np
 import options
 from corpus import read_corpus
-from report import Table, print_tables, track_progress, write_json
+from report import Table, format_count, print_tables, track_progress, write_json
 from scoring import score
 
 from stream_asr.array_types import FloatArray
@@ -93,7 +93,7 @@ def main() -> None:
         results.append((*measure(config, lm), *weights))
     results.sort()
     table = Table(
-        f"{model.name}: {len(utterances)} recordings, {audio_s / 60:.0f} min; greedy {greedy_wer:.2f} %",
+        f"{model.name}: {format_count(len(utterances), 'recording')}, {audio_s / 60:.0f} min; greedy {greedy_wer:.2f} %",
         ("WER", "RTF", *_OPTIONS),
         [(f"{wer:.2f} %", f"{rtf:.4f}", *(f"{weight:g}" for weight in weights)) for wer, rtf, *weights in results],
     )

@@ -84,14 +84,14 @@ def estimate(
     min_counts = [*cutoffs, *[cutoffs[-1] if cutoffs else 1] * order][:order]
     if any(lower > higher for lower, higher in pairwise(min_counts)) or min_counts[0] < 1:
         raise InputError(f"cutoffs are {min_counts}; each must be at least 1 and no smaller than the one before it")
-    paragraphs = [list(paragraph) for paragraph in paragraphs]
-    frequencies = Counter(chain.from_iterable(paragraphs))
+    text = [list(paragraph) for paragraph in paragraphs]
+    frequencies = Counter(chain.from_iterable(text))
     frequent = [word for word, count in frequencies.most_common(max_words) if count >= min_counts[0]]
     if not frequent:
         raise InputError("the text has no words to make a language model of")
     unseen = (word for word in dict.fromkeys(extra_words) if word not in frequencies)
     vocabulary = tuple(sorted({*frequent, *islice(unseen, max_words - len(frequent))}))
-    ngrams = _count(_to_ids(paragraphs, vocabulary), order)
+    ngrams = _count(_to_ids(text, vocabulary), order)
     return NgramModel(vocabulary, _estimate_levels(ngrams, min_counts, FIRST_WORD_ID + len(vocabulary)), about)
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,8 +19,8 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-def build_bigrams(texts: list[Path], output: Path, **settings: Any) -> None:
-    build(texts, output, **{"order": 2, "cutoffs": "1", "words": [], "english": True} | settings)
+def build_bigrams(texts: list[Path], output: Path, cutoffs: str = "1", words: Sequence[Path] = ()) -> None:
+    build(texts, output, order=2, cutoffs=cutoffs, words=words, english=True)
 
 
 def test_model_is_built_from_a_folder_and_a_list_of_words(text: Path, tmp_path: Path) -> None:
@@ -31,18 +31,20 @@ def test_model_is_built_from_a_folder_and_a_list_of_words(text: Path, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my.lm", "names", "texts"], "no temporary files remain"
 
 
-def test_unusable_files_and_settings_are_rejected(text: Path, tmp_path: Path) -> None:
+def test_unreadable_and_unwritable_files_are_rejected(text: Path, tmp_path: Path) -> None:
     latin = tmp_path / "latin.txt"
     latin.write_bytes("Käse".encode("latin-1"))
-    output = tmp_path / "my.lm"
-    for texts, settings, message in (
-        ([tmp_path / "nothing.txt"], {}, "cannot read"),
-        ([latin], {}, "UTF-8"),
-        ([text], {"cutoffs": "1;2"}, "whole numbers"),
-        ([text], {"output": tmp_path / "no" / "my.lm"}, "cannot write"),
-    ):
-        with pytest.raises(InputError, match=message):
-            build_bigrams(texts, **{"output": output} | settings)
+    with pytest.raises(InputError, match="cannot read"):
+        build_bigrams([tmp_path / "missing.txt"], tmp_path / "my.lm")
+    with pytest.raises(InputError, match="not UTF-8"):
+        build_bigrams([latin], tmp_path / "my.lm")
+    with pytest.raises(InputError, match="cannot write"):
+        build_bigrams([text], tmp_path / "missing" / "my.lm")
+
+
+def test_malformed_cutoffs_are_rejected(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="whole numbers"):
+        build_bigrams([text], tmp_path / "my.lm", cutoffs="1;2")
 
 
 def test_input_files_are_not_overwritten(text: Path) -> None:
