@@ -92,8 +92,9 @@ def main() -> None:
         config = replace(defaults, **dict(zip(_OPTIONS, weights, strict=True)))
         results.append((*measure(config, lm), *weights))
     results.sort()
+    recordings = format_count(len(utterances), "recording")
     table = Table(
-        f"{model.name}: {format_count(len(utterances), 'recording')}, {audio_s / 60:.0f} min; greedy {greedy_wer:.2f} %",
+        f"{model.name}: {recordings}, {audio_s / 60:.0f} min; greedy {greedy_wer:.2f} %",
         ("WER", "RTF", *_OPTIONS),
         [(f"{wer:.2f} %", f"{rtf:.4f}", *(f"{weight:g}" for weight in weights)) for wer, rtf, *weights in results],
     )

@@ -48,7 +48,7 @@ def choose_casing(labels: Labels, *, raw: bool) -> Casing | None:
         return upper_case if labels.uppercase else None
     letters = "".join(labels.tokens)
     if letters != letters.lower():
-        return None  # the model has a casing of its own
+        return None  # the model writes both cases itself
     # Of the languages that are written with ASCII letters only, English is by far the most likely.
     return sentence_case if letters.isascii() else capitalize_first
 

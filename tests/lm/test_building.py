@@ -12,7 +12,7 @@ from stream_asr.lm.storage import load
 
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
-    """A file of text in a folder of its own."""
+    """A file of text in a separate folder."""
     path = tmp_path / "texts" / "one.txt"
     path.parent.mkdir()
     path.write_text("\ufeffThe cat sat.\n\nThe dog, too.", encoding="utf-8")
