@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -195,14 +197,17 @@ def test_vocabulary_without_letters_is_refused(copied_checkpoint: Path) -> None:
 @pytest.mark.parametrize("bars", [False, True])
 def test_quiet_restores_the_settings_of_transformers(bars: bool) -> None:
     verbosity, shown = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    switch = {True: transformers_logging.enable_progress_bar, False: transformers_logging.disable_progress_bar}
+    switch: dict[bool, Callable[[], None]] = {
+        True: transformers_logging.enable_progress_bar,
+        False: transformers_logging.disable_progress_bar,
+    }
     try:
         transformers_logging.set_verbosity_info()
         switch[bars]()
         with pretrained.quiet():
-            assert transformers_logging.get_verbosity() == transformers_logging.ERROR
+            assert transformers_logging.get_verbosity() == logging.ERROR
             assert not transformers_logging.is_progress_bar_enabled()
-        assert transformers_logging.get_verbosity() == transformers_logging.INFO
+        assert transformers_logging.get_verbosity() == logging.INFO
         assert transformers_logging.is_progress_bar_enabled() == bars
     finally:
         transformers_logging.set_verbosity(verbosity)

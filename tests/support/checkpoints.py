@@ -50,20 +50,20 @@ SUBWORDS = ("<unk>", "▁", "▁t", "▁the", "▁a", "s", "in", "er", "▁w", "
 
 _NEVER_EMITTED = ("<s>", "</s>", "<unk>")
 _WIDTH = 32
-_TRANSFORMER = {
+_TRANSFORMER: dict[str, Any] = {
     "hidden_size": _WIDTH,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 2 * _WIDTH,
 }
-_WAVEFORM = {
+_WAVEFORM: dict[str, Any] = {
     **_TRANSFORMER,
     "vocab_size": len(LETTERS),
     "conv_dim": (16,) * 7,
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
 }
-_LAYER = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+_LAYER: dict[str, Any] = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 
 
 def save_wav2vec2_group(folder: Path) -> None:

@@ -83,9 +83,9 @@ def test_words_move_with_the_audio(speech: FloatArray, embedded: TransformersCTC
         assert late[word] - early[word] == pytest.approx(1.2, abs=0.097)
 
 
-def test_windows_may_be_very_short_or_a_minute_long(embedded: TransformersCTC) -> None:
+def test_windows_may_be_longer_or_shorter_than_any_utterance(embedded: TransformersCTC) -> None:
     assert embedded.max_window_samples is None
-    for strides, frames in ((1, 0), (3, 2), (1_250, 1_249)):
+    for strides, frames in ((1, 0), (3, 2), (625, 624)):
         [log_probs] = embedded.log_probs([np.zeros(strides * FRAME, dtype=np.float32)])
         assert len(log_probs) == frames
         assert_normalized(log_probs)
