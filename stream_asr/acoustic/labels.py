@@ -44,4 +44,4 @@ def split_token(text: str) -> list[tuple[bool, str]]:
         that is already being spelled.
     """
     head, *further = text.split(" ")
-    return [(False, head), *((True, letters) for letters in further)]
+    return [(False, head), *[(True, letters) for letters in further]]

@@ -7,7 +7,6 @@ Neural Networks", 2006, section 3.2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -93,20 +92,6 @@ class BestPath:
         )
 
 
-class _Run(NamedTuple):
-    """Consecutive frames of one token.
-
-    Attributes:
-        start, stop: frames on the absolute grid.
-        peak: the highest posterior.
-    """
-
-    token: int
-    start: int
-    stop: int
-    peak: float
-
-
 def decode(path: BestPath, labels: Labels, frame_samples: int) -> Hypothesis:
     """Collapse a path to words: merge repeated tokens, drop blanks, join tokens to words.
 
@@ -120,35 +105,43 @@ def decode(path: BestPath, labels: Labels, frame_samples: int) -> Hypothesis:
     """
     words: list[Word] = []
     letters: list[str] = []
-    runs: list[_Run] = []
-    complete = 0
+    confidences: list[float] = []
+    first_frame = stop_frame = complete = 0
 
     def complete_word() -> None:
         if letters:
-            confidence = sum(run.peak for run in runs) / len(runs)
-            words.append(Word.in_frames("".join(letters), runs[0].start, runs[-1].stop, confidence, frame_samples))
+            confidence = sum(confidences) / len(confidences)
+            words.append(Word.in_frames("".join(letters), first_frame, stop_frame, confidence, frame_samples))
             letters.clear()
-            runs.clear()
+            confidences.clear()
 
-    for run in _runs(path):
-        if run.token == labels.blank:
+    for token, start, stop, peak in _runs(path):
+        if token == labels.blank:
             continue
-        for starts_word, part in split_token(labels.tokens[run.token]):
+        for starts_word, part in split_token(labels.tokens[token]):
             if starts_word:
                 complete_word()
                 complete = len(words)
             if part:
+                if not letters:
+                    first_frame = path.start_frame + start
                 letters.append(part)
-                runs.append(run)
+                confidences.append(peak)
+                stop_frame = path.start_frame + stop
     complete_word()
     return Hypothesis(tuple(words), complete)
 
 
-def _runs(path: BestPath) -> list[_Run]:
+def _runs(path: BestPath) -> list[tuple[int, int, int, float]]:
+    """Return the runs of equal tokens.
+
+    Returns:
+        The token, its first frame, the frame after its last one, both counted from the start of the path, and the
+        highest posterior.
+    """
     if not len(path.ids):
         return []
     starts = np.concatenate([[0], np.flatnonzero(np.diff(path.ids)) + 1])
     stops = np.concatenate([starts[1:], [len(path.ids)]])
     peaks = np.maximum.reduceat(path.probabilities, starts)
-    columns = path.ids[starts], starts + path.start_frame, stops + path.start_frame, peaks
-    return [_Run(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    return list(zip(path.ids[starts].tolist(), starts.tolist(), stops.tolist(), peaks.tolist(), strict=True))
