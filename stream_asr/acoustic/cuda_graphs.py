@@ -22,14 +22,16 @@ from stream_asr.config import AcousticConfig
 _log = logging.getLogger(__name__)
 
 CAPTURABLE = frozenset({"data2vec-audio", "hubert", "moonshine_ctc", "unispeech", "unispeech-sat", "wav2vec2"})
-"""Model types that take waveforms and keep no tensor between passes. A captured graph would go on reading such a tensor
-from its old address."""
+"""Model types that take waveforms and keep no tensor between passes.
+
+A captured graph would continue to read such a tensor at its old address.
+"""
 
 Inputs: TypeAlias = Mapping[str, Tensor]
 ForwardPass: TypeAlias = Callable[[Inputs], Tensor]
 Capture: TypeAlias = Callable[[ForwardPass, Inputs], ForwardPass]
-"""Captures a pass with example inputs. The result runs the same pass, faster, for all inputs of these shapes; the next
-call overwrites its output."""
+"""Captures a pass with example inputs. The result runs the same pass, faster, for all inputs of these shapes. Each call
+overwrites the output of the call before."""
 
 _Shape: TypeAlias = tuple[tuple[str, torch.Size, torch.dtype], ...]
 

@@ -60,8 +60,8 @@ def load_model(
         DeviceError: the device is not available.
         InputError: an unknown device, precision or backend, or options that exclude each other.
     """
-    use_threads(threads)
     options = check_options(device, precision, backend, cuda_graphs, config)
+    use_threads(threads)
     checkpoint = _read(name, options)
     build: Builder = BUILDERS.get(checkpoint.model.config.model_type, build_transformers)
     if backend == "onnxruntime" and build is build_transformers:

@@ -31,6 +31,10 @@ back into the window.
 """
 
 
+class _FailedPassError(ModelError):
+    """The first pass of a model raised an error."""
+
+
 class TransformersCTC:
     """Runs windows through a model and its feature extractor.
 
@@ -158,7 +162,7 @@ class TransformersCTC:
         try:
             frames_short, frames_long = (self._run([part]).shape[1] for part in (noise[:_PROBE_SAMPLES], noise))
         except Exception as error:
-            raise ModelError(f"{self.name!r} does not run as a CTC model: {error}") from error
+            raise _FailedPassError(f"{self.name!r} does not run as a CTC model: {error}") from error
         if frames_long <= frames_short or _PROBE_SAMPLES % (frames_long - frames_short):
             raise ModelError(f"{self.name!r} gives {frames_long} frames for {len(noise)} samples: no even stride")
         stride = _PROBE_SAMPLES // (frames_long - frames_short)
@@ -180,7 +184,7 @@ class TransformersCTC:
                     continue
             if output.size and np.isfinite(output).all():
                 return len(window)
-        raise ModelError(f"{self.name!r} does not accept windows of a second")
+        raise ModelError(f"{self.name!r} does not accept windows of {len(window)} samples or less")
 
 
 def build_transformers(checkpoint: Any, options: ModelOptions) -> TransformersCTC | OnePerCore:
@@ -229,7 +233,7 @@ def make_runner(
             capture=CudaGraphCapture(device, config.graph_warm_ups) if options.cuda_graphs else None,
             config=config,
         )
-    except (ModelError, RuntimeError) as error:
+    except (_FailedPassError, RuntimeError) as error:
         if quantize is None:
             raise
         # WavLM, for example, passes the weights of its linear layers to a function that cannot take int8. And some

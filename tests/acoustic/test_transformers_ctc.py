@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -211,6 +212,16 @@ def test_weights_for_training_may_be_missing(copied_checkpoint: Path) -> None:
     # facebook/wav2vec2-base-960h does not have them.
     filter_weights(copied_checkpoint, lambda name: not name.endswith("masked_spec_embed"))
     load_runner(copied_checkpoint)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_wrong_stride_in_the_configuration_is_reported(
+    precision: str, checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(checkpoint("moonshine"), tmp_path / "copied"))
+    update_json(folder / "config.json", inputs_to_logits_ratio=320)
+    with pytest.raises(ModelError, match="states a stride of 320 samples, but its stride is 384"):
+        load_runner(folder, precision=precision)
 
 
 @pytest.mark.parametrize("name", ["wav2vec2 group norm", "wav2vec2 layer norm", "wav2vec2-bert", "parakeet"])

@@ -42,8 +42,9 @@ def encoder_sizes(config: Any) -> EncoderSizes:
 def clip_lengths(attention_mask: Tensor | None) -> Tensor | None:
     """Return the number of samples of each clip, int64, shape (batch,); None if no clip is padded.
 
-    Attention without a mask is faster, and single windows are seldom padded. On a device the question would block, so
-    the lengths are returned there in any case."""
+    Attention without a mask is faster, and single windows are seldom padded. On a GPU the check would wait for the
+    device, so the lengths are always returned there.
+    """
     if attention_mask is None or (attention_mask.device.type == "cpu" and bool(attention_mask.all())):
         return None
     return attention_mask.sum(-1)

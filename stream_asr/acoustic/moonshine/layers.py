@@ -40,7 +40,8 @@ class StridedConv(nn.Conv1d):
     """A one-dimensional convolution, computed as one matrix product.
 
     The product is faster for the few frames of a chunk, and not slower for many. Input has shape (batch, steps,
-    channels), output (batch, frames, channels). Parameters are those of ``nn.Conv1d``, so that checkpoints load."""
+    channels), output (batch, frames, channels). Parameters are those of ``nn.Conv1d``, so that checkpoints load.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int, stride: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride)

@@ -2,7 +2,8 @@
 
 The graphs contain no weights; see `stream_asr.acoustic.moonshine.onnx_runtime`. One set of graphs serves every
 encoder of the same sizes, fine-tuned ones included. This module needs the packages ``onnx`` and ``onnxscript`` (extra
-``export``); recognizing speech does not."""
+``export``); recognizing speech does not.
+"""
 
 from __future__ import annotations
 

@@ -52,8 +52,7 @@ class MoonshineCTCConfig(PreTrainedConfig):
     """Number of layers after which every two frames are joined into one; None for never."""
 
     inputs_to_logits_ratio: int = 384
-    """Samples at 16 kHz for each output frame: the strides 64, 3 and 2 of the convolutions, and 2 if frames are
-    joined."""
+    """Stride of the frames in samples at 16 kHz: 64 * 3 * 2 for the convolutions, times 2 if frames are joined."""
 
 
 class MoonshineForCTC(PreTrainedModel):
