@@ -9,12 +9,13 @@ import torch
 from transformers import Wav2Vec2FeatureExtractor
 
 from recipes.embedded_en.tokenizer import SubwordTokenizer
+from stream_asr.acoustic.moonshine.onnx_export import save_graphs
 from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.config import SAMPLE_RATE
 
 
 def export_model(weights: Path, config: MoonshineCTCConfig, tokenizer: SubwordTokenizer, folder: Path) -> None:
-    """Write a Transformers checkpoint in half precision.
+    """Write a Transformers checkpoint in half precision, and graphs for ONNX Runtime.
 
     Args:
         weights: file of the best weights from `recipes.embedded_en.train`.
@@ -29,3 +30,4 @@ def export_model(weights: Path, config: MoonshineCTCConfig, tokenizer: SubwordTo
     )
     for part in (model.half(), feature_extractor, tokenizer.tokenizer):
         part.save_pretrained(folder)
+    save_graphs(model.encoder, folder)

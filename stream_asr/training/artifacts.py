@@ -8,13 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stream_asr.acoustic.catalog import locate
+from stream_asr.acoustic.moonshine.onnx_runtime import GRAPH_FILES
 from stream_asr.acoustic.pretrained import Pretrained, quiet
 from stream_asr.training.dataset import Utterance
 from stream_asr.training.scoring import ErrorRates
 
 
 def save_model(folder: Path, pretrained: Pretrained) -> None:
-    """Write weights, configuration, vocabulary and feature extractor, replacing each file atomically."""
+    """Write weights, configuration, vocabulary and feature extractor, replacing each file atomically.
+
+    ONNX graphs of the base model are copied: they contain no weights, and fine-tuning keeps the sizes of the encoder.
+    """
     temporary = folder / ".model.part"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -22,6 +27,10 @@ def save_model(folder: Path, pretrained: Pretrained) -> None:
         with quiet():
             for part in (pretrained.model, pretrained.feature_extractor, pretrained.tokenizer):
                 part.save_pretrained(temporary)
+        base = locate(pretrained.name)
+        for graph in GRAPH_FILES.values():
+            if isinstance(base, Path) and (base / graph).is_file():
+                shutil.copyfile(base / graph, temporary / graph)
         for file in sorted(temporary.iterdir()):
             file.replace(folder / file.name)
     finally:

@@ -39,7 +39,9 @@ from recipes.embedded_en.tokenizer import load_tokenizer, train_tokenizer
 from recipes.embedded_en.train import TrainingJob, load_initial_weights, train
 from stream_asr import Recognizer
 from stream_asr.acoustic.labels import Labels
+from stream_asr.acoustic.moonshine.encoder import encoder_sizes
 from stream_asr.acoustic.moonshine.layers import make_rotation
+from stream_asr.acoustic.moonshine.onnx_runtime import has_graphs
 from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.acoustic.pretrained import load_pretrained
 from stream_asr.training.alphabet import Alphabet
@@ -260,6 +262,7 @@ def restore_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("restore_threads")
+@pytest.mark.slow
 def test_layers_above_the_frozen_encoder_are_trained_resumed_and_exported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -305,6 +308,7 @@ def test_layers_above_the_frozen_encoder_are_trained_resumed_and_exported(
         assert torch.equal(trained[name], weight) == (name != "encoder.layer_norm.weight"), name
 
     export_model(uninterrupted.folder / BEST, config, tokenizer, tmp_path / "model")
+    assert has_graphs(tmp_path / "model", encoder_sizes(config))
     exported = load_pretrained(tmp_path / "model").model.state_dict()
     for name, weight in trained.items():
         assert torch.equal(exported[name], weight.half().float()), name
