@@ -42,13 +42,13 @@ def check_options(
     """
     target = pick_device(device)
     if precision not in PRECISIONS:
-        raise InputError(f"unknown precision {precision!r}; accepted are {', '.join(PRECISIONS)}")
+        raise InputError(f"unknown precision {precision!r}; accepted: {', '.join(PRECISIONS)}")
     if precision == "int8" and target.type != "cpu":
         raise InputError(f"int8 runs on the CPU only, not on {target.type}; use float16 there")
     if precision == "float16" and target.type == "cpu":
         raise InputError("float16 is slower than float32 on a CPU; use float32 or int8")
     if backend not in BACKENDS:
-        raise InputError(f"unknown backend {backend!r}; accepted are {', '.join(BACKENDS)}")
+        raise InputError(f"unknown backend {backend!r}; accepted: {', '.join(BACKENDS)}")
     if backend == "onnxruntime" and target.type != "cpu":
         raise InputError(f"onnxruntime runs models on the CPU only, not on {target.type}; use torch there")
     if cuda_graphs and target.type != "cuda":
@@ -67,7 +67,7 @@ def pick_device(wanted: str) -> torch.device:
     if wanted == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
     if wanted not in available:
-        raise InputError(f"unknown device {wanted!r}; accepted are {', '.join(DEVICES)}")
+        raise InputError(f"unknown device {wanted!r}; accepted: {', '.join(DEVICES)}")
     if not available[wanted]:
         present = ", ".join(name for name, there in available.items() if there)
         raise DeviceError(f"PyTorch finds no {wanted} device; available: {present}")

@@ -78,7 +78,7 @@ class ServerSettings:
                 raise InputError(f"{name} is {getattr(self, name)}; it must not be negative")
         for origin in self.allow_origins:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise InputError(f"{origin!r} is not an origin; accepted are SCHEME://HOST, SCHEME://HOST:PORT and *")
+                raise InputError(f"{origin!r} is not an origin; accepted: SCHEME://HOST, SCHEME://HOST:PORT and *")
         if not all(self.tokens):
             raise InputError("a token is empty")
         if not all(token.isascii() and token.isprintable() and token == token.strip() for token in self.tokens):

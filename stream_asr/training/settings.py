@@ -134,7 +134,7 @@ class FineTuneSettings:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name):g}; it must be above 0")
         if self.precision not in PRECISIONS:
-            raise InputError(f"unknown precision {self.precision!r}; accepted are {', '.join(PRECISIONS)}")
+            raise InputError(f"unknown precision {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
 
     def fixed_values(self) -> dict[str, Any]:
         """Return the settings that must not change when the run is resumed, with paths as strings."""

@@ -29,4 +29,4 @@ def detector_factory(name: str, config: SegmenterConfig) -> Callable[[], VoiceDe
         model = SileroModel()
         threshold, hysteresis = config.silero_threshold, config.silero_hysteresis
         return lambda: SileroDetector(SileroProbability(model), threshold, hysteresis)
-    raise InputError(f"unknown voice detector {name!r}; accepted are {' and '.join(DETECTORS)}")
+    raise InputError(f"unknown voice detector {name!r}; accepted: {' and '.join(DETECTORS)}")

@@ -24,9 +24,9 @@ from stream_asr.errors import DeviceError, InputError
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"device": "tpu"}, "unknown device 'tpu'; accepted are auto, cpu, cuda, mps"),
-        ({"precision": "int4"}, "unknown precision 'int4'; accepted are auto, float32, float16, int8"),
-        ({"backend": "tpu"}, "unknown backend 'tpu'; accepted are auto, torch, onnxruntime"),
+        ({"device": "tpu"}, "unknown device 'tpu'; accepted: auto, cpu, cuda, mps"),
+        ({"precision": "int4"}, "unknown precision 'int4'; accepted: auto, float32, float16, int8"),
+        ({"backend": "tpu"}, "unknown backend 'tpu'; accepted: auto, torch, onnxruntime"),
         ({"device": "cpu", "precision": "float16"}, "float16 is slower .* use float32 or int8"),
         ({"device": "cpu", "cuda_graphs": True}, "CUDA graphs need CUDA; the device is cpu"),
         ({"threads": 0}, "threads is 0; it must be at least 1"),

@@ -146,7 +146,7 @@ def test_arrival_times() -> None:
         ({"idle_timeout_s": 0}, "idle_timeout_s is 0; it must be greater than 0"),
         ({"idle_timeout_s": float("nan")}, "greater than 0"),
         ({"resume_window_s": -1}, "resume_window_s is -1; it must not be negative"),
-        ({"allow_origins": ("example.org",)}, "'example.org' is not an origin; accepted are SCHEME://HOST"),
+        ({"allow_origins": ("example.org",)}, "'example.org' is not an origin; accepted: SCHEME://HOST"),
         ({"allow_origins": ("https://example.org/page",)}, "is not an origin"),
         ({"tokens": ("",)}, "a token is empty"),
         ({"tokens": ("good", "schlüssel")}, "characters that are not allowed in a header"),

@@ -119,7 +119,7 @@ def test_package_silero_vad_is_not_imported() -> None:
 
 
 def test_unknown_detector_is_an_error() -> None:
-    with pytest.raises(InputError, match="'psychic'; accepted are webrtc and silero"):
+    with pytest.raises(InputError, match="'psychic'; accepted: webrtc and silero"):
         detector_factory("psychic", SegmenterConfig())
 
 
