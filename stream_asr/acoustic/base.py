@@ -58,6 +58,14 @@ class AcousticModel(Protocol):
         """
 
 
+class LoadedModel(AcousticModel, Protocol):
+    """What loading a checkpoint returns."""
+
+    @property
+    def language_model(self) -> str | None:
+        """Name of the bundled language model that the checkpoint was made for; None for none."""
+
+
 State: TypeAlias = Any
 """What a stateful model keeps of earlier audio. Opaque outside the model, and immutable."""
 

@@ -35,7 +35,12 @@ class CatalogEntry:
 
 CATALOG = (
     CatalogEntry(EMBEDDED, False, 10.0, "English; the default; ships in the package"),
-    CatalogEntry(RECOMMENDED, True, 94.4, "English; recommended; 3.4 % WER on LibriSpeech test-clean (its card)"),
+    CatalogEntry(
+        RECOMMENDED,
+        True,
+        94.4,
+        "English; recommended; 3.4 % WER on LibriSpeech test-clean (per its model card)",
+    ),
 )
 
 ALTERNATIVES = (

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from stream_asr.acoustic.base import LoadedModel
 from stream_asr.acoustic.catalog import EMBEDDED, locate
 from stream_asr.acoustic.moonshine.checkpoint import MODEL_TYPE, MoonshineCheckpoint, read_checkpoint
 from stream_asr.acoustic.moonshine.model import build_moonshine
-from stream_asr.acoustic.one_per_core import OnePerCore
 from stream_asr.acoustic.options import ModelOptions, check_options, use_threads
-from stream_asr.acoustic.transformers_ctc import TransformersCTC, build_transformers
+from stream_asr.acoustic.transformers_ctc import build_transformers
 from stream_asr.config import AcousticConfig
 from stream_asr.errors import InputError
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from stream_asr.acoustic.pretrained import Pretrained
 
 Checkpoint: TypeAlias = "MoonshineCheckpoint | Pretrained"
-LoadedModel: TypeAlias = TransformersCTC | OnePerCore
-"""`OnePerCore` includes stateful models."""
-
 Builder: TypeAlias = Callable[[Checkpoint, ModelOptions], LoadedModel]
 
 BUILDERS: dict[str, Builder] = {MODEL_TYPE: build_moonshine}
