@@ -1,4 +1,4 @@
-"""CPU time of the embedded model in a live stream: PyTorch and ONNX Runtime, in float32 and in int8.
+"""CPU time of the bundled model in a live stream: PyTorch and ONNX Runtime, in float32 and in int8.
 
     python benchmarks/backends.py                                       the bundled recording
     python benchmarks/backends.py --data FOLDER --seconds 60 --json out/backends.json --plot out/backends.png
@@ -6,7 +6,7 @@
 The audio is processed in the windows of a live stream on one thread: two previews and then a commit window with right
 context. Only the model is measured, without voice detection and decoding. The variants alternate window by window, so
 that other load on the machine affects all of them. The median window is reported. The model must have the encoder of
-the embedded model.
+the bundled model.
 
 "difference" is the mean absolute difference of the log-probabilities from those of the first variant, over the outputs
 with a probability above 1/1000 in the first variant, averaged over the windows.
@@ -69,14 +69,14 @@ def load_variants(model: str | None) -> list[Variant]:
     """Load the model once for each backend and precision.
 
     Raises:
-        InputError: the model does not have the encoder of the embedded model.
+        InputError: the model does not have the encoder of the bundled model.
     """
     variants = []
     for backend in ("torch", "onnxruntime"):
         for precision in ("float32", "int8"):
             loaded = load_model(model, device="cpu", precision=precision, backend=backend, threads=1)
             if not isinstance(loaded, StatefulModel):
-                raise InputError(f"{loaded.name} does not have the encoder of the embedded model")
+                raise InputError(f"{loaded.name} does not have the encoder of the bundled model")
             variants.append(Variant(backend, precision, loaded))
     return variants
 
@@ -134,7 +134,7 @@ def main() -> None:
     options.add_plot_option(parser, "the CPU times")
     options.add_data_options(parser)
     options.add_playlist_options(parser, 30)
-    parser.add_argument("--model", help="folder of the model (default: the embedded model)")
+    parser.add_argument("--model", help="folder of the model (default: the bundled model)")
     arguments = parser.parse_args()
 
     playlist = make_playlist(read_corpus(arguments.data, arguments.limit), arguments.seconds, arguments.seed)

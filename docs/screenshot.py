@@ -2,7 +2,7 @@
 
     python docs/screenshot.py
 
-The captions are those of the embedded model for the bundled recording, streamed in real time.
+The captions are those of the bundled model for the bundled recording, streamed in real time.
 """
 
 from __future__ import annotations

@@ -96,20 +96,20 @@ class Recognizer:
         vad: str = "webrtc",
         config: RecognizerConfig | None = None,
     ) -> Recognizer:
-        """Load a CTC model by hub name or from a local folder; without a name, the embedded English model.
+        """Load a CTC model by hub name or from a local folder; without a name, the bundled English model.
 
         Args:
-            model: a hub name, a folder, or None for the embedded model.
+            model: a hub name, a folder, or None for the bundled model.
             device: auto, cpu, cuda or mps.
             precision: auto, float32, float16 or int8.
-            backend: auto, torch or onnxruntime. The embedded model runs faster on a CPU with onnxruntime.
+            backend: auto, torch or onnxruntime. The bundled model runs faster on a CPU with onnxruntime.
             threads: CPU threads of PyTorch in this process; None for its default. Small models run one window per
                 thread.
             cuda_graphs: on CUDA, capture model passes and replay them for windows of the same shape. Whole utterances
                 seldom have the same shape.
             lm: a language model file made by ``stream-asr lm build``, "lm-en" for the bundled English one, or None for
                 none. "auto" uses the language model that the model's configuration names: the bundled one for the
-                embedded model and models that were fine-tuned from it, none for others.
+                bundled model and models that were fine-tuned from it, none for others.
             hotwords: words and phrases to prefer, with a weight each (1.0 is usual) if it is a mapping; or the path of
                 a file with one of them per line and an optional weight after a colon.
             raw: keep the words as the model writes them. By default, words of a model with only one case get sentence

@@ -38,7 +38,7 @@ def speech() -> FloatArray:
 
 @pytest.fixture(scope="session")
 def recognizer() -> Iterator[Recognizer]:
-    """Recognizer with the embedded model, loaded once."""
+    """Recognizer with the bundled model, loaded once."""
     with Recognizer.from_pretrained() as loaded:
         yield loaded
 

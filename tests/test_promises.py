@@ -1,4 +1,4 @@
-"""The promises of a stream, tested with the embedded model on real speech."""
+"""The promises of a stream, tested with the bundled model on real speech."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def join_recordings(playlist: Playlist, recordings: Sequence[ReferenceRecording]
 
 
 def model_aligner() -> Aligner:
-    """Return an aligner that uses the embedded model.
+    """Return an aligner that uses the bundled model.
 
     The aligner raises InputError for a recording that is too short for its text.
     """

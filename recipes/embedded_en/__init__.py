@@ -1,4 +1,4 @@
-"""Training recipe of the embedded English model, for maintainers. See README.md in this folder.
+"""Training recipe of the bundled English model, for maintainers. See README.md in this folder.
 
 - `settings`: all tunable values.
 - `encoder_weights`: the pretrained encoder.

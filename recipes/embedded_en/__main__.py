@@ -1,4 +1,4 @@
-"""``python -m recipes.embedded_en``: train an embedded model, step by step."""
+"""``python -m recipes.embedded_en``: train a model like the bundled one, step by step."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def main(
     aligner: Annotated[
         str | None,
         typer.Option(
-            help="CTC model of English that finds the pauses at which recordings are cut. Default: the embedded model."
+            help="CTC model of English that finds the pauses at which recordings are cut. Default: the bundled model."
         ),
     ] = None,
 ) -> None:
-    """Train an embedded English model, and write a folder for --model.
+    """Train a model like the bundled English one, and write a folder for --model.
 
     Takes a few hours on two CPU cores. To continue an interrupted run, run the same command again. Needs
     pip install --no-deps moonshine-voice==0.0.62 and pip install hibari-tts onnxruntime flatbuffers.

@@ -44,7 +44,7 @@ CATALOG = (
 )
 
 ALTERNATIVES = (
-    f"the embedded model ({EMBEDDED!r}, the default) always works, "
+    f"the bundled model ({EMBEDDED!r}, the default) always works, "
     f"and so does a local folder with a Transformers CTC checkpoint"
 )
 

@@ -1,7 +1,7 @@
 """Load a model by name or from a folder, ready to recognize streams.
 
-There are two steps. A checkpoint is read into memory, by the fast reader for the embedded architecture or by
-Transformers. Then the builder for its architecture decides how to run it on this machine.
+There are two steps. A checkpoint is read into memory, by the fast reader for the architecture of the bundled model or
+by Transformers. Then the builder for its architecture decides how to run it on this machine.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def load_model(
     """Load a model and run it once, so that the first caption does not wait for the warm-up.
 
     Args:
-        name: a hub name, a folder, or None for the embedded model.
+        name: a hub name, a folder, or None for the bundled model.
         device: auto (CUDA, then MPS, then the CPU), cpu, cuda or mps.
         precision: auto, float32, float16 (GPUs only) or int8 (CPUs only; linear layers). auto is float16 on CUDA, int8
             for Moonshine's architecture on CPUs with instructions for it, and float32 otherwise.
@@ -73,7 +73,7 @@ def _read(name: str | Path | None, options: ModelOptions) -> Checkpoint:
     source = locate(wanted)
     if isinstance(source, Path) and (checkpoint := read_checkpoint(source, wanted, options.dtype)) is not None:
         return checkpoint
-    # Imported late: Transformers takes longer to import than the embedded model takes to load.
+    # Imported late: Transformers takes longer to import than the bundled model takes to load.
     from stream_asr.acoustic.pretrained import load_pretrained
 
     return load_pretrained(name, dtype=options.dtype)

@@ -70,7 +70,7 @@ class FineTuneSettings:
         evaluation: manifest of the evaluation data.
         output: folder for the best model, the log and the checkpoint.
         budget: when the run ends.
-        model: hub name or folder of the base model; None for the embedded model.
+        model: hub name or folder of the base model; None for the bundled model.
         alphabet: characters for a new output layer: path of a text file that contains them, or `FROM_TEXT`. None keeps
             the output layer of the base model.
         skip_bad_rows: skip unusable rows instead of rejecting the manifest.

@@ -26,5 +26,5 @@ def copied_checkpoint(checkpoint: Callable[[str], Path], tmp_path: Path) -> Path
 
 @pytest.fixture(scope="session")
 def embedded() -> TransformersCTC:
-    """The embedded model in float32, run by PyTorch on whole windows."""
+    """The bundled model in float32, run by PyTorch on whole windows."""
     return load_runner(precision="float32")

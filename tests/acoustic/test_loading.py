@@ -102,7 +102,7 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module")
 def embedded_run() -> Run:
-    """Load the embedded model in a new process, and exit without closing the recognizer."""
+    """Load the bundled model in a new process, and exit without closing the recognizer."""
     program = (
         "import atexit, json, sys, threading\n"
         "names = lambda: [thread.name for thread in threading.enumerate()]\n"

@@ -80,7 +80,7 @@ def test_files_are_fetched_only_from_a_hub_that_answers(
 
 @pytest.mark.parametrize("name", ["./no/such", "a/b/c", "~/no-such-folder", "~no-such-user/model", "C:\\models\\en"])
 def test_missing_path_is_not_looked_up_on_the_hub(name: str, lookups: list[str]) -> None:
-    with pytest.raises(ModelError, match=r"there is no folder .* embedded model"):
+    with pytest.raises(ModelError, match=r"there is no folder .* bundled model"):
         load_model(name)
     assert not lookups
 
@@ -97,7 +97,7 @@ def test_file_is_refused(demo_path: Path) -> None:
 
 
 def test_folder_without_configuration_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"has no config\.json, .* embedded model"):
+    with pytest.raises(ModelError, match=r"has no config\.json, .* bundled model"):
         load_model(tmp_path)
 
 
@@ -165,7 +165,7 @@ def test_model_of_another_task_is_refused(tmp_path: Path) -> None:
     config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=40)
     BertForMaskedLM(config).save_pretrained(tmp_path)
     save_letter_tokenizer(tmp_path)
-    with pytest.raises(ModelError, match=r"is not a CTC model; .* embedded model"):
+    with pytest.raises(ModelError, match=r"is not a CTC model; .* bundled model"):
         load_model(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The training recipe of the embedded model: its parts, and a small training from end to end."""
+"""The training recipe of the bundled model: its parts, and a small training from end to end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams that recognize each utterance in one pass, with the fake model and with the embedded one."""
+"""Streams that recognize each utterance in one pass, with the fake model and with the bundled one."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def save_parakeet(folder: Path) -> None:
 
 
 def save_moonshine_ctc(folder: Path, joined_after: int | None = None) -> None:
-    """Like the embedded model, which joins frames."""
+    """Like the bundled model, which joins frames."""
     config = MoonshineCTCConfig(
         vocab_size=len(LETTERS),
         hidden_size=64,

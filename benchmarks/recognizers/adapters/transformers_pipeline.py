@@ -1,4 +1,4 @@
-"""Pipeline of Transformers; as a peer, with the embedded model of stream_asr in float32.
+"""Pipeline of Transformers; as a peer, with the bundled model of stream_asr in float32.
 
 Files are processed in chunks of 10 s with strides of 4 and 2 s. Live, the pipeline gets the windows that Transformers'
 ``ffmpeg_microphone_live`` makes: they grow by half a second up to 5 s, and the last sixth of a full window is part of

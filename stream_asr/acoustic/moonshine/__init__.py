@@ -1,1 +1,1 @@
-"""Moonshine: the architecture of the embedded model."""
+"""Moonshine: the architecture of the bundled model."""

@@ -28,7 +28,7 @@ from stream_asr.config import SAMPLE_RATE
 MODEL_TYPE = "moonshine_ctc"
 
 _IGNORED_WEIGHTS = "phone_head."
-"""Prefix of the weights of a head that earlier versions of the embedded model had."""
+"""Prefix of the weights of a head that earlier versions of the bundled model had."""
 
 
 class WaveformExtractor:

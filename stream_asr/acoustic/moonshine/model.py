@@ -70,7 +70,7 @@ def _onnx_encoder(checkpoint: Any, options: ModelOptions) -> OnnxEncoder | None:
 
 
 def _graph_folder(checkpoint: Any) -> Path | None:
-    """Find graphs in the model's own folder, or in that of the embedded model, whose sizes fine-tuned models share."""
+    """Find graphs in the model's own folder, or in that of the bundled model, whose sizes fine-tuned models share."""
     own, sizes = locate(checkpoint.name), checkpoint.model.encoder.sizes
     folders = (own, EMBEDDED_FOLDER) if isinstance(own, Path) else (EMBEDDED_FOLDER,)
     return next((folder for folder in folders if has_graphs(folder, sizes)), None)

@@ -1,4 +1,4 @@
-"""The embedded model, and checkpoints with its architecture."""
+"""The bundled model, and checkpoints with its architecture."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FRAME = 768
 
 @pytest.fixture
 def copied_folder(tmp_path: Path) -> Path:
-    """Folder with a copy of the embedded model, for a test to change."""
+    """Folder with a copy of the bundled model, for a test to change."""
     return Path(shutil.copytree(EMBEDDED_FOLDER, tmp_path / "copied"))
 
 

@@ -28,7 +28,7 @@ from tests.support.command_line import run_main
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 FRAME, MAX_LEFT_FRAMES = 768, 40
-"""Samples of an output frame of the embedded model; frames that attention reaches back, before they are joined."""
+"""Samples of an output frame of the bundled model; frames that attention reaches back, before they are joined."""
 
 
 def run_chunks(encoder: StreamingEncoder, audio: FloatArray, sizes: list[tuple[int, int]]) -> list[FloatArray]:

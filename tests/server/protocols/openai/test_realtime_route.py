@@ -331,7 +331,7 @@ def test_model_failure_is_reported_to_the_client() -> None:
         assert "out of memory" in error["message"]
 
 
-# --- embedded model -------------------------------------------------------------------------------------------
+# --- bundled model --------------------------------------------------------------------------------------------
 
 
 def test_text_equals_that_of_transcribe(recognizer: Recognizer, speech: FloatArray) -> None:

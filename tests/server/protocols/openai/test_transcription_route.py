@@ -468,7 +468,7 @@ def test_shutdown_is_reported_to_the_client(blocked: BlockedServer) -> None:
     assert (caught.value.status_code, caught.value.code) == (503, "shutting_down")
 
 
-# --- embedded model -------------------------------------------------------------------------------------------
+# --- bundled model --------------------------------------------------------------------------------------------
 
 
 def test_text_equals_that_of_transcribe(recognizer: Recognizer, demo_path: Path) -> None:
