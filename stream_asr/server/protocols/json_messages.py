@@ -17,7 +17,7 @@ def load_message(text: str) -> dict[str, Any]:
     """Parse a text message.
 
     Raises:
-        SessionError: The text is not JSON, or not a JSON object.
+        SessionError: the text is not JSON, or not a JSON object.
     """
     try:
         message = json.loads(text, parse_constant=_reject_constant)
@@ -33,7 +33,7 @@ def dump_message(message: dict[str, Any], *, ascii_only: bool = False) -> str:
     """Format a message.
 
     Args:
-        ascii_only: Escape all other characters. Required for text that came from a client: it may contain half of a
+        ascii_only: escape all other characters. Required for text that came from a client: it may contain half of a
             surrogate pair, which has an escape in JSON but no encoding in UTF-8.
     """
     return json.dumps(message, ensure_ascii=ascii_only, separators=(",", ":"))

@@ -29,14 +29,14 @@ class Query:
     """The parameters of the URL that have an effect.
 
     Attributes:
-        raw_format: Format of raw audio; None for a container or file, which declares its format.
-        interim_results: Send text that may still change.
-        endpointing: Mark the end of an utterance with ``speech_final``.
-        endpoint_ms: Silence that ends an utterance, as the client requests it; None for the server's default.
-        utterance_end_ms: Send ``UtteranceEnd`` after this much silence since the last word; None for never.
-        vad_events: Send ``SpeechStarted``.
-        formatted: Include a punctuated form of each word.
-        utterances: Include utterances in the response for a recording.
+        raw_format: format of raw audio; None for a container or file, which declares its format.
+        interim_results: send text that may still change.
+        endpointing: mark the end of an utterance with ``speech_final``.
+        endpoint_ms: silence that ends an utterance, as the client requests it; None for the server's default.
+        utterance_end_ms: send ``UtteranceEnd`` after this much silence since the last word; None for never.
+        vad_events: send ``SpeechStarted``.
+        formatted: include a punctuated form of each word.
+        utterances: include utterances in the response for a recording.
     """
 
     raw_format: AudioFormat | None = None
@@ -53,11 +53,11 @@ def parse_query(pairs: Iterable[tuple[str, str]], *, live: bool) -> Query:
     """Parse the query of a URL. Parameters without an effect on the results are ignored.
 
     Args:
-        pairs: Names and values.
-        live: Whether the audio is streamed over a websocket, rather than uploaded as a recording.
+        pairs: names and values.
+        live: whether the audio is streamed over a websocket, rather than uploaded as a recording.
 
     Raises:
-        SessionError: A value is invalid, or the client requests something unsupported.
+        SessionError: a value is invalid, or the client requests something unsupported.
     """
     values = dict(pairs)
     for name, reason in _UNSUPPORTED.items():
@@ -125,7 +125,7 @@ def decode(text: str) -> Control:
     """Decode a client's text message.
 
     Raises:
-        SessionError: The text is not a message of this protocol. The error names the fault and what is accepted.
+        SessionError: the text is not a message of this protocol. The error names the fault and what is accepted.
     """
     message_type = load_message(text).get("type")
     try:

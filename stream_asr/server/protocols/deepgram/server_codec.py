@@ -32,8 +32,8 @@ def error_body(status: int, code: str, message: str, request_id: str) -> dict[st
 
     Args:
         status: HTTP status.
-        code: The server's error code, for statuses for which Deepgram has none.
-        message: Description of the error.
+        code: the server's error code, for statuses for which Deepgram has none.
+        message: description of the error.
         request_id: UUID of the request.
     """
     return {"err_code": _ERROR_CODES.get(status, code), "err_msg": message, "request_id": request_id}
@@ -45,9 +45,9 @@ class RequestInfo:
 
     Attributes:
         request_id: UUID of the request.
-        created: Time of the request: ISO 8601, UTC.
-        model: Name of the model.
-        version: Version of this package.
+        created: time of the request: ISO 8601, UTC.
+        model: name of the model.
+        version: version of this package.
     """
 
     request_id: str
@@ -69,9 +69,9 @@ class RequestInfo:
         """Build the metadata of a stream or recording.
 
         Args:
-            sha256: Digest of the bytes that the client sent, in hexadecimal.
-            duration_s: Duration of the audio.
-            channels: Number of channels.
+            sha256: digest of the bytes that the client sent, in hexadecimal.
+            duration_s: duration of the audio.
+            channels: number of channels.
         """
         return {
             "transaction_key": "deprecated",
@@ -211,9 +211,9 @@ def recording_response(query: Query, metadata: dict[str, Any], finals: Sequence[
     """Build the response for a recording.
 
     Args:
-        query: The parameters of the request.
-        metadata: See `RequestInfo.metadata_object`.
-        finals: The finals that contain words, in order.
+        query: the parameters of the request.
+        metadata: see `RequestInfo.metadata_object`.
+        finals: the finals that contain words, in order.
     """
     words = [word for final in finals for word in final.words]
     results: dict[str, Any] = {"channels": [{"alternatives": [_alternative(words, query)]}]}

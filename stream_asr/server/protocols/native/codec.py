@@ -19,12 +19,12 @@ class Start:
     """Opens a session. Binary messages with audio in this format follow.
 
     Attributes:
-        sample_rate: Sample rate in Hz.
-        encoding: Sample encoding, a key of `ENCODINGS`.
-        channels: Number of interleaved channels.
-        partials: Send partials.
-        words: Include the words of finals, with their times.
-        endpoint_ms: Silence that ends an utterance; None for the server's default.
+        sample_rate: sample rate in Hz.
+        encoding: sample encoding, a key of `ENCODINGS`.
+        channels: number of interleaved channels.
+        partials: send partials.
+        words: include the words of finals, with their times.
+        endpoint_ms: silence that ends an utterance; None for the server's default.
     """
 
     type: ClassVar[str] = "start"
@@ -41,8 +41,8 @@ class Resume:
     """Resumes a session after a lost connection.
 
     Attributes:
-        session: The session key from `Ready`.
-        events: Number of events that arrived on all connections of the session; None for all that were sent.
+        session: the session key from `Ready`.
+        events: number of events that arrived on all connections of the session; None for all that were sent.
     """
 
     type: ClassVar[str] = "resume"
@@ -96,7 +96,7 @@ def decode(text: str) -> ClientMessage:
     """Decode a client's text message.
 
     Raises:
-        SessionError: The text is not a message of this protocol. The error names the fault and what is accepted.
+        SessionError: the text is not a message of this protocol. The error names the fault and what is accepted.
     """
     values = load_message(text)
     message_type = values.pop("type", None)
@@ -139,11 +139,11 @@ class Ready:
     """Accepts a `Start` or `Resume`; the first message.
 
     Attributes:
-        session: Session key for `Resume`.
-        model: Name of the model.
-        sample_rate: Sample rate of the recognizer in Hz. Event times are multiples of its sample period.
-        received: After `Resume` only: samples of the client's audio that the server has, at the client's rate.
-        events: After `Resume` only: number of events before the next one that the server will send.
+        session: session key for `Resume`.
+        model: name of the model.
+        sample_rate: sample rate of the recognizer in Hz. Event times are multiples of its sample period.
+        received: after `Resume` only: samples of the client's audio that the server has, at the client's rate.
+        events: after `Resume` only: number of events before the next one that the server will send.
     """
 
     type: ClassVar[str] = "ready"
@@ -159,7 +159,7 @@ class Ack:
     """Acknowledges audio: these samples need not be sent again after a lost connection.
 
     Attributes:
-        received: Samples per channel, at the client's rate.
+        received: samples per channel, at the client's rate.
     """
 
     type: ClassVar[str] = "ack"
@@ -171,9 +171,9 @@ class Done:
     """Ends a complete session; a normal close follows.
 
     Attributes:
-        received: Samples per channel, at the client's rate.
-        seconds: Duration of the audio.
-        trailing_bytes: Bytes of an incomplete sample at the end of the audio; None if there are none.
+        received: samples per channel, at the client's rate.
+        seconds: duration of the audio.
+        trailing_bytes: bytes of an incomplete sample at the end of the audio; None if there are none.
     """
 
     type: ClassVar[str] = "done"
@@ -187,8 +187,8 @@ class Error:
     """Reports an error; an abnormal close follows.
 
     Attributes:
-        code: Stable error code, for programs.
-        message: Description, for people.
+        code: stable error code, for programs.
+        message: description, for people.
     """
 
     type: ClassVar[str] = "error"
@@ -209,8 +209,8 @@ def encode_event(event: SessionEvent, *, words: bool) -> str:
     """Encode an event as JSON.
 
     Args:
-        event: The event.
-        words: Include the words of finals.
+        event: the event.
+        words: include the words of finals.
     """
     if isinstance(event, MarkReached):
         return dump_message({"type": "pong", "id": event.tag}, ascii_only=True)

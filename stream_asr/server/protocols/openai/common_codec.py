@@ -11,7 +11,7 @@ class RequestError(SessionError):
     """An invalid request or message; a connection survives it.
 
     Attributes:
-        param: Name of the invalid parameter, if there is one.
+        param: name of the invalid parameter, if there is one.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Transcript:
     """Text of successive utterances, sent as deltas. Text that was sent never changes.
 
     Attributes:
-        text: All deltas so far, joined.
+        text: all deltas so far, joined.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Transcript:
         """Update the current utterance.
 
         Args:
-            stable: Stable text of the utterance so far; begins with the earlier stable text. May be empty.
+            stable: stable text of the utterance so far; begins with the earlier stable text. May be empty.
 
         Returns:
             The delta, with a space in front between utterances; empty if nothing is new.
@@ -73,7 +73,7 @@ class Transcript:
         """Complete the current utterance and begin the next.
 
         Args:
-            text: Text of the final.
+            text: text of the final.
 
         Returns:
             The delta; see `extend`.

@@ -24,10 +24,10 @@ class InputFormat:
     """An audio format.
 
     Attributes:
-        encoding: This package's name of the encoding.
-        sample_rate: Sample rate in Hz.
-        beta_name: Name in the beta version of the API.
-        name: Name in the current version.
+        encoding: this package's name of the encoding.
+        sample_rate: sample rate in Hz.
+        beta_name: name in the beta version of the API.
+        name: name in the current version.
     """
 
     encoding: str
@@ -48,10 +48,10 @@ class SessionSettings:
     """Settings of a session that a client can change.
 
     Attributes:
-        format: Format of the audio.
-        turn_detection: Whether pauses end items; otherwise only commits end them.
-        transcription: Model, language and prompt as the client sent them, to be echoed. They have no effect.
-        endpoint_ms: Silence that ends an utterance; None for the server's default.
+        format: format of the audio.
+        turn_detection: whether pauses end items; otherwise only commits end them.
+        transcription: model, language and prompt as the client sent them, to be echoed. They have no effect.
+        endpoint_ms: silence that ends an utterance; None for the server's default.
     """
 
     format: InputFormat = INPUT_FORMATS[0]
@@ -65,7 +65,7 @@ class SessionUpdate:
     """Changes settings. The attributes are those of `SessionSettings`; None leaves a setting unchanged.
 
     Attributes:
-        beta: Whether the event has the form of the beta version.
+        beta: whether the event has the form of the beta version.
     """
 
     beta: bool
@@ -90,7 +90,7 @@ class Append:
     """Adds audio.
 
     Attributes:
-        audio: Bytes in the session's format; may end inside a sample.
+        audio: bytes in the session's format; may end inside a sample.
     """
 
     audio: bytes
@@ -121,7 +121,7 @@ class EventError(RequestError):
     """An invalid event of a client; the session continues.
 
     Attributes:
-        event_id: The client's id of the event, if it has one.
+        event_id: the client's id of the event, if it has one.
     """
 
     def __init__(self, code: str, message: str, *, param: str | None = None, event_id: str | None = None) -> None:
@@ -133,7 +133,7 @@ def decode(message: str | bytes) -> ClientEvent:
     """Decode a client's message.
 
     Raises:
-        EventError: The message is not an event of a transcription session. The error names the fault and what is
+        EventError: the message is not an event of a transcription session. The error names the fault and what is
             accepted.
     """
     if isinstance(message, bytes):

@@ -34,10 +34,10 @@ class _Boundary:
     """A commit or clear in flight: the audio before it has not been recognized completely.
 
     Attributes:
-        tag: Tag of its mark in the stream.
-        request: The client's event.
-        position_s: Position in the audio at which the client sent the event.
-        handled: Whether the utterance that it cut off has become an item or was discarded.
+        tag: tag of its mark in the stream.
+        request: the client's event.
+        position_s: position in the audio at which the client sent the event.
+        handled: whether the utterance that it cut off has become an item or was discarded.
     """
 
     tag: int
@@ -60,13 +60,13 @@ class Conversation:
     """State of one session. Methods return the messages to send, in order.
 
     Args:
-        name: Name of the session, part of all ids.
-        model: Name of the model.
-        segmenter: The recognizer's settings of turn detection.
-        beta: Use the format of the beta version until the client uses the current one.
+        name: name of the session, part of all ids.
+        model: name of the model.
+        segmenter: the recognizer's settings of turn detection.
+        beta: use the format of the beta version until the client uses the current one.
 
     Attributes:
-        settings: The current settings of the session.
+        settings: the current settings of the session.
     """
 
     def __init__(self, name: str, model: str, segmenter: SegmenterConfig, *, beta: bool = False) -> None:
@@ -90,7 +90,7 @@ class Conversation:
         """Return the answer to a client event; None if the event concerns the stream.
 
         Raises:
-            EventError: The event is not possible in the current state.
+            EventError: the event is not possible in the current state.
         """
         if isinstance(event, SessionUpdate):
             return self._update_settings(event)
@@ -124,8 +124,8 @@ class Conversation:
         """Add a commit or clear at the end of the audio, where the stream has just been flushed.
 
         Args:
-            request: The client event, which `on_client_event` did not answer.
-            position_s: Duration of the audio so far.
+            request: the client event, which `on_client_event` did not answer.
+            position_s: duration of the audio so far.
 
         Returns:
             The tag with which the stream must be marked at this position.

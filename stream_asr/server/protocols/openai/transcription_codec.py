@@ -25,10 +25,10 @@ class TranscriptionRequest:
     """Parameters of a request that have an effect.
 
     Attributes:
-        response_format: One of `RESPONSE_FORMATS`.
-        language: Language, for the response only; the model determines what is recognized.
-        granularities: Units with times in ``verbose_json``: ``word``, ``segment`` or both.
-        stream: Send the text as server-sent events while it is recognized.
+        response_format: one of `RESPONSE_FORMATS`.
+        language: language, for the response only; the model determines what is recognized.
+        granularities: units with times in ``verbose_json``: ``word``, ``segment`` or both.
+        stream: send the text as server-sent events while it is recognized.
     """
 
     response_format: str = "json"
@@ -41,7 +41,7 @@ def decode(fields: Iterable[tuple[str, str]]) -> TranscriptionRequest:
     """Decode the fields of a form, in any order. Fields without an effect are ignored.
 
     Raises:
-        RequestError: A value is not accepted. The error names the accepted values.
+        RequestError: a value is not accepted. The error names the accepted values.
     """
     pairs = list(fields)
     values = dict(pairs)
@@ -75,8 +75,8 @@ class ResponseBody:
     """Body of a response.
 
     Attributes:
-        text: The content.
-        media_type: Its media type.
+        text: the content.
+        media_type: its media type.
     """
 
     text: str
@@ -87,9 +87,9 @@ def encode_response(request: TranscriptionRequest, finals: Sequence[Final], dura
     """Encode a whole transcript.
 
     Args:
-        request: Parameters of the request.
-        finals: The finals that contain words, in order.
-        duration_s: Duration of the audio.
+        request: parameters of the request.
+        finals: the finals that contain words, in order.
+        duration_s: duration of the audio.
     """
     text = " ".join(final.text for final in finals)
     if request.response_format == "text":

@@ -18,11 +18,11 @@ class Options:
     """Options that a client sets with ``config``.
 
     Attributes:
-        sample_rate: Sample rate in Hz. The default is that of Vosk's server: browser clients rely on it.
-        words: Include the words of results, with their times.
-        max_alternatives: If above 0, results have the form for several alternatives, with one entry.
-        ignored_keys: The first few keys without an effect, for the log.
-        ignored_count: Number of all keys without an effect, with repetitions.
+        sample_rate: sample rate in Hz. The default is that of Vosk's server: browser clients rely on it.
+        words: include the words of results, with their times.
+        max_alternatives: if above 0, results have the form for several alternatives, with one entry.
+        ignored_keys: the first few keys without an effect, for the log.
+        ignored_count: number of all keys without an effect, with repetitions.
     """
 
     sample_rate: int = 8000
@@ -46,14 +46,14 @@ def decode(text: str, options: Options) -> Options | Command:
     """Decode a client's text message.
 
     Args:
-        text: The message.
-        options: The current options.
+        text: the message.
+        options: the current options.
 
     Returns:
         A command, or the options with the changes of a ``config`` message.
 
     Raises:
-        SessionError: The text is not a message of this protocol. The error names the fault and what is accepted.
+        SessionError: the text is not a message of this protocol. The error names the fault and what is accepted.
     """
     message = load_message(text)
     if "config" in message:
@@ -102,7 +102,7 @@ class ReplyEncoder:
     """Collects events and encodes replies.
 
     Attributes:
-        options: The current options; may be replaced between two replies.
+        options: the current options; may be replaced between two replies.
     """
 
     def __init__(self, options: Options) -> None:
