@@ -146,12 +146,17 @@ class Stream:
                 else:
                     await changed.wait()
 
-    async def wait_for_room(self) -> None:
+    async def wait_for_room(self, *, live_source: bool = False) -> None:
         """Wait until at least half of the buffer is free or the stream has ended, without blocking the event loop.
 
-        Unlike `drain`, this does not set `source_waits`.
+        The asynchronous form of `drain`: from then on the stream reports no `Overload`.
+
+        Args:
+            live_source: whether the source may be live, so that `source_waits` stays as it is.
         """
         buffer = self._mailbox.pipeline.buffer
+        if not live_source:
+            self.source_waits = True
         if buffer.free >= buffer.capacity // 2:
             return
         with self._changes() as changed:

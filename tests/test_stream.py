@@ -406,6 +406,29 @@ def test_wait_for_room_paces_a_fast_source() -> None:
     assert asyncio.run(asyncio.wait_for(caption(), 60)) == SENTENCES * 10
 
 
+@pytest.mark.parametrize("live_source", [False, True])
+def test_waiting_for_room_suppresses_overload_unless_the_source_is_live(live_source: bool) -> None:
+    config = RecognizerConfig(engine=EngineConfig(buffer_ms=16_000))
+    audio = conversation(*SENTENCES * 4)
+    model = FakeModel(before=lambda windows: time.sleep(0.02))
+
+    async def count_overloads() -> int:
+        with Recognizer(model, config, detector=lambda: loud) as recognizer, recognizer.stream() as stream:
+
+            async def feed() -> None:
+                for start in range(0, len(audio), 16_000):
+                    await stream.wait_for_room(live_source=live_source)
+                    stream.feed(audio[start : start + 16_000])
+                stream.finish()
+
+            feeding = asyncio.create_task(feed())
+            overloads = [event async for event in stream if isinstance(event, Overload)]
+            await feeding
+            return len(overloads)
+
+    assert (asyncio.run(asyncio.wait_for(count_overloads(), 60)) > 0) == live_source
+
+
 def test_engine_stats() -> None:
     model = FakeModel()
     with Recognizer(model, detector=lambda: loud) as recognizer:

@@ -91,7 +91,7 @@ class Session:
         chunk_bytes = max(1, int(FEED_CHUNK_S * rate)) * frame_bytes
         for start in range(0, complete_bytes, chunk_bytes):
             chunk = audio[start : min(start + chunk_bytes, complete_bytes)]
-            await self.stream.wait_for_room()
+            await self.stream.wait_for_room(live_source=True)  # `_feed_chunk` sets `source_waits`
             await self._require_open()  # the session may have been finished in the meantime
             self._feed_chunk(chunk)
             self.received_samples += len(chunk) // frame_bytes
