@@ -56,7 +56,7 @@ def main(
     """Train a model like the bundled English one, and write a folder for --model.
 
     Takes a few hours on two CPU cores. To continue an interrupted run, run the same command again. Needs
-    pip install --no-deps moonshine-voice==0.0.62 and pip install hibari-tts onnxruntime flatbuffers.
+    pip install --no-deps moonshine-voice==0.0.62 and pip install hibari-tts flatbuffers.
     """
     work.mkdir(parents=True, exist_ok=True)
     try:

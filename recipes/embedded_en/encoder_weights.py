@@ -49,12 +49,12 @@ def read_encoder_weights(path: Path) -> dict[str, Tensor]:
         is missing.
 
     Raises:
-        InputError: ONNX Runtime or flatbuffers is not installed.
+        InputError: the package flatbuffers is not installed.
     """
     try:
         from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs.InferenceSession import InferenceSession
     except ImportError as error:
-        raise InputError("reading the encoder needs two packages: pip install onnxruntime flatbuffers") from error
+        raise InputError("reading the encoder needs the package flatbuffers: pip install flatbuffers") from error
     graph = InferenceSession.GetRootAs(path.read_bytes(), 0).Model().Graph()
     arrays = {
         tensor.Name().decode(): _to_array(tensor)

@@ -3,6 +3,8 @@
 The package `silero-vad` provides the weights as an ONNX file. The package itself is never imported, because that would
 set PyTorch to one thread for the whole process. The network always runs on one 32 ms frame of one stream, so that its
 results depend neither on block sizes nor on other streams.
+
+Source: Silero VAD, https://github.com/snakers4/silero-vad.
 """
 
 from __future__ import annotations
@@ -30,17 +32,15 @@ class SileroModel:
     """The network, loaded once for any number of streams and threads.
 
     Raises:
-        InputError: a required package is not installed; the message names the extra.
+        InputError: the package `silero-vad` is not installed; the message names the extra.
     """
 
     def __init__(self) -> None:
         package = find_spec("silero_vad")
-        try:
-            import onnxruntime
-        except ModuleNotFoundError:
-            onnxruntime = None
-        if package is None or package.origin is None or onnxruntime is None:
-            raise InputError('silero needs packages that are not installed: pip install "stream-asr[silero]"')
+        if package is None or package.origin is None:
+            raise InputError('silero needs a package that is not installed: pip install "stream-asr[silero]"')
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         # A frame is too little work to share, and with one thread sums are always added in the same order.
         options.intra_op_num_threads = options.inter_op_num_threads = 1

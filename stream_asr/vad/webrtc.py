@@ -1,4 +1,7 @@
-"""The voice detector of WebRTC: energies in six bands compared with a model of the background. It takes little CPU."""
+"""The voice detector of WebRTC: energies in six bands compared with a model of the background. It takes little CPU.
+
+Source: the voice activity detector of the WebRTC project, https://webrtc.org.
+"""
 
 from __future__ import annotations
 
