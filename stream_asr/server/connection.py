@@ -49,7 +49,13 @@ def setup_timeout(timeout_s: float) -> Iterator[None]:
 
 
 class WebSocketConnection:
-    """Accepted websocket with the server's limits on the size and the rate of messages."""
+    """Accepted websocket with the server's limits on the size and the rate of messages.
+
+    Args:
+        websocket: the websocket; must be accepted before messages are received or sent.
+        settings: limits on messages, and the timeout for closing.
+        metrics: metrics of the server; counts errors by code.
+    """
 
     def __init__(self, websocket: WebSocket, settings: ServerSettings, metrics: Metrics) -> None:
         self._websocket, self._settings, self._metrics = websocket, settings, metrics

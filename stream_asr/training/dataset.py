@@ -29,8 +29,11 @@ class Utterance:
     """A validated recording, or excerpt of a recording, with its text.
 
     Attributes:
-        end_s: None for the end of the recording.
+        path: path of the recording.
+        start_s: start of the excerpt in the recording.
+        end_s: end of the excerpt in the recording; None for the end of the recording.
         seconds: duration of the utterance.
+        speaker: name of the speaker; empty if unknown.
         target: text in the form in which the model writes it.
     """
 
@@ -65,7 +68,9 @@ class Dataset(Generic[B]):
 
     Args:
         utterances: at least one.
+        collator: builds the batches.
         batch_s: maximum length of a batch in seconds, padding included.
+        seed: seed of the order of batches and of the augmentation.
         augmentation: augmentation of the samples; None also disables augmentation by the collator.
     """
 

@@ -27,9 +27,19 @@ LOG = "log.jsonl"
 class FineTuneHooks:
     """Implements `stream_asr.training.loop.Hooks` for fine-tuning.
 
+    Args:
+        settings: settings of the run.
+        pretrained: the model and its tokenizer, which are saved to the output folder.
+        ctc: the same model, for evaluation.
+        train: the training recordings.
+        evaluation: the recordings on which error rates are measured.
+        display: shows the progress.
+        stop: returns whether to stop the run, to be resumed later.
+
     Attributes:
         before: error rates of the base model.
         best: error rates of the model in the output folder; None if there is none yet.
+        stop: the argument ``stop``.
     """
 
     before: ErrorRates

@@ -25,13 +25,18 @@ _log = logging.getLogger(__name__)
 SHUTTING_DOWN = "the server is shutting down"
 
 _LOGGED_KEY_CHARACTERS = 8
-"""Enough to tell sessions apart in the log; too few to resume one."""
+"""Enough to distinguish sessions in the log; too few to resume one."""
 
 
 class SessionRegistry:
     """Open sessions, and finished sessions whose last events the client may still have to receive.
 
     Belongs to one event loop.
+
+    Args:
+        recognizer: recognizer whose streams the sessions use.
+        settings: limits and timeouts of sessions.
+        metrics: metrics of the server; counts sessions that are opened, refused, resumed and closed.
 
     Attributes:
         draining: whether `drain` was called; no more sessions are opened.
