@@ -17,7 +17,7 @@ INT8_MAX = 127
 
 
 def has_vnni() -> bool:
-    """Whether this CPU has AVX-512 VNNI instructions for sums of int8 products; False where PyTorch cannot tell."""
+    """Whether this CPU has AVX-512 VNNI instructions for sums of int8 products; False if PyTorch cannot detect it."""
     supported = getattr(torch.cpu, "_is_vnni_supported", None)
     return supported is not None and bool(supported())
 

@@ -162,7 +162,7 @@ class SpeechOptions:
         Vad,
         typer.Option(
             "--vad",
-            help="Voice activity detector. silero tells speech from noise more reliably and needs more CPU time; "
+            help="Voice activity detector. silero separates speech from noise more reliably and needs more CPU time; "
             "install it with stream-asr\\[silero].",
             rich_help_panel=_SPEECH,
         ),

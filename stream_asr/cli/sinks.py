@@ -196,7 +196,7 @@ def open_sink(path: Path, sample_rate: int) -> Sink:
     except (soundfile.SoundFileError, OSError) as error:
         raise InputError(_cannot_write(path, error)) from error
     extensions = ", ".join((*_AUDIO_EXTENSIONS, *_CAPTION_WRITERS))
-    raise InputError(f"cannot tell what to save in {path}; its extension must be one of {extensions}")
+    raise InputError(f"unknown file type: {path}; its extension must be one of {extensions}")
 
 
 def _cannot_write(path: Path, error: Exception) -> str:

@@ -18,12 +18,19 @@ _MIN_SHOWN_LAG_MS = 1500
 """The status line shows the lag above this value. Less is normal: a word appears after one or two previews."""
 
 _METER_LEVELS = " ▁▂▃▄▅▆▇█"
+"""Characters of a cell of the level meter, from empty to full."""
+
 _METER_CELLS = 12
+"""Width of the level meter in characters."""
+
 _METER_FLOOR_DB = -60.0
+"""The level meter is empty at this level and below; it is full at 0 dB."""
+
 _CLIPPING_DB = -3.0
 """The level meter turns red at this level."""
 
 _REFRESH_PER_S = 15
+"""Updates of the terminal per second."""
 
 
 class View(Protocol):

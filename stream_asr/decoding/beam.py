@@ -1,8 +1,8 @@
 """CTC prefix beam search with a language model and hotwords.
 
 The search finds the most probable text, summed over its alignments, rather than the most probable path. It is written
-in Python because streaming needs a state that advances frame by frame, is copied for a preview at no cost, tells which
-words can no longer change, and knows the frames of each word.
+in Python because streaming needs a state that advances frame by frame, is copied for a preview at no cost, separates
+the words that can no longer change from the others, and contains the frames of each word.
 
 Prefixes with the same future, that is, with the same node of the token graph and the same last token, are recombined:
 only the best of them survives. Alternatives therefore disappear a few words later, and the words that the remaining

@@ -1,6 +1,6 @@
 """What a stream reports about its own progress.
 
-`SampleAccounting` counts where each captured sample went, `Marks` tells when the audio before a mark has been
+`SampleAccounting` counts where each captured sample went, `Marks` reports when the audio before a mark has been
 recognized, and `OverloadAlarm` reports a stream that falls behind. All positions are absolute samples.
 """
 
