@@ -322,7 +322,13 @@ class AcousticConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioConfig:
-    """How audio is read and captured."""
+    """How audio is read and captured.
+
+    Unlike the other settings, these are not passed to a recognizer: the process uses one instance, `AUDIO`.
+
+    Raises:
+        InputError: a setting is out of range; the message states the range.
+    """
 
     file_block_ms: int = 500
     """Length of the blocks that are decoded from a file."""
@@ -359,6 +365,26 @@ class AudioConfig:
 
     max_amplitude: float = 4.0
     """Decoders may overshoot full scale a little. Larger values are integers that were not divided by full scale."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "file_block_ms", "paced_block_ms", "pipe_read_bytes", "pipe_max_queued_reads")
+        _require_positive(self, "pipe_poll_s", "microphone_buffer_s", "microphone_poll_s", "microphone_stall_s")
+        _require_positive(self, "min_sample_rate", "max_channels")
+        _require(
+            self.max_sample_rate >= self.min_sample_rate,
+            f"max_sample_rate is {self.max_sample_rate}; it must be at least min_sample_rate, which is "
+            f"{self.min_sample_rate}",
+        )
+        for rate in self.microphone_fallback_rates:
+            _require(
+                self.min_sample_rate <= rate <= self.max_sample_rate,
+                f"microphone_fallback_rates contains {rate}; rates must be between min_sample_rate and max_sample_rate",
+            )
+        _require(self.max_amplitude >= 1, f"max_amplitude is {self.max_amplitude}; it must be at least 1, full scale")
+
+
+AUDIO = AudioConfig()
+"""Audio settings of the process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from stream_asr.acoustic.base import AcousticModel, StatefulModel
 from stream_asr.acoustic.catalog import BUNDLED_LMS
 from stream_asr.audio.files import AudioFile
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
-from stream_asr.config import SAMPLE_RATE, AudioConfig, RecognizerConfig, WindowConfig
+from stream_asr.config import AUDIO, SAMPLE_RATE, RecognizerConfig, WindowConfig
 from stream_asr.decoding.base import Decoder
 from stream_asr.decoding.casing import CasedDecoder, Casing, choose_casing
 from stream_asr.decoding.factory import make_decoder
@@ -255,7 +255,7 @@ class Recognizer:
                     raise InputError("audio must be a path, or an array of shape (samples,) or (samples, channels)")
                 rate, channels = sample_rate, 1 if array.ndim == 1 else array.shape[1]
                 stream = stack.enter_context(open_stream(rate, channels=channels))
-                total_s, size = len(array) / rate, max(1, round(AudioConfig().file_block_ms * rate / 1000))
+                total_s, size = len(array) / rate, max(1, round(AUDIO.file_block_ms * rate / 1000))
                 blocks = (array[start : start + size] for start in range(0, len(array), size))
             failure: InputError | None = None
             try:

@@ -19,13 +19,11 @@ import soundfile
 
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.container import FFMPEG_FORMATS, LIBSNDFILE_FORMATS, ContainerReader
-from stream_asr.config import AudioConfig
+from stream_asr.config import AUDIO
 from stream_asr.errors import InputError
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-_CONFIG = AudioConfig()
 
 _MIN_UNKNOWN_FRAMES = 2**62
 """libsndfile reports more frames than this if the header does not state a length, as in a flac written to a pipe."""
@@ -199,7 +197,7 @@ class _SoundFileReader:
             return 0
 
     def blocks(self) -> Iterator[FloatArray]:
-        size = max(1, round(_CONFIG.file_block_ms * self.sample_rate / 1000))
+        size = max(1, round(AUDIO.file_block_ms * self.sample_rate / 1000))
         position = self._file.tell()
         while True:
             block = np.empty((size, self.channels), dtype=np.float32)

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.ring_buffer import RingBuffer
-from stream_asr.config import AudioConfig
+from stream_asr.config import AUDIO
 from stream_asr.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-_CONFIG = AudioConfig()
 
 _NO_PORTAUDIO = (
     "the microphone needs PortAudio, which is not installed; install libportaudio2 (Debian, Ubuntu) or portaudio "
@@ -126,7 +124,7 @@ class Microphone:
         self._sounddevice = _import_sounddevice()
         self.device = find_device(device, list_input_devices())
         self.sample_rate = self._probe_rate()
-        self._ring = RingBuffer(_CONFIG.microphone_buffer_s * self.sample_rate)
+        self._ring = RingBuffer(AUDIO.microphone_buffer_s * self.sample_rate)
         self._overflows = 0
         self._stopped = False
         self._stream: Any = None
@@ -143,7 +141,7 @@ class Microphone:
 
     def _probe_rate(self) -> int:
         """Return the device's default rate if the device opens at it, else the first fallback rate that works."""
-        for rate in dict.fromkeys((self.device.sample_rate, *_CONFIG.microphone_fallback_rates)):
+        for rate in dict.fromkeys((self.device.sample_rate, *AUDIO.microphone_fallback_rates)):
             try:
                 self._sounddevice.check_input_settings(
                     device=self.device.index, channels=self._channels, dtype="float32", samplerate=rate
@@ -212,13 +210,13 @@ class Microphone:
                 return
             if len(block):
                 waited_s = 0.0
-            if not active or waited_s > _CONFIG.microphone_stall_s:
+            if not active or waited_s > AUDIO.microphone_stall_s:
                 raise DeviceError(
                     f"input {self.device.name!r} was disconnected; the audio captured before that is recognized"
                 )
             if not len(block):
-                time.sleep(_CONFIG.microphone_poll_s)
-                waited_s += _CONFIG.microphone_poll_s
+                time.sleep(AUDIO.microphone_poll_s)
+                waited_s += AUDIO.microphone_poll_s
 
     def _is_active(self) -> bool:
         try:

@@ -14,12 +14,10 @@ import numpy.typing as npt
 import soxr
 
 from stream_asr.array_types import FloatArray
-from stream_asr.config import SAMPLE_RATE, AudioConfig
+from stream_asr.config import AUDIO, SAMPLE_RATE
 from stream_asr.errors import InputError
 
 AudioBlock: TypeAlias = "bytes | bytearray | memoryview | npt.NDArray[Any]"
-
-_CONFIG = AudioConfig()
 
 
 def _mulaw_table() -> FloatArray:
@@ -79,13 +77,13 @@ class AudioConverter:
     """
 
     def __init__(self, sample_rate: int = SAMPLE_RATE, channels: int = 1, encoding: str = "pcm_s16le") -> None:
-        if not _CONFIG.min_sample_rate <= sample_rate <= _CONFIG.max_sample_rate:
+        if not AUDIO.min_sample_rate <= sample_rate <= AUDIO.max_sample_rate:
             raise InputError(
                 f"a sample rate of {sample_rate} Hz; "
-                f"{_CONFIG.min_sample_rate} to {_CONFIG.max_sample_rate} Hz are accepted"
+                f"{AUDIO.min_sample_rate} to {AUDIO.max_sample_rate} Hz are accepted"
             )
-        if not 1 <= channels <= _CONFIG.max_channels:
-            raise InputError(f"{channels} channels; 1 to {_CONFIG.max_channels} are accepted")
+        if not 1 <= channels <= AUDIO.max_channels:
+            raise InputError(f"{channels} channels; 1 to {AUDIO.max_channels} are accepted")
         if encoding not in ENCODINGS:
             raise InputError(f"unknown encoding {encoding!r}; supported encodings: {', '.join(ENCODINGS)}")
         self.sample_rate, self.channels, self.encoding = sample_rate, channels, encoding
@@ -157,8 +155,8 @@ class AudioConverter:
 
     def _check_range(self, values: FloatArray) -> None:
         # NaN fails every comparison, so one pass finds NaN, infinity and values that are too large.
-        if len(values) and not np.abs(values).max() <= _CONFIG.max_amplitude:
-            index = int(np.flatnonzero(~(np.abs(values) <= _CONFIG.max_amplitude))[0])
+        if len(values) and not np.abs(values).max() <= AUDIO.max_amplitude:
+            index = int(np.flatnonzero(~(np.abs(values) <= AUDIO.max_amplitude))[0])
             position_s = (self._frames + index // self.channels) / self.sample_rate
             raise InputError(
                 f"sample value {values[index]} at {position_s:.3f} s; samples must be finite numbers in [-1, 1]"

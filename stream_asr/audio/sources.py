@@ -12,10 +12,8 @@ import numpy as np
 
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.pcm import AudioConverter
-from stream_asr.config import AudioConfig
+from stream_asr.config import AUDIO
 from stream_asr.errors import InputError
-
-_CONFIG = AudioConfig()
 
 _FILE_MAGIC = (b"RIFF", b"RF64", b"OggS", b"fLaC", b"ID3")
 _MAGIC_BYTES = 4
@@ -37,7 +35,7 @@ def pace_realtime(
         clock: returns the current time in seconds.
         sleep: waits for a number of seconds.
     """
-    size = max(1, round(_CONFIG.paced_block_ms * sample_rate / 1000))
+    size = max(1, round(AUDIO.paced_block_ms * sample_rate / 1000))
     start_s = clock()
     yielded_samples = 0
     for block in blocks:
@@ -63,11 +61,11 @@ def read_raw_pcm(pipe: BinaryIO, converter: AudioConverter) -> Iterator[FloatArr
     # Read from the raw file below sys.stdin.buffer. A thread that blocks in the buffered reader holds its lock, which
     # Python needs at exit.
     raw = getattr(pipe, "raw", pipe)
-    reads: queue.Queue[bytes | OSError] = queue.Queue(_CONFIG.pipe_max_queued_reads)
+    reads: queue.Queue[bytes | OSError] = queue.Queue(AUDIO.pipe_max_queued_reads)
 
     def read() -> None:
         try:
-            while block := raw.read(_CONFIG.pipe_read_bytes):
+            while block := raw.read(AUDIO.pipe_read_bytes):
                 reads.put(block)
             reads.put(b"")
         except OSError as error:
@@ -78,7 +76,7 @@ def read_raw_pcm(pipe: BinaryIO, converter: AudioConverter) -> Iterator[FloatArr
     header = b""
     while True:
         try:
-            block = reads.get(timeout=_CONFIG.pipe_poll_s)
+            block = reads.get(timeout=AUDIO.pipe_poll_s)
         except queue.Empty:
             yield np.zeros(0, dtype=np.float32)
             continue

@@ -101,7 +101,7 @@ def portaudio(monkeypatch: pytest.MonkeyPatch) -> FakePortAudio:
 @pytest.fixture
 def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     config = AudioConfig(microphone_stall_s=0.05, microphone_poll_s=0.005)
-    monkeypatch.setattr(microphone, "_CONFIG", config)
+    monkeypatch.setattr(microphone, "AUDIO", config)
 
 
 def stereo(start: int, length: int) -> FloatArray:
@@ -292,7 +292,7 @@ def test_overflows_reported_by_portaudio_are_counted(portaudio: FakePortAudio) -
 def test_samples_that_do_not_fit_into_the_buffer_are_counted(
     portaudio: FakePortAudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(microphone, "_CONFIG", AudioConfig(microphone_buffer_s=1))
+    monkeypatch.setattr(microphone, "AUDIO", AudioConfig(microphone_buffer_s=1))
     with Microphone() as opened:
         for start in range(0, 60_000, 1000):
             portaudio.streams[0].deliver(stereo(start, 1000))
