@@ -8,7 +8,7 @@ import numpy as np
 from vad_scenes import Scene
 
 from stream_asr.acoustic.moonshine.model import StatefulMoonshine
-from stream_asr.config import SAMPLE_RATE, SegmenterConfig, samples_to_ms
+from stream_asr.config import SAMPLE_RATE, SegmenterConfig, ms_to_samples, samples_to_ms
 from stream_asr.vad.detector import VoiceDetector
 from stream_asr.vad.endpointer import Endpointer, UtteranceEnd, UtteranceStart
 
@@ -17,7 +17,7 @@ _TOLERANCE_MS = 200
 FRAME_SAMPLES = 768
 """Frame length of the bundled model; utterances start and end at its frame boundaries."""
 
-_CUT_SEARCH_MS = StatefulMoonshine.window_config.right_context_ms
+_CUT_SEARCH_SAMPLES = ms_to_samples(StatefulMoonshine.window_config.right_context_ms)
 """Audio in which the position of a forced cut is searched, as in streams of the bundled model."""
 
 
@@ -55,7 +55,7 @@ class Quality:
 
 def score_scene(scene: Scene, config: SegmenterConfig, detector: VoiceDetector) -> Quality:
     """Run the endpointer with a new voice detector over a scene and compare its utterances with the segments."""
-    endpointer = Endpointer(config, FRAME_SAMPLES, _CUT_SEARCH_MS, detector)
+    endpointer = Endpointer(config, FRAME_SAMPLES, _CUT_SEARCH_SAMPLES, detector)
     boundaries = [*endpointer.push(scene.audio), *endpointer.finish()]
     starts = [boundary for boundary in boundaries if isinstance(boundary, UtteranceStart)]
     ends = [boundary for boundary in boundaries if isinstance(boundary, UtteranceEnd)]

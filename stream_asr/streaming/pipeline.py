@@ -14,7 +14,7 @@ import numpy as np
 from stream_asr.acoustic.base import State
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.ring_buffer import RingBuffer
-from stream_asr.config import RecognizerConfig, WindowConfig, ms_to_samples, samples_to_ms, samples_to_s
+from stream_asr.config import RecognizerConfig, WindowConfig, ms_to_samples, samples_to_s
 from stream_asr.decoding.base import Decoder
 from stream_asr.events import AudioDropped, Event, SpeechStarted
 from stream_asr.streaming.accounting import Counts, Marks, OverloadAlarm, SampleAccounting
@@ -69,8 +69,7 @@ class Pipeline:
             self._initial_state = initial_state(self._geometry.left)
             self._geometry = self._geometry.without_left_context()
         # A forced cut must not fall before frames that are committed already.
-        cut_search_ms = samples_to_ms(self._geometry.right)
-        self._endpointer = Endpointer(config.segmenter, frame_samples, cut_search_ms, detector)
+        self._endpointer = Endpointer(config.segmenter, frame_samples, self._geometry.right, detector)
         self._position = 0  # end of the audio read from the buffer
         self._queue = JobQueue(stateful=initial_state is not None)
         self._open: deque[Utterance] = deque()  # utterances without a final; only the first is announced

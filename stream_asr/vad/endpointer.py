@@ -71,12 +71,14 @@ class Endpointer:
     Args:
         config: durations and thresholds.
         grid_samples: length of a model frame, so that the frames of all utterances lie on one absolute grid.
-        cut_search_ms: how far back a forced cut may search for a quiet place. It must not exceed the right context of
-            commit windows, because earlier frames may be stable text already.
+        cut_search_samples: how far back a forced cut may search for a quiet place. It must not exceed the right
+            context of commit windows, because earlier frames may be stable text already.
         detector: the voice detector, which determines the length of VAD frames.
     """
 
-    def __init__(self, config: SegmenterConfig, grid_samples: int, cut_search_ms: int, detector: VoiceDetector) -> None:
+    def __init__(
+        self, config: SegmenterConfig, grid_samples: int, cut_search_samples: int, detector: VoiceDetector
+    ) -> None:
         self._config = config
         self._grid = grid_samples
         self._is_voiced = detector
@@ -85,7 +87,7 @@ class Endpointer:
         self._min_voiced = max(1, self._to_frames(config.min_speech_ms))
         self._pre_roll = ms_to_samples(config.pre_roll_ms)
         self._max_utterance = ms_to_samples(config.max_utterance_ms)
-        self._energies: deque[float] = deque(maxlen=max(1, self._to_frames(cut_search_ms)))
+        self._energies: deque[float] = deque(maxlen=max(1, cut_search_samples // self._frame_samples))
         # A bit for each recent frame, the newest one lowest, so that counting voiced frames is counting ones.
         self._voiced_bits = 0
         self._bits_mask = (1 << max(self._start_frames, self._to_frames(config.endpoint_ms) + 1)) - 1

@@ -16,16 +16,16 @@ from tests.support.fakes import Loud, silence, sound
 
 GRID = 320
 SECOND = 16_000
-CUT_SEARCH_MS = 800
+CUT_SEARCH_SAMPLES = 12_800
 
 
 def make_endpointer(config: SegmenterConfig | None = None, grid: int = GRID, frame_ms: int = 20) -> Endpointer:
-    return Endpointer(config or SegmenterConfig(), grid, CUT_SEARCH_MS, Loud(frame_ms))
+    return Endpointer(config or SegmenterConfig(), grid, CUT_SEARCH_SAMPLES, Loud(frame_ms))
 
 
 def make_webrtc_endpointer() -> Endpointer:
     config = SegmenterConfig()
-    return Endpointer(config, GRID, CUT_SEARCH_MS, detector_factory("webrtc", config)())
+    return Endpointer(config, GRID, CUT_SEARCH_SAMPLES, detector_factory("webrtc", config)())
 
 
 def find_boundaries(
@@ -138,7 +138,7 @@ def test_forced_cut_is_within_the_search_range() -> None:
     config = SegmenterConfig(max_utterance_ms=4000)
     audio = np.concatenate([tone(2.5), tone(0.2, 0.05), tone(4.0)])
     cut = find_boundaries(audio, make_endpointer(config))[1]
-    assert cut.position >= 4 * SECOND - CUT_SEARCH_MS * 16
+    assert cut.position >= 4 * SECOND - CUT_SEARCH_SAMPLES
 
 
 def test_shorter_pause_ends_a_long_utterance() -> None:

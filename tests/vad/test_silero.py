@@ -35,7 +35,7 @@ def to_frames(samples: FloatArray) -> list[bytes]:
 def find_boundaries(model: SileroModel, audio: FloatArray, block_sizes: list[int]) -> list[Boundary]:
     config = SegmenterConfig()
     detector = SileroDetector(SileroProbability(model), config.silero_threshold, config.silero_hysteresis)
-    endpointer = Endpointer(config, 320, 800, detector)
+    endpointer = Endpointer(config, 320, 12_800, detector)
     boundaries: list[Boundary] = []
     start, turn = 0, 0
     while start < len(audio):
