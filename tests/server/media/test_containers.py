@@ -31,7 +31,7 @@ from stream_asr.audio.container import ContainerReader
 from stream_asr.server.media import container_stream
 from stream_asr.server.media.container_stream import ContainerPipe
 from tests.support.containers import encode_browser_recording, encode_container
-from tests.support.deepgram_sdk import deepgram_client
+from tests.support.deepgram import deepgram_client
 from tests.support.fakes import conversation, loud, silence, sound
 from tests.support.serving import TIMEOUT_S, RunningServer, blocked_model, run_server, wait_until
 

@@ -26,7 +26,7 @@ from tests.support.browser import Tab, chromium
 from tests.support.proxy import resetting_proxy
 from tests.support.serving import RunningServer, run_server, wait_until
 
-CLIENTS = Path(__file__).parents[2] / "clients"
+CLIENTS = Path(__file__).parents[3] / "clients"
 SPOKEN_S = 10.8
 """Length of the first three utterances of the bundled recording."""
 

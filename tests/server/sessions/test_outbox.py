@@ -1,18 +1,13 @@
-"""Server rules without sockets and clocks: outbox, rate limiter, arrival times, settings."""
+"""The outbox of a session."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_asr.errors import InputError
 from stream_asr.events import Final, Partial, SpeechStarted
 from stream_asr.server.sessions.outbox import Outbox, SessionEvent
-from stream_asr.server.sessions.pacing import ArrivalTimes, RateLimiter
-from stream_asr.server.settings import ServerSettings
 
 
 def partial(utterance: int, text: str) -> Partial:
@@ -107,53 +102,3 @@ def test_impossible_event_counts_are_rejected() -> None:
         outbox.rewind(1)
     outbox.rewind(2)
     assert send_queued(outbox) == [final(2), final(3)]
-
-
-@given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 3)), min_size=1, max_size=50))
-def test_rate_of_accepted_audio_is_limited(steps: list[tuple[float, float]]) -> None:
-    limiter, now_s, accepted_s = RateLimiter(4.0, 2.0, 0.0), 0.0, 0.0
-    for audio_s, pause_s in steps:
-        now_s += pause_s
-        assert accepted_s <= 2.0 + 4.0 * now_s + 1e-6
-        accepted_s += audio_s
-        now_s += limiter.delay_s(audio_s, now_s)
-
-
-def test_live_audio_is_never_delayed() -> None:
-    limiter = RateLimiter(1.0, 2.0, 0.0)
-    assert all(limiter.delay_s(0.02, 0.02 * number) == 0 for number in range(1000))
-
-
-def test_arrival_times() -> None:
-    arrivals = ArrivalTimes(span_s=1.0, step_s=0.09)
-    assert arrivals.time_of(0.0) is None
-    for number in range(1, 8):
-        arrivals.record(number / 10, 100 + number)
-    assert arrivals.time_of(0.25) == 103
-    assert arrivals.time_of(0.3) == 103
-    assert arrivals.time_of(0.75) is None, "not arrived yet"
-    for number in range(8, 30):
-        arrivals.record(number / 10, 100 + number)
-    assert arrivals.time_of(0.3) is None, "no longer recorded"
-    assert arrivals.time_of(2.85) == 129
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"max_sessions": 0}, "max_sessions is 0; it must be at least 1"),
-        ({"max_speed": 0.5}, "max_speed is 0.5; it must be at least 1, the speed of live audio"),
-        ({"idle_timeout_s": 0}, "idle_timeout_s is 0; it must be greater than 0"),
-        ({"idle_timeout_s": float("nan")}, "greater than 0"),
-        ({"resume_window_s": -1}, "resume_window_s is -1; it must not be negative"),
-        ({"allow_origins": ("example.org",)}, "'example.org' is not an origin; accepted: SCHEME://HOST"),
-        ({"allow_origins": ("https://example.org/page",)}, "is not an origin"),
-        ({"tokens": ("",)}, "a token is empty"),
-        ({"tokens": ("good", "schlüssel")}, "characters that are not allowed in a header"),
-        ({"tokens": ("one\ntwo",)}, "characters that are not allowed in a header"),
-        ({"tokens": ("space ",)}, "characters that are not allowed in a header"),
-    ],
-)
-def test_settings_out_of_range_are_rejected(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        ServerSettings(**settings)
