@@ -207,6 +207,10 @@ def test_documented_messages_of_the_native_protocol_are_valid() -> None:
             assert json.loads(codec.encode(classes[message["type"]](**values))) == message
 
 
-def test_changelog_has_the_version() -> None:
+def test_newest_release_in_the_changelog_is_the_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert re.search(rf"^## (Unreleased|\[?{re.escape(stream_asr.__version__)})", text, re.MULTILINE)
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    releases = headings[1:] if headings[0] == "Unreleased" else headings
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", release) for release in releases)
+    if releases:
+        assert releases[0].split()[0] == stream_asr.__version__
