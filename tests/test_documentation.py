@@ -211,6 +211,9 @@ def test_newest_release_in_the_changelog_is_the_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
     releases = headings[1:] if headings[0] == "Unreleased" else headings
-    assert all(re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", release) for release in releases)
-    if releases:
-        assert releases[0].split()[0] == stream_asr.__version__
+    versions = []
+    for release in releases:
+        match = re.fullmatch(r"\[?(\d+\.\d+\.\d+)\]? - \d{4}-\d\d-\d\d", release)
+        assert match, f"{release!r} is not a version and a date"
+        versions.append(match[1])
+    assert versions[:1] in ([], [stream_asr.__version__])
