@@ -40,6 +40,7 @@ def test_bundled_recording_is_recognized(transcript: Transcript) -> None:
     assert sum(word in recognized for word in expected) >= 0.7 * len(expected)
 
 
+@pytest.mark.slow
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(101, 60_100), min_size=1, max_size=5))
 def test_text_does_not_depend_on_block_sizes(
@@ -48,10 +49,12 @@ def test_text_does_not_depend_on_block_sizes(
     assert finals(collect_events(recognizer, speech, block_sizes)) == transcript.utterances
 
 
+@pytest.mark.slow
 def test_text_does_not_depend_on_pacing(recognizer: Recognizer, speech: FloatArray, transcript: Transcript) -> None:
     assert finals(collect_events(recognizer, speech, [3200], pause_s=0.02)) == transcript.utterances
 
 
+@pytest.mark.slow
 def test_text_does_not_depend_on_load(recognizer: Recognizer, speech: FloatArray, transcript: Transcript) -> None:
     results: list[tuple[Final, ...]] = []
 
@@ -77,6 +80,7 @@ def test_text_does_not_depend_on_the_sample_format(recognizer: Recognizer, speec
         assert finals(list(stream)) == expected.utterances
 
 
+@pytest.mark.slow
 def test_stable_text_only_grows_and_the_final_begins_with_it(recognizer: Recognizer, speech: FloatArray) -> None:
     stable, partials = "", 0
     for event in collect_events(recognizer, speech, [3200], pause_s=0.03):

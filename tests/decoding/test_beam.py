@@ -92,6 +92,7 @@ def test_unambiguous_frames_give_the_best_path(text: str, start: int) -> None:
     assert [word.confidence for word in words] == pytest.approx([word.confidence for word in expected])
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(noise(), st.lists(st.integers(1, 20), min_size=1, max_size=4), st.sampled_from([WITHOUT_MODEL, WITH_MODEL]))
 def test_stable_text_only_grows_and_all_hypotheses_begin_with_it(
@@ -110,6 +111,7 @@ def test_stable_text_only_grows_and_all_hypotheses_begin_with_it(
     assert f"{state.finish().text} ".startswith(f"{stable} " if stable else "")
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(noise(), st.integers(0, 1000), st.sampled_from([WITHOUT_MODEL, WITH_MODEL]))
 def test_word_times_are_monotonic_and_within_the_audio(log_probs: FloatArray, start: int, decoder: Decoder) -> None:
@@ -120,6 +122,7 @@ def test_word_times_are_monotonic_and_within_the_audio(log_probs: FloatArray, st
         earliest = word.end
 
 
+@pytest.mark.slow
 @given(noise())
 def test_preview_does_not_change_the_state(log_probs: FloatArray) -> None:
     half = len(log_probs) // 2
@@ -130,6 +133,7 @@ def test_preview_does_not_change_the_state(log_probs: FloatArray) -> None:
     assert previewed.commit(log_probs[half:], len(log_probs)).finish() == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.lists(noise(), min_size=2, max_size=4))
 def test_earlier_utterances_do_not_change_the_text(utterances: list[FloatArray]) -> None:

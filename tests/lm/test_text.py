@@ -42,6 +42,7 @@ def test_numbers_are_spelled_out(digits: str, words: str) -> None:
     assert spell_number(digits) == words
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_words_consist_of_lower_case_letters_and_apostrophes(text: str) -> None:
     for word in split_words(text):

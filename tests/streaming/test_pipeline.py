@@ -229,6 +229,7 @@ def test_last_sample_is_recognized(extra: int) -> None:
     assert round(final.end * SECOND) == len(audio)
 
 
+@pytest.mark.slow
 def test_lag_and_memory_stay_bounded_for_twelve_hours() -> None:
     """Promises 4 and 5: a long stream on a machine that has time for commits and some previews."""
     minute = np.concatenate([conversation("good morning", "how are you today", "fine thanks"), silence(60)])

@@ -39,6 +39,7 @@ def test_each_utterance_is_one_window_with_the_text_of_live_captions() -> None:
     assert lengths == sorted(round((final.end - final.start) * 16_000) for final in whole.utterances)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(100, 40_100), min_size=1, max_size=5))
 def test_text_does_not_depend_on_block_sizes(sizes: list[int]) -> None:
     audio = conversation(*SENTENCES)
