@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from stream_asr.acoustic.labels import Labels
@@ -56,6 +57,30 @@ class AcousticModel(Protocol):
         Returns:
             For each window its natural log-probabilities, float32, shape (frames, tokens).
         """
+
+
+class Checkpoint(Protocol):
+    """A checkpoint in memory, from which a model is built."""
+
+    @property
+    def name(self) -> str:
+        """The name or folder that the user gave."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder of the checkpoint; None for a model from the Hugging Face hub."""
+
+    @property
+    def model(self) -> Any:
+        """An ``AutoModelForCTC``, or a module that acts like one."""
+
+    @property
+    def feature_extractor(self) -> Any:
+        """A Transformers feature extractor, or an object that acts like one."""
+
+    @property
+    def labels(self) -> Labels:
+        """The output alphabet."""
 
 
 class LoadedModel(AcousticModel, Protocol):

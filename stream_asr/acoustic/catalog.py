@@ -49,21 +49,38 @@ ALTERNATIVES = (
 )
 
 
-def locate(name: str) -> str | Path:
-    """Return the folder of a local model, or the hub name.
+@dataclass(frozen=True, slots=True)
+class ModelLocation:
+    """Where the files of a model are.
+
+    Attributes:
+        name: the name or folder that the user gave.
+        folder: the local folder; None for a model on the Hugging Face hub, where ``name`` is its name.
+    """
+
+    name: str
+    folder: Path | None
+
+
+def locate(name: str | Path | None = None) -> ModelLocation:
+    """Find a model.
+
+    Args:
+        name: a hub name, a folder, or None for the bundled model.
 
     Raises:
-        ModelError: the name is neither.
+        ModelError: the name is neither a folder nor a possible hub name.
     """
+    name = EMBEDDED if name is None else str(name)
     if name == EMBEDDED:
-        return EMBEDDED_FOLDER
+        return ModelLocation(name, EMBEDDED_FOLDER)
     folder = os.path.expanduser(name)  # Path.expanduser raises for an unknown user
     if os.path.isdir(folder):
         if not os.path.isfile(os.path.join(folder, "config.json")):
             raise ModelError(f"{folder} has no config.json, so it is not a Transformers checkpoint; {ALTERNATIVES}")
-        return Path(folder)
+        return ModelLocation(name, Path(folder))
     if os.path.exists(folder):
         raise ModelError(f"{folder} is a file; a model is a folder or a hub name such as {RECOMMENDED!r}")
     if name.startswith((".", "~", os.sep)) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise ModelError(f"there is no folder {name!r}; {ALTERNATIVES}")
-    return name
+    return ModelLocation(name, None)

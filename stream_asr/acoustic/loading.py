@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from stream_asr.acoustic.base import LoadedModel
-from stream_asr.acoustic.catalog import EMBEDDED, locate
-from stream_asr.acoustic.moonshine.checkpoint import MODEL_TYPE, MoonshineCheckpoint, read_checkpoint
+from stream_asr.acoustic.base import Checkpoint, LoadedModel
+from stream_asr.acoustic.catalog import locate
+from stream_asr.acoustic.moonshine.checkpoint import MODEL_TYPE, read_checkpoint
 from stream_asr.acoustic.moonshine.model import build_moonshine
 from stream_asr.acoustic.options import ModelOptions, check_options, use_threads
 from stream_asr.acoustic.transformers_ctc import build_transformers
 from stream_asr.config import AcousticConfig
 from stream_asr.errors import InputError
 
-if TYPE_CHECKING:
-    from stream_asr.acoustic.pretrained import Pretrained
-
-Checkpoint: TypeAlias = "MoonshineCheckpoint | Pretrained"
 Builder: TypeAlias = Callable[[Checkpoint, ModelOptions], LoadedModel]
 
 BUILDERS: dict[str, Builder] = {MODEL_TYPE: build_moonshine}
@@ -69,11 +65,12 @@ def load_model(
 
 
 def _read(name: str | Path | None, options: ModelOptions) -> Checkpoint:
-    wanted = EMBEDDED if name is None else str(name)
-    source = locate(wanted)
-    if isinstance(source, Path) and (checkpoint := read_checkpoint(source, wanted, options.dtype)) is not None:
-        return checkpoint
+    location = locate(name)
+    if location.folder is not None:
+        checkpoint = read_checkpoint(location.folder, location.name, options.dtype)
+        if checkpoint is not None:
+            return checkpoint
     # Imported late: Transformers takes longer to import than the bundled model takes to load.
-    from stream_asr.acoustic.pretrained import load_pretrained
+    from stream_asr.acoustic.pretrained import load_located
 
-    return load_pretrained(name, dtype=options.dtype)
+    return load_located(location, options.dtype, options.config)

@@ -17,7 +17,7 @@ from huggingface_hub.utils import logging as hub_logging
 from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from stream_asr.acoustic.catalog import ALTERNATIVES, EMBEDDED, RECOMMENDED, locate
+from stream_asr.acoustic.catalog import ALTERNATIVES, RECOMMENDED, ModelLocation, locate
 from stream_asr.acoustic.labels import Labels
 from stream_asr.acoustic.moonshine import transformers as moonshine_transformers
 from stream_asr.acoustic.tokenizer_labels import labels_from_vocabulary
@@ -32,15 +32,19 @@ _MODEL = "model (config.json, model.safetensors)"
 
 @dataclass(frozen=True, slots=True)
 class Pretrained:
-    """A loaded checkpoint: everything that ``save_pretrained`` writes.
+    """A loaded checkpoint: everything that ``save_pretrained`` writes. See `Checkpoint`.
 
     Attributes:
         name: the name or folder that the user gave.
+        folder: the local folder of the checkpoint; None for a model from the hub.
         model: an ``AutoModelForCTC``.
+        feature_extractor: an ``AutoFeatureExtractor``.
+        tokenizer: an ``AutoTokenizer``, or the one that replaces the checkpoint's own.
         labels: the output alphabet.
     """
 
     name: str
+    folder: Path | None
     model: Any
     feature_extractor: Any
     tokenizer: Any
@@ -48,7 +52,11 @@ class Pretrained:
 
 
 def load_pretrained(
-    name: str | Path | None = None, *, dtype: torch.dtype = torch.float32, tokenizer: Any = None
+    name: str | Path | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    tokenizer: Any = None,
+    config: AcousticConfig | None = None,
 ) -> Pretrained:
     """Load a checkpoint into memory, without running it.
 
@@ -57,26 +65,37 @@ def load_pretrained(
         dtype: of the weights.
         tokenizer: replaces the checkpoint's own. The model gets a new head with random weights for it, and the
             checkpoint needs neither head nor tokenizer.
+        config: timeout of the hub.
 
     Raises:
         ModelError: not found, not fetched, not a CTC model, or without what decoding needs.
     """
+    return load_located(locate(name), dtype, config or AcousticConfig(), tokenizer)
+
+
+def load_located(
+    location: ModelLocation, dtype: torch.dtype, config: AcousticConfig, tokenizer: Any = None
+) -> Pretrained:
+    """Load a checkpoint whose place is known; see `load_pretrained`."""
     moonshine_transformers.register()
-    wanted = EMBEDDED if name is None else str(name)
-    source = locate(wanted)
+    name = location.name
     with quiet():
-        model, feature_extractor, tokenizer = _load(source, wanted, dtype, tokenizer)
-    return Pretrained(wanted, model, feature_extractor, tokenizer, _labels(model.config, tokenizer, wanted))
+        model, feature_extractor, tokenizer = _load(location, dtype, config, tokenizer)
+    labels = _labels(model.config, tokenizer, name)
+    return Pretrained(name, location.folder, model, feature_extractor, tokenizer, labels)
 
 
-def _load(source: str | Path, name: str, dtype: torch.dtype, tokenizer: Any) -> tuple[Any, Any, Any]:
-    offline = isinstance(source, Path) or not _hub_answers(source)
+def _load(
+    location: ModelLocation, dtype: torch.dtype, config: AcousticConfig, tokenizer: Any
+) -> tuple[Any, Any, Any]:
+    name = location.name
+    offline = location.folder is not None or not _hub_answers(name, config.hub_timeout_s)
 
     def part(what: str, load: Callable[..., Any], **options: Any) -> Any:
         try:
-            return load(source, local_files_only=offline, **options)
+            return load(location.folder or name, local_files_only=offline, **options)
         except Exception as error:  # a damaged checkpoint can raise anything
-            raise ModelError(_reason(source, name, what, error)) from error
+            raise ModelError(_reason(location, what, error)) from error
 
     head: dict[str, Any] = {}
     if tokenizer is not None:
@@ -106,13 +125,13 @@ def _load(source: str | Path, name: str, dtype: torch.dtype, tokenizer: Any) -> 
     return model, feature_extractor, tokenizer
 
 
-def _hub_answers(name: str) -> bool:
+def _hub_answers(name: str, timeout_s: float) -> bool:
     """Ask the hub once. If it does not answer, only the local cache is used.
 
     Without a connection, Transformers would retry for half a minute for each file.
     """
     try:
-        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=AcousticConfig().hub_timeout_s)
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=timeout_s)
     except HfHubHTTPError as error:
         return error.response.status_code < 500  # "no such model" is an answer
     except Exception:  # a missing connection raises many types, and so does the offline mode
@@ -120,10 +139,11 @@ def _hub_answers(name: str) -> bool:
     return True
 
 
-def _reason(source: str | Path, name: str, what: str, error: Exception) -> str:
+def _reason(location: ModelLocation, what: str, error: Exception) -> str:
+    name = location.name
     if "AutoModelForCTC" in str(error):
         return f"{name!r} is not a CTC model; {ALTERNATIVES}, or e.g. {RECOMMENDED!r}"
-    if isinstance(error, OSError) and what is _MODEL and not isinstance(source, Path):
+    if isinstance(error, OSError) and what is _MODEL and location.folder is None:
         return (
             f"{name!r} could not be fetched from the Hugging Face hub (no connection, no such model, or it needs a "
             f"login), and no folder has that name; {ALTERNATIVES}"

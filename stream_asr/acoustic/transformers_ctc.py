@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stream_asr.acoustic.base import Checkpoint
 from stream_asr.acoustic.cuda_graphs import CAPTURABLE, Capture, CudaGraphCapture, GraphCache, Inputs, bucket
 from stream_asr.acoustic.device_copies import device_copies
 from stream_asr.acoustic.int8 import quantize_linears
@@ -187,11 +188,11 @@ class TransformersCTC:
         raise ModelError(f"{self.name!r} does not accept windows of {len(window)} samples or less")
 
 
-def build_transformers(checkpoint: Any, options: ModelOptions) -> TransformersCTC | OnePerCore:
+def build_transformers(checkpoint: Checkpoint, options: ModelOptions) -> TransformersCTC | OnePerCore:
     """Run a checkpoint in PyTorch: in batches, or one window per core if it is small and runs on a CPU.
 
     Args:
-        checkpoint: a `Pretrained` or a `MoonshineCheckpoint`.
+        checkpoint: of any architecture.
         options: how to run it.
 
     Raises:
@@ -204,12 +205,12 @@ def build_transformers(checkpoint: Any, options: ModelOptions) -> TransformersCT
 
 
 def make_runner(
-    checkpoint: Any, options: ModelOptions, *, quantize: Callable[[nn.Module], None] | None = None
+    checkpoint: Checkpoint, options: ModelOptions, *, quantize: Callable[[nn.Module], None] | None = None
 ) -> TransformersCTC:
     """Move a checkpoint's model to its device and measure it.
 
     Args:
-        checkpoint: a `Pretrained` or a `MoonshineCheckpoint`.
+        checkpoint: of any architecture.
         options: how to run it.
         quantize: quantizes the model in place; None leaves it as it is.
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stream_asr.acoustic.catalog import locate
 from stream_asr.acoustic.moonshine.onnx_runtime import GRAPH_FILES
 from stream_asr.acoustic.pretrained import Pretrained, quiet
 from stream_asr.training.dataset import Utterance
@@ -27,9 +26,9 @@ def save_model(folder: Path, pretrained: Pretrained) -> None:
         with quiet():
             for part in (pretrained.model, pretrained.feature_extractor, pretrained.tokenizer):
                 part.save_pretrained(temporary)
-        base = locate(pretrained.name)
+        base = pretrained.folder
         for graph in GRAPH_FILES.values():
-            if isinstance(base, Path) and (base / graph).is_file():
+            if base is not None and (base / graph).is_file():
                 shutil.copyfile(base / graph, temporary / graph)
         for file in sorted(temporary.iterdir()):
             file.replace(folder / file.name)

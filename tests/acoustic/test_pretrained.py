@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from stream_asr.acoustic import pretrained
 from stream_asr.acoustic.loading import load_model
+from stream_asr.config import AcousticConfig
 from stream_asr.errors import ModelError
 from tests.support.checkpoints import filter_weights, save_letter_tokenizer, update_json
 
@@ -76,6 +77,20 @@ def test_files_are_fetched_only_from_a_hub_that_answers(
     monkeypatch.setattr(AutoModelForCTC, "from_pretrained", fetch)
     with pytest.raises(ModelError, match="could not be fetched"):
         load_model(HUB_NAME)
+
+
+@pytest.mark.usefixtures("lookups")
+def test_timeout_of_the_hub_is_configurable(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts: list[float] = []
+
+    def answer_too_late(*_: object, timeout: float, **__: object) -> None:
+        timeouts.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(pretrained, "get_hf_file_metadata", answer_too_late)
+    with pytest.raises(ModelError, match="could not be fetched"):
+        load_model(HUB_NAME, config=AcousticConfig(hub_timeout_s=0.5))
+    assert timeouts == [0.5]
 
 
 @pytest.mark.parametrize("name", ["./no/such", "a/b/c", "~/no-such-folder", "~no-such-user/model", "C:\\models\\en"])

@@ -71,9 +71,10 @@ class Network(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class MoonshineCheckpoint:
-    """Like `Pretrained`, without what only training needs."""
+    """See `Checkpoint`. It lacks the tokenizer of `Pretrained`, which only training needs."""
 
     name: str
+    folder: Path
     model: Network
     feature_extractor: WaveformExtractor
     labels: Labels
@@ -107,4 +108,4 @@ def read_checkpoint(folder: Path, name: str, dtype: torch.dtype) -> MoonshineChe
     except Exception:  # a damaged checkpoint can raise anything
         return None
     labels = labels_from_vocabulary(name, config["vocab_size"], vocabulary, special, blank, delimiter=None)
-    return MoonshineCheckpoint(name, model.to(dtype), WaveformExtractor(), labels)
+    return MoonshineCheckpoint(name, folder, model.to(dtype), WaveformExtractor(), labels)

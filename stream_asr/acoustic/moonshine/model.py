@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from stream_asr.acoustic.base import Chunk, ChunkOutput, State, StreamingEncoder
-from stream_asr.acoustic.catalog import EMBEDDED_FOLDER, locate
+from stream_asr.acoustic.base import Checkpoint, Chunk, ChunkOutput, State, StreamingEncoder
+from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
 from stream_asr.acoustic.int8 import has_vnni, is_fast
 from stream_asr.acoustic.moonshine.encoder import find_encoder
 from stream_asr.acoustic.moonshine.int8 import quantize_encoder
@@ -27,11 +26,11 @@ from stream_asr.errors import ModelError
 _log = logging.getLogger(__name__)
 
 
-def build_moonshine(checkpoint: Any, options: ModelOptions) -> TransformersCTC | OnePerCore:
+def build_moonshine(checkpoint: Checkpoint, options: ModelOptions) -> TransformersCTC | OnePerCore:
     """Run a checkpoint with Moonshine's encoder: with cached state on a CPU, in batches of windows elsewhere.
 
     Args:
-        checkpoint: a `MoonshineCheckpoint`, or a `Pretrained` with the same architecture.
+        checkpoint: has this architecture.
         options: how to run it.
 
     Raises:
@@ -52,7 +51,7 @@ def _quantize(model: nn.Module) -> None:
     quantize_encoder(encoder)
 
 
-def _onnx_encoder(checkpoint: Any, options: ModelOptions) -> OnnxEncoder | None:
+def _onnx_encoder(checkpoint: Checkpoint, options: ModelOptions) -> OnnxEncoder | None:
     """Load the model into ONNX Runtime; None where PyTorch has to run it."""
     int8 = options.precision == "int8" or (options.precision == "auto" and has_vnni())
     folder = _graph_folder(checkpoint)
@@ -69,11 +68,11 @@ def _onnx_encoder(checkpoint: Any, options: ModelOptions) -> OnnxEncoder | None:
         return None
 
 
-def _graph_folder(checkpoint: Any) -> Path | None:
+def _graph_folder(checkpoint: Checkpoint) -> Path | None:
     """Find graphs in the model's own folder, or in that of the bundled model, whose sizes fine-tuned models share."""
-    own, sizes = locate(checkpoint.name), checkpoint.model.encoder.sizes
-    folders = (own, EMBEDDED_FOLDER) if isinstance(own, Path) else (EMBEDDED_FOLDER,)
-    return next((folder for folder in folders if has_graphs(folder, sizes)), None)
+    sizes = checkpoint.model.encoder.sizes
+    folders = (checkpoint.folder, EMBEDDED_FOLDER)
+    return next((folder for folder in folders if folder is not None and has_graphs(folder, sizes)), None)
 
 
 class TorchEncoder:
