@@ -54,10 +54,11 @@ def _quantize(model: nn.Module) -> None:
 def _onnx_encoder(checkpoint: Checkpoint, options: ModelOptions) -> OnnxEncoder | None:
     """Load the model into ONNX Runtime; None where PyTorch has to run it."""
     int8 = options.precision == "int8" or (options.precision == "auto" and has_vnni())
-    folder = _graph_folder(checkpoint)
+    folder = _graph_folder(checkpoint, int8=int8)
     if folder is None:
         if options.backend == "onnxruntime":
             raise ModelError(f"{checkpoint.name!r} has no graphs for onnxruntime; use torch")
+        _log.info("%r has no graphs for onnxruntime, so PyTorch runs it", checkpoint.name)
         return None
     try:
         return OnnxEncoder(checkpoint.model, folder, int8=int8)
@@ -68,11 +69,11 @@ def _onnx_encoder(checkpoint: Checkpoint, options: ModelOptions) -> OnnxEncoder 
         return None
 
 
-def _graph_folder(checkpoint: Checkpoint) -> Path | None:
+def _graph_folder(checkpoint: Checkpoint, *, int8: bool) -> Path | None:
     """Find graphs in the model's own folder, or in that of the bundled model, whose sizes fine-tuned models share."""
     sizes = checkpoint.model.encoder.sizes
-    folders = (checkpoint.folder, EMBEDDED_FOLDER)
-    return next((folder for folder in folders if folder is not None and has_graphs(folder, sizes)), None)
+    folders = [folder for folder in (checkpoint.folder, EMBEDDED_FOLDER) if folder is not None]
+    return next((folder for folder in folders if has_graphs(folder, sizes, int8=int8)), None)
 
 
 class TorchEncoder:

@@ -73,7 +73,7 @@ class OnnxEncoder:
 
         encoder: Encoder = network.encoder
         self._sizes, self._stride, self._conv_stride = encoder.sizes, encoder.stride, encoder.conv1.stride[0]
-        eight_bit: EightBit | None = None if not int8 else "int8" if has_vnni() else "uint8"
+        eight_bit = weight_type(int8=int8)
         options = onnxruntime.SessionOptions()
         # Windows run in parallel, one on each core.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -119,9 +119,16 @@ class OnnxEncoder:
         return logits[0], OnnxState(state.max_left_frames, tuple(past), state.frames + frames, kept_moments)
 
 
-def has_graphs(folder: Path, sizes: EncoderSizes) -> bool:
-    """Whether a folder holds graphs for an encoder of these sizes."""
-    graph = folder / GRAPH_FILES[None]
+def weight_type(*, int8: bool) -> EightBit | None:
+    """Return the type of quantized weights on this CPU; None where weights are not quantized."""
+    if not int8:
+        return None
+    return "int8" if has_vnni() else "uint8"
+
+
+def has_graphs(folder: Path, sizes: EncoderSizes, *, int8: bool = False) -> bool:
+    """Whether a folder holds a graph that `OnnxEncoder` can load for an encoder of these sizes."""
+    graph = folder / GRAPH_FILES[weight_type(int8=int8)]
     # Metadata is stored verbatim; parsing the file would need the package onnx.
     return graph.is_file() and repr(sizes).encode() in graph.read_bytes()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from stream_asr.acoustic.moonshine.onnx_runtime import (
     has_graphs,
     quantize_weight,
     quantized_weights,
+    weight_type,
 )
 from stream_asr.acoustic.moonshine.streaming import EncoderState, forward_chunk
 from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
@@ -105,6 +107,15 @@ def test_graphs_are_found_by_the_sizes_of_the_encoder(tmp_path: Path) -> None:
     assert has_graphs(EMBEDDED_FOLDER, sizes)
     assert not has_graphs(EMBEDDED_FOLDER, replace(sizes, rotary_dim=sizes.rotary_dim - 2))
     assert not has_graphs(tmp_path, sizes)
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_only_the_graph_of_the_number_format_is_needed(int8: bool, tmp_path: Path) -> None:
+    sizes = encoder_sizes(MoonshineCTCConfig.from_pretrained(EMBEDDED_FOLDER))
+    file = GRAPH_FILES[weight_type(int8=int8)]
+    shutil.copyfile(EMBEDDED_FOLDER / file, tmp_path / file)
+    assert has_graphs(tmp_path, sizes, int8=int8)
+    assert not has_graphs(tmp_path, sizes, int8=not int8)
 
 
 @pytest.mark.slow

@@ -152,11 +152,14 @@ def test_int8_recognizes_nearly_the_same(
 def test_auto_selects_onnxruntime_where_graphs_exist(
     checkpoint: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO, "stream_asr"):
         assert isinstance(load_encoder(), OnnxEncoder)
         assert isinstance(load_encoder(backend="torch"), TorchEncoder)
+        assert not caplog.records
         assert isinstance(load_encoder(name=checkpoint("moonshine")), TorchEncoder), "no graphs for these sizes"
-    assert not caplog.records
+    [record] = caplog.records
+    assert record.levelno == logging.INFO
+    assert "has no graphs for onnxruntime, so PyTorch runs it" in record.getMessage()
 
 
 def test_model_without_graphs_is_refused(checkpoint: Callable[[str], Path]) -> None:
