@@ -25,15 +25,15 @@ class OnePerCore:
     """See `AcousticModel`.
 
     Args:
-        model: runs single windows.
+        runner: runs single windows.
         cores: number of windows that run in parallel.
     """
 
     pads = True
     batches_commit_windows = True
 
-    def __init__(self, model: AcousticModel, cores: int) -> None:
-        self.model = model
+    def __init__(self, runner: AcousticModel, cores: int) -> None:
+        self.runner = runner
         self.parallel_windows = cores
         threads = torch.get_num_threads()
         self._pool = ThreadPoolExecutor(cores, "stream_asr-model")
@@ -44,31 +44,31 @@ class OnePerCore:
 
     @property
     def name(self) -> str:
-        return self.model.name
+        return self.runner.name
 
     @property
     def frame_samples(self) -> int:
-        return self.model.frame_samples
+        return self.runner.frame_samples
 
     @property
     def max_window_samples(self) -> int | None:
-        return self.model.max_window_samples
+        return self.runner.max_window_samples
 
     @property
     def labels(self) -> Labels:
-        return self.model.labels
+        return self.runner.labels
 
     @property
     def language_model(self) -> str | None:
         """Name of the bundled language model that the checkpoint was made for; None for none."""
-        name: str | None = getattr(self.model, "language_model", None)
+        name: str | None = getattr(self.runner, "language_model", None)
         return name
 
     def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
         return self._map(self._log_probs_of_one, windows)
 
     def _log_probs_of_one(self, window: FloatArray) -> FloatArray:
-        return self.model.log_probs([window])[0]
+        return self.runner.log_probs([window])[0]
 
     def _map(self, run: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:
         """Run all items in parallel, at most one for each core."""

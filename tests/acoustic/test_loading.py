@@ -76,8 +76,8 @@ def test_small_models_run_one_window_per_core(precision: str, checkpoint: Callab
     folder = checkpoint("wav2vec2 layer norm")
     small = load_model(folder, device="cpu", precision=precision)
     assert type(small) is OnePerCore
-    assert isinstance(small.model, TransformersCTC)
-    limit = AcousticConfig(one_per_core_max_parameters=small.model.parameters - 1)
+    assert isinstance(small.runner, TransformersCTC)
+    limit = AcousticConfig(one_per_core_max_parameters=small.runner.parameters - 1)
     assert isinstance(load_model(folder, device="cpu", precision=precision, config=limit), TransformersCTC)
 
 

@@ -215,6 +215,6 @@ def load_runner(name: str | Path | None = None, **options: Any) -> TransformersC
         options: further arguments of `load_model`.
     """
     model = load_model(name, **{"device": "cpu", "backend": "torch", **options})
-    runner = model.model if isinstance(model, OnePerCore) else model
+    runner = model.runner if isinstance(model, OnePerCore) else model
     assert isinstance(runner, TransformersCTC)
     return runner

@@ -108,11 +108,11 @@ class StatefulMoonshine(OnePerCore):
         encoder: runs the chunks; None for PyTorch.
     """
 
+    runner: TransformersCTC
     window_config = MOONSHINE_WINDOWS
 
     def __init__(self, runner: TransformersCTC, cores: int, encoder: StreamingEncoder | None = None) -> None:
         super().__init__(runner, cores)
-        self.runner = runner
         self.encoder: StreamingEncoder = encoder or TorchEncoder(runner)
 
     @property
