@@ -96,12 +96,12 @@ class CudaGraphCapture:
 
     Args:
         device: of the model.
-        warm_ups: passes before each capture.
+        config: number of passes before each capture.
     """
 
-    def __init__(self, device: torch.device, warm_ups: int = 3) -> None:
+    def __init__(self, device: torch.device, config: AcousticConfig | None = None) -> None:
         self._device = device
-        self._warm_ups = warm_ups
+        self._warm_ups = (config or AcousticConfig()).graph_warm_ups
         self._pool = torch.cuda.graph_pool_handle()
         # Warm-up and capture run on the same stream: libraries allocate workspaces for each stream.
         self._stream = torch.cuda.Stream(device)

@@ -12,6 +12,8 @@ from stream_asr.array_types import FloatArray
 
 
 class DeviceCopies(Protocol):
+    """Copies the inputs of a model to its device and the outputs back."""
+
     def to_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Copy tensors from CPU memory, under the same names. The device may use the results at once."""
 

@@ -46,7 +46,7 @@ def load_model(
             where it is possible.
         threads: CPU threads of PyTorch in this process; None for its default.
         cuda_graphs: on CUDA, capture model passes and replay them for windows of the same shape.
-        config: limits for running models.
+        config: timeout of the hub, and limits for running models.
 
     Raises:
         ModelError: not found, not fetched, not a CTC model, or without what decoding needs.

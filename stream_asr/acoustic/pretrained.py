@@ -85,9 +85,7 @@ def load_located(
     return Pretrained(name, location.folder, model, feature_extractor, tokenizer, labels)
 
 
-def _load(
-    location: ModelLocation, dtype: torch.dtype, config: AcousticConfig, tokenizer: Any
-) -> tuple[Any, Any, Any]:
+def _load(location: ModelLocation, dtype: torch.dtype, config: AcousticConfig, tokenizer: Any) -> tuple[Any, Any, Any]:
     name = location.name
     offline = location.folder is not None or not _hub_answers(name, config.hub_timeout_s)
 

@@ -87,17 +87,17 @@ class TransformersCTC:
         self.parameters = parameters or count_parameters(model)
         limits = config or AcousticConfig()
         self._graph_samples = ms_to_samples(limits.graph_length_ms)
-        checkpoint = model.config
-        self.language_model: str | None = getattr(checkpoint, "language_model", None)
-        self._has_adapter = bool(getattr(checkpoint, "add_adapter", False))
+        model_config = model.config
+        self.language_model: str | None = getattr(model_config, "language_model", None)
+        self._has_adapter = bool(getattr(model_config, "add_adapter", False))
         features_masked = (
             "attention_mask" in feature_extractor.model_input_names and model.main_input_name == "input_features"
         )
         # Models with group norm over time were trained without masks, on single clips: padding would change the norm.
         self.pads = (
-            checkpoint.model_type in _PADDABLE
+            model_config.model_type in _PADDABLE
             and not self._has_adapter
-            and getattr(checkpoint, "feat_extract_norm", None) != "group"
+            and getattr(model_config, "feat_extract_norm", None) != "group"
             and (features_masked or bool(getattr(feature_extractor, "return_attention_mask", False)))
         )
         # Features may extend beyond the audio; the mask marks the difference.
@@ -158,7 +158,7 @@ class TransformersCTC:
         return self._copies.to_host(logits.float().log_softmax(dim=-1))
 
     def _measure_stride(self) -> tuple[int, int]:
-        """Return the stride in samples, and how many frames an output has less than its window has strides."""
+        """Return the stride in samples, and how many frames an output lacks: a window may have more strides."""
         noise = np.random.default_rng(0).normal(scale=0.01, size=2 * _PROBE_SAMPLES).astype(np.float32)
         try:
             frames_short, frames_long = (self._run([part]).shape[1] for part in (noise[:_PROBE_SAMPLES], noise))
@@ -231,7 +231,7 @@ def make_runner(
             checkpoint.labels,
             device=device,
             parameters=parameters,
-            capture=CudaGraphCapture(device, config.graph_warm_ups) if options.cuda_graphs else None,
+            capture=CudaGraphCapture(device, config) if options.cuda_graphs else None,
             config=config,
         )
     except (_FailedPassError, RuntimeError) as error:

@@ -317,7 +317,7 @@ def test_number_of_warm_ups_is_configurable(cuda: FakeCuda) -> None:
         passes.append(inputs)
         return cuda.double(inputs)
 
-    CudaGraphCapture(CPU, warm_ups=1)(forward, make_inputs(2))
+    CudaGraphCapture(CPU, AcousticConfig(graph_warm_ups=1))(forward, make_inputs(2))
     assert len(passes) == 2
 
 

@@ -51,6 +51,14 @@ def clip_lengths(attention_mask: Tensor | None) -> Tensor | None:
 
 
 class Encoder(nn.Module):
+    """Convolutions over the waveform, followed by self-attention layers.
+
+    Attributes:
+        sizes: the shapes of the encoder.
+        joined_after: number of layers after which every two frames are joined into one; None for never.
+        fused: whether `fuse` was called.
+    """
+
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
         self.sizes, width = sizes, sizes.width
@@ -63,7 +71,6 @@ class Encoder(nn.Module):
         self.join = None if sizes.joined_after is None else nn.Linear(2 * width, width)
         self.layer_norm: nn.Module = nn.LayerNorm(width, bias=False)
         self.fused = False
-        """Whether `fuse` was called."""
         # Transformers sets both for models that recompute activations in the backward pass.
         self.gradient_checkpointing = False
         self._gradient_checkpointing_func: Callable[..., tuple[Tensor, KeysValues]]

@@ -128,15 +128,21 @@ class KeysValues:
 
 
 class SelfAttention(nn.Module):
+    """Multi-head self-attention with rotary positions.
+
+    Attributes:
+        heads: number of attention heads.
+        qkv_proj: replaces the projections to queries, keys and values where one product is faster; None otherwise.
+        fused: whether `fuse` was called.
+    """
+
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
         width = sizes.width
         self.heads = sizes.heads
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(width, width, bias=False) for _ in range(4))
         self.qkv_proj: nn.Module | None = None
-        """Replaces the first three projections where one product is faster."""
         self.fused = False
-        """Whether `fuse` was called."""
 
     def fuse(self, rotary_dim: int) -> None:
         """Replace the projections to queries, keys and values by one, in place.
@@ -190,6 +196,8 @@ class SelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
+    """The feed-forward block: two linear layers with a GELU between them."""
+
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
         self.fc1: nn.Module = nn.Linear(sizes.width, sizes.inner_width)
@@ -201,6 +209,8 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
+    """Self-attention and the feed-forward block, each with layer norm before it and a residual connection around it."""
+
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
         self.self_attn = SelfAttention(sizes)

@@ -63,12 +63,13 @@ class OnnxEncoder:
         int8: quantize the products that take most of the time.
 
     Raises:
-        Exception: of any kind, if ONNX Runtime is missing or too old, or does not run the graph.
+        Exception: of any kind, if ONNX Runtime cannot be imported or is too old, or does not run the graph.
     """
 
     backend = "onnxruntime"
 
     def __init__(self, network: Any, folder: Path, *, int8: bool) -> None:
+        # Imported late: where the import fails, PyTorch runs the model.
         import onnxruntime
 
         encoder: Encoder = network.encoder
