@@ -79,8 +79,7 @@ class AudioConverter:
     def __init__(self, sample_rate: int = SAMPLE_RATE, channels: int = 1, encoding: str = "pcm_s16le") -> None:
         if not AUDIO.min_sample_rate <= sample_rate <= AUDIO.max_sample_rate:
             raise InputError(
-                f"a sample rate of {sample_rate} Hz; "
-                f"{AUDIO.min_sample_rate} to {AUDIO.max_sample_rate} Hz are accepted"
+                f"a sample rate of {sample_rate} Hz; {AUDIO.min_sample_rate} to {AUDIO.max_sample_rate} Hz are accepted"
             )
         if not 1 <= channels <= AUDIO.max_channels:
             raise InputError(f"{channels} channels; 1 to {AUDIO.max_channels} are accepted")

@@ -63,7 +63,14 @@ def test_partial_replaces_the_one_before_it_from_half_of_the_limit_on() -> None:
 
 def test_partial_replaces_neither_another_utterance_nor_a_partial_before_another_event() -> None:
     mailbox, pipeline = make_mailbox(2)
-    events = [partial(0, "a"), partial(1, "b"), SpeechStarted(2, 1.0), partial(1, "c"), final(1), partial(1, "d")]
+    events: list[Event] = [
+        partial(0, "a"),
+        partial(1, "b"),
+        SpeechStarted(2, 1.0),
+        partial(1, "c"),
+        final(1),
+        partial(1, "d"),
+    ]
     publish(mailbox, pipeline, *events)
     assert mailbox.take_all() == events
     assert mailbox.coalesced == 0
