@@ -213,7 +213,7 @@ def test_newest_release_in_the_changelog_is_the_version() -> None:
     releases = headings[1:] if headings[0] == "Unreleased" else headings
     versions = []
     for release in releases:
-        match = re.fullmatch(r"\[?(\d+\.\d+\.\d+)\]? - \d{4}-\d\d-\d\d", release)
-        assert match, f"{release!r} is not a version and a date"
+        match = re.fullmatch(r"\[?(\d+\.\d+\.\d+)\]?( - \d{4}-\d\d-\d\d)?", release)
+        assert match, f"{release!r} is not a version with an optional date"
         versions.append(match[1])
     assert versions[:1] in ([], [stream_asr.__version__])
