@@ -1,6 +1,6 @@
 # make demo       live captions of the bundled recording
 # make test       all tests
-# make test-fast  the tests that are not marked slow, in under a minute
+# make test-fast  tests of the core, without those marked slow: no servers, browsers or training
 # make check      lint, format and types; what CI runs before the tests
 # make coverage   all tests with branch coverage, and the floor that it must not fall below
 # make format     fix what ruff can fix
@@ -9,6 +9,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+FAST := tests/audio tests/decoding tests/lm tests/streaming tests/vad tests/server/sessions \
+	$(wildcard tests/server/protocols/*/test_*codec.py) $(filter-out tests/test_documentation.py,$(wildcard tests/test_*.py))
 
 .PHONY: demo test test-fast check lint coverage format bench dist clean
 .DEFAULT_GOAL := demo
@@ -20,7 +22,7 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
 test-fast: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow" --durations=0 --durations-min=1
+	$(BIN)/python -m pytest -m "not slow" $(FAST)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
