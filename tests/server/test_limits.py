@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from stream_asr import Recognizer
 from stream_asr.server import run
-from tests.support.fakes import conversation, loud, silence, sound
+from tests.support.fakes import conversation, silence, sound
 from tests.support.serving import (
     TIMEOUT_S,
     NativeClient,
     assert_serves_new_client,
-    blocked_model,
     pcm,
+    run_blocked_server,
     run_server,
     wait_until,
 )
@@ -110,14 +109,9 @@ def test_session_is_closed_after_maximum_duration() -> None:
 
 def test_fast_client_has_to_wait_and_loses_no_audio() -> None:
     """The model is blocked, so the server accepts one buffer, and the kernel what fits into the socket buffers."""
-    unblock = threading.Event()
     sentences = SENTENCES * 40
     audio = conversation(*sentences)
-    with (
-        Recognizer(blocked_model(unblock), detector=lambda: loud) as recognizer,
-        run_server(recognizer, max_speed=1e6) as server,
-        server.connect() as connection,
-    ):
+    with run_blocked_server(max_speed=1e6) as (server, unblock), server.connect() as connection:
         client = NativeClient(connection)
         client.start()
 
@@ -176,12 +170,7 @@ def test_slow_reader_is_closed_with_the_reason(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_pending_pings_are_limited() -> None:
-    unblock = threading.Event()
-    with (
-        Recognizer(blocked_model(unblock), detector=lambda: loud) as recognizer,
-        run_server(recognizer, max_speed=1e6) as server,
-        server.connect() as connection,
-    ):
+    with run_blocked_server(max_speed=1e6) as (server, _), server.connect() as connection:
         client = NativeClient(connection)
         client.start()
         client.send(conversation("hello"))
@@ -189,7 +178,6 @@ def test_pending_pings_are_limited() -> None:
             client.send_message("ping", id=number)
         error, _, _ = client.receive_close()
         assert error["code"] == "too_many_waiting"
-        unblock.set()
 
 
 # --- shutdown -------------------------------------------------------------------------------------------------
@@ -214,12 +202,7 @@ def test_shutdown_sends_last_finals_to_all_clients() -> None:
 
 
 def test_shutdown_closes_unfinished_sessions_after_the_grace_period() -> None:
-    unblock = threading.Event()
-    with (
-        Recognizer(blocked_model(unblock), detector=lambda: loud) as recognizer,
-        run_server(recognizer, grace_s=0.1) as server,
-        server.connect() as connection,
-    ):
+    with run_blocked_server(grace_s=0.1) as (server, _), server.connect() as connection:
         client = NativeClient(connection)
         client.start()
         client.send(conversation("hello"))
@@ -228,4 +211,3 @@ def test_shutdown_closes_unfinished_sessions_after_the_grace_period() -> None:
         error, closed, _ = client.receive_close()
         assert (error["code"], closed) == ("shutting_down", 1001)
         server.join()
-        unblock.set()

@@ -169,6 +169,20 @@ def blocked_model(event: threading.Event) -> FakeModel:
     return FakeModel(wait)
 
 
+@contextmanager
+def run_blocked_server(**settings: Any) -> Iterator[tuple[RunningServer, threading.Event]]:
+    """Run a server whose model returns no results before the event is set, which happens at the end at the latest."""
+    unblock = threading.Event()
+    with (
+        Recognizer(blocked_model(unblock), detector=lambda: loud) as recognizer,
+        run_server(recognizer, **settings) as server,
+    ):
+        try:
+            yield server, unblock
+        finally:
+            unblock.set()
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     """Poll ``condition`` until it is true; fail after `TIMEOUT_S`."""
     deadline_s = time.monotonic() + TIMEOUT_S

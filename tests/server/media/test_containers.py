@@ -32,8 +32,8 @@ from stream_asr.server.media import container_stream
 from stream_asr.server.media.container_stream import ContainerPipe
 from tests.support.containers import encode_browser_recording, encode_container
 from tests.support.deepgram import deepgram_client
-from tests.support.fakes import conversation, loud, silence, sound
-from tests.support.serving import TIMEOUT_S, RunningServer, blocked_model, run_server, wait_until
+from tests.support.fakes import conversation, silence, sound
+from tests.support.serving import TIMEOUT_S, RunningServer, run_blocked_server, run_server, wait_until
 
 pytest.importorskip("av", reason="PyAV is an extra")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -377,14 +377,9 @@ def test_missing_decoder_is_reported(served: RunningServer, monkeypatch: pytest.
 
 def test_fast_client_has_to_wait_and_loses_no_audio() -> None:
     """The model is blocked, so the server accepts what fits into one buffer, the pipe and the socket buffers."""
-    unblock = threading.Event()
     sentences = SENTENCES * 12
     data = encode_container(conversation(*sentences), frame_samples=1600)
-    with (
-        Recognizer(blocked_model(unblock), detector=lambda: loud) as recognizer,
-        run_server(recognizer, max_speed=1e6) as server,
-        server.connect(PATH) as connection,
-    ):
+    with run_blocked_server(max_speed=1e6) as (server, unblock), server.connect(PATH) as connection:
 
         def send_all() -> None:
             send_blocks(connection, data, 10_000)

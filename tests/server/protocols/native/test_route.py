@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
-from stream_asr import Recognizer
-from tests.support.fakes import conversation, loud, silence, sound
+from tests.support.fakes import conversation, silence, sound
 from tests.support.serving import (
     NativeClient,
     RunningServer,
     assert_serves_new_client,
-    blocked_model,
     pcm,
+    run_blocked_server,
     run_server,
     wait_until,
 )
@@ -164,13 +162,8 @@ INVALID_CONNECTIONS: list[tuple[list[str | bytes], str, int]] = [
 @pytest.fixture(scope="module")
 def blocked_server() -> Iterator[RunningServer]:
     """A server whose model does not answer, so that no session ends before the client's invalid message arrives."""
-    unblock = threading.Event()
-    with (
-        Recognizer(blocked_model(unblock), detector=lambda: loud) as recognizer,
-        run_server(recognizer, max_message_bytes=10_000) as server,
-    ):
+    with run_blocked_server(max_message_bytes=10_000) as (server, _):
         yield server
-        unblock.set()
 
 
 @pytest.mark.parametrize(("messages", "code", "close_code"), INVALID_CONNECTIONS)

@@ -33,7 +33,7 @@ from tests.support.serving import (
     TIMEOUT_S,
     NativeClient,
     RunningServer,
-    blocked_model,
+    run_blocked_server,
     run_server,
     server_process,
     wait_until,
@@ -325,17 +325,9 @@ class BlockedServer:
 
 @pytest.fixture
 def blocked(request: pytest.FixtureRequest) -> Iterator[BlockedServer]:
-    unblock = threading.Event()
     limits = getattr(request, "param", {})
-    with (
-        Recognizer(blocked_model(unblock), detector=lambda: loud) as recognizer,
-        run_server(recognizer, **limits) as running_server,
-        ThreadPoolExecutor() as pool,
-    ):
-        try:
-            yield BlockedServer(running_server, unblock, pool)
-        finally:
-            unblock.set()
+    with ThreadPoolExecutor() as pool, run_blocked_server(**limits) as (server, unblock):
+        yield BlockedServer(server, unblock, pool)
 
 
 @pytest.mark.parametrize("blocked", [{"max_sessions": 1}], indirect=True)
