@@ -117,10 +117,13 @@ class ChunkOutput:
     Attributes:
         log_probs: natural logarithms, float32, shape (frames, tokens), for all samples of the chunk.
         state: the state after the kept samples.
+        encoded: encoder states for an attention decoder, float32, shape (encoder frames, width), for all samples of
+            the chunk; None if the model has no such decoder.
     """
 
     log_probs: FloatArray
     state: State
+    encoded: FloatArray | None = None
 
 
 class StreamingEncoder(Protocol):
@@ -163,3 +166,92 @@ class StatefulModel(AcousticModel, Protocol):
 
     def forward_chunks(self, chunks: Sequence[Chunk]) -> list[ChunkOutput]:
         """Run chunks of different utterances."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The tokens of an attention decoder.
+
+    Attributes:
+        pieces: the UTF-8 bytes of each token, spaces included; empty for special tokens. A character may be spread
+            over several tokens.
+        end: index of the token that ends a hypothesis.
+    """
+
+    pieces: tuple[bytes, ...]
+    end: int
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens. Incomplete characters become U+FFFD."""
+        return b"".join(self.pieces[token] for token in tokens).decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodeRequest:
+    """A request to decode an utterance so far.
+
+    Attributes:
+        encoded: encoder states from the end of ``state`` on, float32, shape (encoder frames, width); None for a model
+            that ``uses_audio``.
+        kept_frames: how many of ``encoded``, from the first, enter the next state; the rest is right context.
+        samples: the audio of the whole utterance so far, float32, shape (samples,); None unless the model
+            ``uses_audio``.
+        state: `DecodeOutput.state` of the previous request of this utterance; `SecondPassModel.initial_state` for the
+            first one.
+        prefix: tokens that the hypothesis has to begin with.
+        draft: tokens that probably follow the prefix, such as those of the previous hypothesis. They change how fast
+            the result is computed, not the result.
+        max_tokens: largest number of tokens in the hypothesis, those of the prefix included.
+    """
+
+    encoded: FloatArray | None
+    kept_frames: int
+    samples: FloatArray | None
+    state: State
+    prefix: tuple[int, ...]
+    draft: tuple[int, ...]
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodeOutput:
+    """The result of a `DecodeRequest`.
+
+    Attributes:
+        tokens: the hypothesis, prefix included, without the end token.
+        log_probs: natural logarithm of the probability of each token, those of the prefix included.
+        state: state after the kept frames.
+    """
+
+    tokens: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    state: State
+
+
+class SecondPassModel(Protocol):
+    """An attention decoder that decodes utterances again while they grow.
+
+    Its output for a request depends on this request and the earlier ones of the same utterance, and on nothing else.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name or folder that the user gave."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens."""
+
+    @property
+    def uses_audio(self) -> bool:
+        """Whether requests need ``samples`` instead of ``encoded``."""
+
+    @property
+    def parallel_requests(self) -> int:
+        """How many requests should be run in one call."""
+
+    def initial_state(self) -> State:
+        """The state at the start of an utterance."""
+
+    def decode(self, requests: Sequence[DecodeRequest]) -> list[DecodeOutput]:
+        """Decode requests of different utterances greedily."""
