@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -16,12 +18,37 @@ def _round(value: float) -> float:
     return round(value, 3)
 
 
+_SPOKEN_SIGNS = frozenset("%‰&@#§+°")
+"""Signs around a word that are spoken and therefore not punctuation, besides those of currencies."""
+
+
+def strip_punctuation(text: str) -> str:
+    """Remove the punctuation around a word, but not inside it: ``"Well-known,`` becomes ``Well-known``."""
+    kept = [index for index, character in enumerate(text) if _is_spoken(character)]
+    return text[kept[0] : kept[-1] + 1] if kept else ""
+
+
+def _is_spoken(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] in "LMN" or category == "Sc" or character in _SPOKEN_SIGNS
+
+
+def bare_word(text: str) -> str:
+    """Return a word without the punctuation around it, in lower case; empty if it is only punctuation."""
+    return strip_punctuation(text).lower().replace("’", "'")
+
+
+def bare_text(text: str) -> str:
+    """Return a text without punctuation around its words, in lower case."""
+    return " ".join(filter(None, map(bare_word, text.split())))
+
+
 @dataclass(frozen=True, slots=True)
 class Word:
     """A recognized word.
 
     Attributes:
-        word: the text of the word.
+        word: the text of the word, with the punctuation and capitals that the recognizer writes.
         start, end: start of its first frame and end of its last frame, in seconds.
         confidence: mean posterior of its tokens, 0 to 1.
     """
@@ -43,6 +70,11 @@ class Word:
         """
         start, end = samples_to_s(first_frame * frame_samples), samples_to_s(stop_frame * frame_samples)
         return cls(word, start, end, confidence)
+
+    @property
+    def bare(self) -> str:
+        """The word without the punctuation around it, in lower case; empty if it is only punctuation."""
+        return bare_word(self.word)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -121,6 +153,15 @@ class Final:
     text: str
     confidence: float
     words: tuple[Word, ...]
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> Final:
+        """Return the final of a ``final`` object in the wire format. Its ``words`` may be missing."""
+        words = tuple(
+            Word(word["word"], word["start"], word["end"], word["confidence"]) for word in message.get("words", ())
+        )
+        values = (message[name] for name in ("utterance", "start", "end", "text", "confidence"))
+        return cls(*values, words)
 
     def to_json(self) -> dict[str, Any]:
         return {
