@@ -1,13 +1,14 @@
-"""Capital letters for models that write in one case only."""
+"""Case and punctuation: capitals for models that write in one case only, and bare words for the raw mode."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from stream_asr.acoustic.labels import Labels
 from stream_asr.array_types import FloatArray
 from stream_asr.decoding.base import Decoder, DecoderState, Hypothesis
+from stream_asr.events import Word, bare_text
 
 Casing = Callable[[str, bool], str]
 """Changes the case of a word, given whether it is the first word of the utterance.
@@ -51,6 +52,32 @@ def choose_casing(labels: Labels, *, raw: bool) -> Casing | None:
         return None  # the model writes both cases itself
     # Of the languages that are written with ASCII letters only, English is by far the most likely.
     return sentence_case if letters.isascii() else capitalize_first
+
+
+def raw_text(text: str, *, uppercase: bool = False) -> str:
+    """Return the text of a model that writes punctuation as a CTC model would write it.
+
+    The result for a prefix of whole words is a prefix of the result for the text, so that stable text stays stable.
+
+    Args:
+        text: words with punctuation and capitals, separated by spaces.
+        uppercase: write capitals, as a CTC model without small letters does; otherwise small letters.
+    """
+    bare = bare_text(text)
+    return bare.upper() if uppercase else bare
+
+
+def raw_words(words: Iterable[Word], *, uppercase: bool = False) -> tuple[Word, ...]:
+    """Return words as `raw_text` writes them. Words that are only punctuation are left out."""
+    bare = ((word, raw_text(word.word, uppercase=uppercase)) for word in words)
+    return tuple(replace(word, word=text) for word, text in bare if text)
+
+
+def raw_hypothesis(hypothesis: Hypothesis, *, uppercase: bool = False) -> Hypothesis:
+    """Return a hypothesis with its words as `raw_words` writes them."""
+    complete = raw_words(hypothesis.words[: hypothesis.complete], uppercase=uppercase)
+    others = raw_words(hypothesis.words[hypothesis.complete :], uppercase=uppercase)
+    return replace(hypothesis, words=complete + others, complete=len(complete))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,21 @@ from stream_asr import Final, Recognizer
 from stream_asr.acoustic.labels import Labels
 from stream_asr.acoustic.loading import load_model
 from stream_asr.config import BeamConfig
-from stream_asr.decoding.base import Decoder
+from stream_asr.decoding.base import Decoder, Hypothesis
 from stream_asr.decoding.casing import (
     CasedDecoder,
     Casing,
     capitalize_first,
     choose_casing,
+    raw_hypothesis,
+    raw_text,
+    raw_words,
     sentence_case,
     upper_case,
 )
 from stream_asr.decoding.factory import make_decoder
 from stream_asr.decoding.greedy import GreedyDecoder
+from stream_asr.events import Word
 from tests.support.checkpoints import save_wav2vec2_raw
 from tests.support.fakes import FakeModel, conversation, loud
 
@@ -150,3 +154,32 @@ def test_each_utterance_begins_with_a_capital() -> None:
     with Recognizer(FakeModel(), detector=lambda: loud, casing=sentence_case) as recognizer:
         finals = [final.text for final in recognizer.iter_finals(audio)]
     assert finals == ["So I said what I think", "I do", "He does"]
+
+
+# --- raw mode of models that write punctuation ----------------------------------------------------------------
+
+
+def make_words(text: str) -> tuple[Word, ...]:
+    return tuple(Word(word, float(index), index + 0.5, 0.9) for index, word in enumerate(text.split()))
+
+
+def test_raw_text_has_no_punctuation_and_one_case() -> None:
+    text = "“Titian — Holbein,” he said; it’s well-known."
+    assert raw_text(text) == "titian holbein he said it's well-known"
+    assert raw_text(text, uppercase=True) == "TITIAN HOLBEIN HE SAID IT'S WELL-KNOWN"
+
+
+def test_raw_words_keep_their_times() -> None:
+    assert raw_words(make_words("Titian, — Holbein,")) == (
+        Word("titian", 0.0, 0.5, 0.9),
+        Word("holbein", 2.0, 2.5, 0.9),
+    )
+
+
+@given(st.lists(st.sampled_from(["Yes,", "—", "I", "...", "do."])), st.integers(0, 9), st.booleans())
+def test_raw_hypothesis_counts_its_complete_words(words: list[str], complete: int, uppercase: bool) -> None:
+    hypothesis = Hypothesis(make_words(" ".join(words)), min(complete, len(words)), fragment=True)
+    raw = raw_hypothesis(hypothesis, uppercase=uppercase)
+    assert raw.text == raw_text(hypothesis.text, uppercase=uppercase)
+    assert " ".join(raw.complete_words) == raw_text(" ".join(hypothesis.complete_words), uppercase=uppercase)
+    assert raw.fragment
