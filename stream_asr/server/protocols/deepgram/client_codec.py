@@ -35,7 +35,7 @@ class Query:
         endpoint_ms: silence that ends an utterance, as the client requests it; None for the server's default.
         utterance_end_ms: send ``UtteranceEnd`` after this much silence since the last word; None for never.
         vad_events: send ``SpeechStarted``.
-        formatted: include a punctuated form of each word.
+        formatted: write punctuation and capitals, in the transcript and in an additional form of each word.
         utterances: include utterances in the response for a recording.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,10 +146,10 @@ class ResultEncoder:
     def _on_partial(self, event: Partial) -> list[dict[str, Any]]:
         messages = []
         stable_words = event.stable.count(" ") + 1 if event.stable else 0
-        if new_words := event.words[self._final_words : stable_words]:
+        if _has_text(new_words := event.words[self._final_words : stable_words]):
             messages.append(self._result(new_words[-1].end, new_words, is_final=True))
             self._final_words, self._final_s = stable_words, new_words[-1].end
-        if self._query.interim_results and (interim_words := event.words[self._final_words :]):
+        if self._query.interim_results and _has_text(interim_words := event.words[self._final_words :]):
             messages.append(self._result(event.end, interim_words))
         return messages
 
@@ -231,14 +231,22 @@ def recording_response(query: Query, metadata: dict[str, Any], finals: Sequence[
     return {"metadata": metadata, "results": results}
 
 
+def _has_text(words: Iterable[Word]) -> bool:
+    """Whether there is more than punctuation, which is not sent alone."""
+    return any(word.bare for word in words)
+
+
 def _alternative(words: Sequence[Word], query: Query) -> dict[str, Any]:
-    confidence = sum(word.confidence for word in words) / len(words) if words else 0.0
+    """Build the text of words. Punctuation between words is part of the transcript, but not a word."""
+    spoken = [word for word in words if word.bare]
+    confidence = sum(word.confidence for word in spoken) / len(spoken) if spoken else 0.0
     return {
-        "transcript": " ".join(word.word for word in words),
+        "transcript": " ".join([word.word for word in words] if query.formatted else [word.bare for word in spoken]),
         "confidence": round(confidence, 3),
-        "words": [_word_object(word, query) for word in words],
+        "words": [_word_object(word, query) for word in spoken],
     }
 
 
 def _word_object(word: Word, query: Query) -> dict[str, Any]:
-    return {**word.to_json(), **({"punctuated_word": word.word} if query.formatted else {})}
+    punctuated = {"punctuated_word": word.word} if query.formatted else {}
+    return {**word.to_json(), "word": word.bare, **punctuated}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stream_asr.events import Final, Word
+from stream_asr.events import Final, Word, strip_punctuation
 from stream_asr.server.protocols.json_messages import BOOLEANS, dump_message
 from stream_asr.server.protocols.openai.common_codec import RequestError
 from stream_asr.subtitles import format_srt, format_vtt
@@ -108,14 +108,15 @@ def encode_response(request: TranscriptionRequest, finals: Sequence[Final], dura
         "text": text,
     }
     if "word" in request.granularities:
-        content["words"] = [_word_object(word) for final in finals for word in final.words]
+        content["words"] = [_word_object(word) for final in finals for word in final.words if word.bare]
     if "segment" in request.granularities:
         content["segments"] = [_segment_object(number, final) for number, final in enumerate(finals)]
     return ResponseBody(dump_message({**content, "usage": usage}, ascii_only=True), "application/json")
 
 
 def _word_object(word: Word) -> dict[str, Any]:
-    return {"word": word.word, "start": round(word.start, 3), "end": round(word.end, 3)}
+    """Build a word. As OpenAI writes them, words have capitals and no punctuation."""
+    return {"word": strip_punctuation(word.word), "start": round(word.start, 3), "end": round(word.end, 3)}
 
 
 def _segment_object(number: int, final: Final) -> dict[str, Any]:

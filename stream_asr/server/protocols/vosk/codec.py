@@ -1,4 +1,7 @@
-"""The messages of Vosk's websocket protocol: text messages to options and commands, events to replies."""
+"""The messages of Vosk's websocket protocol: text messages to options and commands, events to replies.
+
+Vosk's models write words in small letters and no punctuation, and so do the replies.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from stream_asr.events import Final, Partial, Word
+from stream_asr.events import Final, Partial, Word, bare_text
 from stream_asr.server.protocols.json_messages import dump_message, format_value, load_message, reject_message
 from stream_asr.server.sessions.outbox import SessionEvent
 from stream_asr.server.settings import VOSK_MAX_LOGGED_KEYS
@@ -113,7 +116,7 @@ class ReplyEncoder:
     def on_event(self, event: SessionEvent) -> None:
         """Take an event into account in later replies."""
         if isinstance(event, Partial):
-            self._partial_text = event.text
+            self._partial_text = bare_text(event.text)
         elif isinstance(event, Final):
             self._finals.append(event)
             self._partial_text = ""
@@ -129,9 +132,9 @@ class ReplyEncoder:
 
     def encode_result(self) -> str:
         """Encode all utterances since the last result as one; a message may end several short utterances."""
-        finals, self._finals = [final for final in self._finals if final.text], []
-        text = " ".join(final.text for final in finals)
-        words = [word for final in finals for word in final.words]
+        finals, self._finals = self._finals, []
+        text = bare_text(" ".join(final.text for final in finals))
+        words = [word for final in finals for word in final.words if word.bare]
         if not self.options.max_alternatives:
             word_objects = [_word_object(word) for word in words] if self.options.words else []
             return dump_message({"result": word_objects, "text": text} if word_objects else {"text": text})
@@ -143,5 +146,5 @@ class ReplyEncoder:
 
 
 def _word_object(word: Word, *, confidence: bool = True) -> dict[str, Any]:
-    fields = {"start": round(word.start, 3), "end": round(word.end, 3), "word": word.word}
+    fields = {"start": round(word.start, 3), "end": round(word.end, 3), "word": word.bare}
     return {"conf": round(word.confidence, 3), **fields} if confidence else fields

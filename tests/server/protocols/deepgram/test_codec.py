@@ -227,3 +227,42 @@ def test_recording_response_with_formatted_words_and_utterances() -> None:
         for utterance in response["results"]["utterances"]
     ]
     assert utterances == [(1.25, 2.75, "ask not"), (1.25, 1.75, "what")]
+
+
+PUNCTUATED = "“Titian, Holbein — and I.”"
+
+
+@pytest.mark.parametrize(
+    ("query", "transcript", "punctuated_words"),
+    [
+        ("", "titian holbein and i", [None] * 4),
+        ("punctuate=true", PUNCTUATED, ["“Titian,", "Holbein", "and", "I.”"]),
+        ("smart_format=true", PUNCTUATED, ["“Titian,", "Holbein", "and", "I.”"]),
+    ],
+)
+def test_punctuation_and_capitals_are_written_on_request(
+    query: str, transcript: str, punctuated_words: list[str | None]
+) -> None:
+    final, parsed = make_final(PUNCTUATED, 6.0), parse(query)
+    partial = make_partial("", PUNCTUATED, 5.0)
+    results = ResultEncoder(Query(interim_results=True, formatted=parsed.formatted), REQUEST_INFO)
+    live = encode_all(results, SpeechStarted(0, 1.0), partial, final)
+    recording = recording_response(
+        parse(f"{query}&utterances=true", live=False), {"request_id": REQUEST_INFO.request_id}, [final]
+    )
+    alternatives = [message["channel"]["alternatives"][0] for message in live]
+    alternatives += [recording["results"]["channels"][0]["alternatives"][0], *recording["results"]["utterances"]]
+    assert len(alternatives) == 4
+    for alternative in alternatives:
+        assert alternative["transcript"] == transcript
+        assert [word["word"] for word in alternative["words"]] == ["titian", "holbein", "and", "i"]
+        assert [word.get("punctuated_word") for word in alternative["words"]] == punctuated_words
+        assert alternative["confidence"] == 0.5, "the mean of the words that are spoken"
+
+
+def test_stable_punctuation_without_a_word_waits_for_the_next_word() -> None:
+    results = ResultEncoder(Query(interim_results=True), REQUEST_INFO)
+    messages = encode_all(
+        results, SpeechStarted(0, 1.0), make_partial("—", "—", 2.0), make_partial("— Yes,", "— Yes, I", 4.0)
+    )
+    assert [summarize(message) for message in messages] == [(1.0, 2.75, "yes", "i"), (2.75, 4.0, "i", "")]

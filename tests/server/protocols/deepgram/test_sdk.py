@@ -13,6 +13,7 @@ import pytest
 
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
+from stream_asr.events import bare_text
 from tests.support.deepgram import (
     ApiError,
     AsyncDeepgramClient,
@@ -144,7 +145,7 @@ def test_text_equals_that_of_transcribe(recognizer: Recognizer, speech: FloatArr
         server_process("--max-speed", "100") as (_, address),
         deepgram_client(address.removeprefix("ws://")) as deepgram,
     ):
-        messages = caption(deepgram, audio, interim_results=True)
+        messages = caption(deepgram, audio, interim_results=True, smart_format=True)
         response: Any = deepgram.listen.v1.media.transcribe_file(request=demo_path.read_bytes(), utterances=True)
     assert join_finals(messages) == expected_live.text
     words = [
@@ -153,13 +154,14 @@ def test_text_equals_that_of_transcribe(recognizer: Recognizer, speech: FloatArr
         if message.type == "Results" and message.is_final
         for word in message.channel.alternatives[0].words
     ]
-    assert [word.word for word in words] == [word.word for word in expected_live.words]
+    assert [word.word for word in words] == [word.bare for word in expected_live.words]
+    assert [word.punctuated_word for word in words] == [word.word for word in expected_live.words]
     assert all(0 < word.confidence <= 1 for word in words)
     alternative = response.results.channels[0].alternatives[0]
-    assert alternative.transcript == expected_file.text
+    assert alternative.transcript == bare_text(expected_file.text)
     assert [word.dict(exclude_none=True) for word in alternative.words] == [
-        word.to_json() for word in expected_file.words
+        {**word.to_json(), "word": word.bare} for word in expected_file.words
     ]
     utterances = [utterance.transcript for utterance in response.results.utterances]
-    assert utterances == [final.text for final in expected_file.utterances]
+    assert utterances == [bare_text(final.text) for final in expected_file.utterances]
     assert response.metadata.duration == pytest.approx(expected_file.duration_s, abs=0.001)

@@ -121,3 +121,13 @@ def test_server_sent_events_are_one_line_of_json(text: str) -> None:
         assert len(event[:-2].encode().splitlines()) == 1
         data = json.loads(event.removeprefix("data: "))
         assert text in (data.get("delta"), data.get("text"))
+
+
+def test_text_is_punctuated_and_words_are_not() -> None:
+    text = "Well, — I’m late."
+    words = tuple(Word(word, float(index), index + 0.5, 0.9) for index, word in enumerate(text.split()))
+    finals = [Final(0, 0.0, 4.0, text, 0.9, words)]
+    request = TranscriptionRequest("verbose_json", "en", ("word", "segment"))
+    content = json.loads(encode_response(request, finals, 4.0).text)
+    assert content["text"] == content["segments"][0]["text"] == text
+    assert [word["word"] for word in content["words"]] == ["Well", "I’m", "late"]

@@ -133,3 +133,20 @@ def test_result_without_words_and_result_with_alternatives() -> None:
     alternative = {"confidence": 0.5, "result": [{"start": 1.0, "end": 1.1, "word": "not"}], "text": "not"}
     assert json.loads(replies.encode_result()) == {"alternatives": [alternative]}
     assert json.loads(replies.encode_result()) == {"alternatives": [{"confidence": 0.0, "text": ""}]}
+
+
+def test_replies_are_in_small_letters_without_punctuation() -> None:
+    replies = ReplyEncoder(Options())
+    replies.on_event(Partial(0, 0.0, 0.5, "Well,", "Well, I"))
+    assert replies.encode_audio_reply() == '{"partial":"well i"}'
+    replies.on_event(make_final(0, "Well,", "—", "I’m", "late."))
+    replies.on_event(make_final(1, "..."))
+    reply = json.loads(replies.encode_result())
+    assert reply["text"] == "well i'm late"
+    assert [word["word"] for word in reply["result"]] == ["well", "i'm", "late"]
+    replies.options = Options(max_alternatives=1)
+    replies.on_event(make_final(2, "Yes!"))
+    (alternative,) = json.loads(replies.encode_result())["alternatives"]
+    assert (alternative["text"], alternative["result"][0]["word"]) == ("yes", "yes")
+    replies.on_event(make_final(3, "..."))
+    assert json.loads(replies.encode_result()) == {"alternatives": [{"confidence": 0.0, "text": ""}]}
