@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,6 +86,10 @@ class Word:
         }
 
 
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
     """An utterance has started. A `Final` with the same ``utterance`` will follow.
@@ -156,9 +161,13 @@ class Final:
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Final:
-        """Return the final of a ``final`` object in the wire format. Its ``words`` may be missing."""
+        """Return the final of a ``final`` object in the wire format.
+
+        Its words may be missing, and their times and confidences may be missing or null, for NaN.
+        """
         words = tuple(
-            Word(word["word"], word["start"], word["end"], word["confidence"]) for word in message.get("words", ())
+            Word(word["word"], *(_number(word.get(name)) for name in ("start", "end", "confidence")))
+            for word in message.get("words", ())
         )
         values = (message[name] for name in ("utterance", "start", "end", "text", "confidence"))
         return cls(*values, words)
