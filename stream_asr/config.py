@@ -391,29 +391,36 @@ AUDIO = AudioConfig()
 class SubtitleConfig:
     """Layout and timing of subtitles, after the guidelines of the BBC and Netflix.
 
-    The costs weigh the ways to divide words into cues: a reader minds what costs more.
+    The costs weigh the ways to divide words into cues and lines: a reader minds what costs more. The page has the same
+    values in ``server/web/static/subtitles.js``.
     """
 
     line_characters: int = 42
     """Maximum characters in a line."""
 
-    max_cue_s: float = 7.0
-    """Maximum duration of a cue with more than one word."""
+    max_cue_ms: int = 7000
+    """Maximum duration of the speech in a cue with more than one word."""
 
-    min_cue_s: float = 1.0
+    min_cue_ms: int = 1000
     """Minimum duration of a cue, unless the next one starts earlier."""
 
-    max_gap_s: float = 2.0
-    """Words with a longer gap between them never share a cue."""
+    reading_characters_per_s: int = 20
+    """Reading speed. A cue with more text stays longer, unless the next one starts earlier."""
 
-    pause_s: float = 0.3
-    """Gap between words at which a break does not divide a phrase."""
+    max_gap_ms: int = 1000
+    """Words with a pause of this length or longer between them never share a cue."""
 
-    max_pending_s: float = 60.0
-    """Speech without a long gap after which cues are fixed at the end of an utterance."""
+    pause_ms: int = 300
+    """Pause between words at which a break does not divide a phrase."""
+
+    max_pending_ms: int = 60_000
+    """Speech without a long pause after which cues are fixed at the end of an utterance."""
 
     short_word_characters: int = 12
     """Longest word that looks lost as the only word of a cue."""
+
+    full_line_characters: int = 21
+    """Characters of the first line of a cue from which on it may end early, at punctuation or a pause."""
 
     cue_cost: float = 4.0
     """Cost of each cue."""
@@ -421,11 +428,23 @@ class SubtitleConfig:
     lonely_word_cost: float = 20.0
     """Cost of a cue with a single short word."""
 
-    broken_phrase_cost: float = 6.0
-    """Cost of a break inside a phrase."""
+    pause_break_cost: float = 1.0
+    """Cost of a break between cues at a pause, or at the end of an utterance; the end of a sentence costs nothing."""
+
+    clause_break_cost: float = 2.0
+    """Cost of a break between cues after a comma or other punctuation inside a sentence."""
+
+    phrase_break_cost: float = 7.0
+    """Cost of a break between cues anywhere else, inside a phrase."""
+
+    line_break_weight: float = 0.25
+    """Cost of a break between the lines of a cue, relative to one between cues."""
+
+    uneven_lines_cost: float = 2.0
+    """Cost of two lines of which one is full and the other empty; it grows with the square of the difference."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "line_characters", "max_cue_s", "max_pending_s")
+        _require_positive(self, "line_characters", "max_cue_ms", "max_pending_ms", "reading_characters_per_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

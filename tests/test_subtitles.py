@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import math
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_asr.config import SubtitleConfig
 from stream_asr.events import Final, Word
 from stream_asr.subtitles import MAX_LINES, Cue, CueBuilder, SubtitleWriter, format_srt, format_vtt, make_cues
+from tests.support.subtitles import read_subtitle_cases
 
 CONFIG = SubtitleConfig()
 
@@ -31,8 +35,8 @@ def lines(*finals: Final) -> list[tuple[str, ...]]:
 def transcripts(draw: st.DrawFn) -> list[Final]:
     finals, start = [], 0.0
     for _ in range(draw(st.integers(0, 5))):
-        words = draw(st.lists(st.text("abcdefgh'", min_size=1, max_size=60), max_size=25))
-        finals.append(final(" ".join(words), start, draw(st.floats(0.05, 1.5)), draw(st.floats(0.0, 0.5))))
+        words = draw(st.lists(st.text("abcdefgh'.,—", min_size=1, max_size=60), max_size=25))
+        finals.append(final(" ".join(words), start, draw(st.floats(0.0, 1.5)), draw(st.floats(0.0, 0.5))))
         start = finals[-1].end + draw(st.floats(0.0, 4.0))
     return finals
 
@@ -45,9 +49,32 @@ def test_cues_contain_every_word_once_in_order_within_the_limits(finals: list[Fi
     for cue in cues:
         assert 1 <= len(cue.lines) <= MAX_LINES
         assert all(0 < len(line) <= CONFIG.line_characters for line in cue.lines)
-        assert cue.start <= cue.end
+        assert cue.start_ms < cue.end_ms
     for before, after in itertools.pairwise(cues):
-        assert before.end <= after.start
+        assert before.end_ms <= after.start_ms
+
+
+@pytest.mark.parametrize("case", read_subtitle_cases(), ids=lambda case: str(case["name"]))
+def test_cues_are_those_of_the_cases_shared_with_the_page(case: dict[str, Any]) -> None:
+    assert format_srt([Final.from_json(final) for final in case["finals"]]) == "\n".join(case["srt"])
+
+
+@given(transcripts(), st.randoms(use_true_random=False))
+def test_words_without_times_lose_no_text(finals: list[Final], random: Any) -> None:
+    untimed = [
+        Final(0, one.start, one.end, one.text, 0.9, tuple(random.choice((word, unknown(word))) for word in one.words))
+        for one in finals
+    ]
+    cues = make_cues(untimed)
+    assert "".join("".join(cue.lines) for cue in cues).replace(" ", "") == "".join(
+        final.text for final in finals
+    ).replace(" ", "")
+    assert all(cue.start_ms < cue.end_ms for cue in cues)
+
+
+def unknown(word: Word) -> Word:
+    """Return a word without times."""
+    return Word(word.word, math.nan, math.nan, word.confidence)
 
 
 def test_short_sentence_is_one_line() -> None:
@@ -77,13 +104,13 @@ def test_cues_break_at_pauses() -> None:
 
 def test_cue_duration_is_limited() -> None:
     for cue in make_cues([final(" ".join(["word"] * 40), word_s=0.9)]):
-        assert cue.end - cue.start <= CONFIG.max_cue_s
+        assert cue.end_ms - cue.start_ms <= CONFIG.max_cue_ms
 
 
 def test_short_cue_is_extended_up_to_the_next_cue() -> None:
     first, second = make_cues([final("yes", 0.0), final("i think so", 2.6)])
-    assert first.end == 1.0
-    assert second.start == 2.6
+    assert first.end_ms == 1000
+    assert second.start_ms == 2600
 
 
 def test_srt_and_vtt_files() -> None:
@@ -127,7 +154,7 @@ def test_pending_words_are_limited_without_pauses() -> None:
         cues += new_cues
     cues += builder.finish()
     assert " ".join(line for cue in cues for line in cue.lines) == " ".join(["some words of a sentence"] * 200)
-    assert all(before.end <= after.start for before, after in itertools.pairwise(cues))
+    assert all(before.end_ms <= after.start_ms for before, after in itertools.pairwise(cues))
 
 
 def test_transcript_without_words_is_an_empty_file() -> None:
