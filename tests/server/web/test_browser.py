@@ -8,10 +8,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from difflib import SequenceMatcher
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from random import Random
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,9 +24,13 @@ import soxr
 
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
+from stream_asr.config import SubtitleConfig
+from stream_asr.events import Final, Word
+from stream_asr.subtitles import format_srt, format_vtt
 from tests.support.browser import Tab, chromium
 from tests.support.proxy import resetting_proxy
 from tests.support.serving import RunningServer, run_server, wait_until
+from tests.support.subtitles import read_subtitle_cases
 
 CLIENTS = Path(__file__).parents[3] / "clients"
 SPOKEN_S = 10.8
@@ -55,13 +61,19 @@ def wav(spoken: FloatArray) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def expected_texts(recognizer: Recognizer, wav: bytes, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Texts of the utterances from `Recognizer.transcribe`."""
+def expected(recognizer: Recognizer, wav: bytes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Final, ...]:
+    """The utterances from `Recognizer.transcribe`."""
     path = tmp_path_factory.mktemp("recording") / "talk.wav"
     path.write_bytes(wav)
-    texts = [utterance.text for utterance in recognizer.transcribe(path).utterances]
-    assert len(texts) == 3
-    return texts
+    utterances = recognizer.transcribe(path).utterances
+    assert len(utterances) == 3
+    return utterances
+
+
+@pytest.fixture(scope="module")
+def expected_texts(expected: tuple[Final, ...]) -> list[str]:
+    """Texts of the utterances from `Recognizer.transcribe`."""
+    return [utterance.text for utterance in expected]
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +184,7 @@ def test_dropped_recording_has_the_captions_of_transcribe(
     assert tab.page.inner_text("#time") == "0:10"
 
 
-def test_captions_can_be_downloaded(open_tab: OpenTab, wav: bytes, expected_texts: list[str]) -> None:
+def test_downloads_are_the_files_of_transcribe(open_tab: OpenTab, wav: bytes, expected: tuple[Final, ...]) -> None:
     tab = open_tab()
     assert tab.page.locator("[data-format]:disabled").count() == 3
     tab.page.locator("#pace").select_option("max")
@@ -185,17 +197,9 @@ def test_captions_can_be_downloaded(open_tab: OpenTab, wav: bytes, expected_text
             tab.page.click(f"[data-format={kind}]")
         assert download.value.suggested_filename == f"a talk.{kind}"
         contents[kind] = Path(download.value.path()).read_text(encoding="utf-8")
-    assert contents["txt"].splitlines() == expected_texts
-    cue = r"(\d\d):(\d\d):(\d\d)[,.](\d{3})"
-    for kind in ("srt", "vtt"):
-        cues = re.findall(rf"^{cue} --> {cue}\n((?:.+\n)+)", contents[kind], re.MULTILINE)
-        lines = [line for *_, text in cues for line in text.splitlines()]
-        assert " ".join(lines).split() == " ".join(expected_texts).split()
-        assert max(map(len, lines)) <= 42
-        times = [tuple(map(int, times[at : at + 4])) for *times, _ in cues for at in (0, 4)]
-        assert times == sorted(times)
-    assert contents["vtt"].startswith("WEBVTT\n\n00:00:0")
-    assert contents["srt"].startswith("1\n00:00:0")
+    assert contents["txt"].splitlines() == [final.text for final in expected]
+    assert contents["srt"] == format_srt(expected)
+    assert contents["vtt"] == format_vtt(expected)
 
 
 def test_recording_replaces_captions_only_after_confirmation(open_tab: OpenTab, wav: bytes) -> None:
@@ -395,22 +399,72 @@ def test_page_fits_any_width(open_tab: OpenTab, wav: bytes, width: int) -> None:
 # --- single modules -------------------------------------------------------------------------------------------
 
 
-def test_cues_are_split_at_pauses(open_tab: OpenTab) -> None:
-    result = open_tab().page.evaluate("""async () => {
-      const { cues, srt, vtt } = await import("/static/subtitles.js");
-      const spoken = (count, start) =>
-        Array.from({ length: count }, (_, i) => ({ word: "word", start: start + i / 4, end: start + i / 4 + 0.2 }));
-      const long = { text: "", words: [...spoken(10, 3600), ...spoken(12, 3604)] };
-      const sign = { text: "", words: [{ word: "<b>&", start: 4000, end: 4000.1 }] };
-      return { cues: cues([long, sign, { text: "", words: [] }]), srt: srt([sign]), vtt: vtt([sign]) };
+IMPORT_SUBTITLES = 'const { CONFIG, srt, vtt } = await import("/static/subtitles.js");'
+
+
+def test_subtitles_are_those_of_the_cases_shared_with_python(open_tab: OpenTab) -> None:
+    cases = read_subtitle_cases()
+    files = open_tab().page.evaluate(
+        f"async (cases) => {{ {IMPORT_SUBTITLES} return cases.map(({{ finals }}) => [srt(finals), vtt(finals)]); }}",
+        cases,
+    )
+    for case, (srt, vtt) in zip(cases, files, strict=True):
+        assert srt == "\n".join(case["srt"]), case["name"]
+        assert vtt == format_vtt([Final.from_json(final) for final in case["finals"]]), case["name"]
+
+
+def test_subtitles_of_any_words_are_those_of_python(open_tab: OpenTab) -> None:
+    transcripts = [make_transcript(Random(seed)) for seed in range(100)]
+    files = open_tab().page.evaluate(
+        f"async (transcripts) => {{ {IMPORT_SUBTITLES} return transcripts.map(srt); }}",
+        [[final.to_json() for final in finals] for finals in transcripts],
+    )
+    assert files == [format_srt(finals) for finals in transcripts]
+
+
+def make_transcript(random: Random) -> list[Final]:
+    """Return finals with words, punctuation, pauses and lengths of all kinds."""
+    vocabulary = ["a", "I", "Titian,", "Mr.", "U.S.", "—", "and", "(yes)", "Straße!", "wait…", "x" * 50, "𝔸𝔹", "1990."]
+    finals, time_s = [], 0.0
+    for utterance in range(random.randint(1, 5)):
+        words, start_s = [], time_s
+        for _ in range(random.randint(0, 40)):
+            end_s = time_s + random.choice((0.0, 0.1, 0.25, 0.7))
+            words.append(Word(random.choice(vocabulary), time_s, end_s, 0.9))
+            time_s = end_s + random.choice((0.0, 0.0, 0.0, 0.024, 0.024, 0.05, 0.3, 1.0))
+        text = " ".join(word.word for word in words)
+        finals.append(Final(utterance, start_s, time_s, text, 0.9, tuple(words)))
+    return finals
+
+
+def test_subtitle_settings_are_those_of_python(open_tab: OpenTab) -> None:
+    settings = open_tab().page.evaluate(f"async () => {{ {IMPORT_SUBTITLES} return CONFIG; }}")
+    names = {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): value for name, value in settings.items()}
+    assert names == asdict(SubtitleConfig())
+
+
+def test_caption_does_not_move_when_it_becomes_stable_and_final(open_tab: OpenTab) -> None:
+    shown = open_tab(viewport={"width": 700, "height": 600}).page.evaluate("""async () => {
+      const { CaptionView } = await import("/static/caption_view.js");
+      const view = new CaptionView();
+      const text = "“Titian, Holbein, Turner, and Tintarett,” he said; “and almost in the same terms.”";
+      const shown = [];
+      const record = (id) => {
+        const paragraph = document.querySelector(id);
+        const { top, left, width, height } = paragraph.getBoundingClientRect();
+        shown.push([paragraph.innerText, top, left, width, height, getComputedStyle(paragraph).textTransform]);
+      };
+      for (const stable of ["", "“Titian", "“Titian,", "“Titian, Holbein, Turner,", text]) {
+        view.showPartial({ start: 1, stable, text });
+        record("#live p");
+      }
+      view.showFinal({ start: 1, text });
+      record("#finals p");
+      return shown;
     }""")
-    assert [(cue["start"], " ".join(cue["lines"]).count("word")) for cue in result["cues"]] == [
-        (3600, 10),
-        (3604, 12),
-        (4000, 0),
-    ]
-    assert result["srt"] == "1\n01:06:40,000 --> 01:06:41,000\n<b>&\n"
-    assert result["vtt"] == "WEBVTT\n\n01:06:40.000 --> 01:06:41.000\n&lt;b&gt;&amp;\n"
+    assert shown[0][0].startswith("“Titian, Holbein")
+    assert all(caption == shown[0] for caption in shown)
+    assert shown[0][-1] == "none"
 
 
 def test_times_of_a_second_session_follow_those_of_the_first(open_tab: OpenTab) -> None:

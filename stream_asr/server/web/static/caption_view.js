@@ -34,7 +34,7 @@ export class CaptionView {
     this.#live.hidden = !text;
     this.#startTime.textContent = formatClock(start);
     this.#stable.textContent = stable;
-    this.#unstable.textContent = text.slice(stable.length).trimStart();
+    this.#unstable.textContent = text.slice(stable.length); // begins with a space, unless nothing is stable
     this.#follow();
   }
 
