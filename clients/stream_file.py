@@ -3,7 +3,8 @@
     python stream_file.py talk.wav                          # at real-time pace
     python stream_file.py talk.mp3 --pace max --srt talk.srt
 
-Needs `websockets`, `soundfile` and numpy, and `captions.py` in the same folder.
+Needs `websockets`, `soundfile` and numpy, and `captions.py` in the same folder; `--srt` needs the package `stream_asr`,
+which lays out subtitles.
 """
 
 from __future__ import annotations
@@ -50,20 +51,6 @@ async def show(captions: Captions, finals: list[dict[str, Any]], text_only: bool
             print(json.dumps(event, ensure_ascii=False), flush=True)
 
 
-def format_srt_time(seconds: float) -> str:
-    ms = round(seconds * 1000)
-    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02},{ms % 1000:03}"
-
-
-def format_srt(finals: list[dict[str, Any]]) -> str:
-    """Format each final as one cue. `stream-asr transcribe --format srt` also splits long cues."""
-    cues = []
-    for number, final in enumerate(finals, 1):
-        start, end = (format_srt_time(seconds) for seconds in (final["words"][0]["start"], final["words"][-1]["end"]))
-        cues.append(f"{number}\n{start} --> {end}\n{final['text']}\n")
-    return "\n".join(cues)
-
-
 async def main() -> None:
     parser = argparse.ArgumentParser(description="Send a recording to a caption server and print the captions.")
     parser.add_argument("file", type=Path)
@@ -78,6 +65,13 @@ async def main() -> None:
     if options.srt and not options.srt.absolute().parent.is_dir():
         parser.error(f"folder {options.srt.parent} of --srt does not exist")
 
+    if options.srt:
+        try:
+            from stream_asr.events import Final
+            from stream_asr.subtitles import format_srt
+        except ImportError as error:
+            parser.error(f"--srt needs the package stream_asr: {error}")
+
     finals: list[dict[str, Any]] = []
     with soundfile.SoundFile(options.file) as file:
         captions = Captions(options.url, file.samplerate, channels=file.channels, token=options.token)
@@ -86,7 +80,7 @@ async def main() -> None:
             show(captions, finals, options.text), feed(captions, file, realtime=options.pace == "realtime")
         )
     if options.srt:
-        options.srt.write_text(format_srt(finals), encoding="utf-8")
+        options.srt.write_text(format_srt(map(Final.from_json, finals)), encoding="utf-8")
     if captions.reconnections:
         print(f"the connection was lost {captions.reconnections} time(s)", file=sys.stderr)
     if failure is not None:
