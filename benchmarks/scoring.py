@@ -1,8 +1,9 @@
-"""Word error rate, micro-averaged over normalized texts: upper-case A to Z, apostrophes and spaces."""
+"""Word error rate, micro-averaged over normalized texts: upper-case A to Z, digits, apostrophes and spaces."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,9 +29,20 @@ class Score:
     words: int
 
 
+_APOSTROPHES = re.compile("[’‘ʼ＇`´]")
+_QUOTATION_MARKS = re.compile(r"(?<![A-Z0-9])'+|'+(?![A-Z0-9])")
+"""Apostrophes that do not connect two letters. Those of quotations and of words such as ``'TIS`` are the same marks."""
+
+
 def normalize(text: str) -> str:
-    """Convert to upper case and replace everything except letters and apostrophes by single spaces."""
-    return " ".join(re.sub(r"[^A-Z']", " ", text.upper()).split())
+    """Convert a text to upper case without accents and punctuation, for comparison with others.
+
+    Hyphens and other punctuation separate words, apostrophes inside a word stay, and numbers stay as they are written:
+    ``1990`` is not ``NINETEEN NINETY``.
+    """
+    decomposed = unicodedata.normalize("NFKD", _APOSTROPHES.sub("'", text))
+    letters = "".join(character for character in decomposed if not unicodedata.combining(character)).upper()
+    return " ".join(re.sub(r"[^A-Z0-9']", " ", _QUOTATION_MARKS.sub(" ", letters)).split())
 
 
 def score(references: Sequence[str], hypotheses: Sequence[str]) -> Score:

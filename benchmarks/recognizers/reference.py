@@ -20,7 +20,7 @@ from stream_asr.acoustic.base import AcousticModel
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
 from stream_asr.errors import InputError
-from stream_asr.training.alphabet import Alphabet
+from stream_asr.training.alphabet import Alphabet, OutOfAlphabetError
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def join_recordings(playlist: Playlist, recordings: Sequence[ReferenceRecording]
 def model_aligner() -> Aligner:
     """Return an aligner that uses the bundled model.
 
-    The aligner raises InputError for a recording that is too short for its text.
+    The aligner raises InputError for a recording that is too short for its text, and for digits.
     """
     # Not at the top: they are not needed with a CTM file, and the imports take seconds.
     from stream_asr.acoustic.loading import load_model
@@ -76,7 +76,10 @@ def model_aligner() -> Aligner:
     model, alphabet = load_model(precision="float32"), alphabet_of(load_pretrained())
 
     def align_utterance(utterance: Utterance, samples: FloatArray) -> tuple[SpokenWord, ...]:
-        words = align_words(model, alphabet, samples, normalize(utterance.text))
+        try:
+            words = align_words(model, alphabet, samples, normalize(utterance.text))
+        except OutOfAlphabetError as error:
+            raise InputError(f"{utterance.path}: {error}; provide word times with --words") from error
         if words is None:
             raise InputError(f"{utterance.path} is too short for its text; provide word times with --words")
         return words

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from accuracy import Measurements, add_pink_noise, make_tables, score_speakers
 from corpus import Utterance
-from scoring import Score, score
+from scoring import Score, normalize, score
 from window_grid import WindowSizes, grid_tables, parse_grid, parse_list, plot_grid
 
 
@@ -17,6 +17,23 @@ def test_word_error_rate_is_micro_averaged() -> None:
     result = score(["It's one, two", "three"], ["its ONE", "three four"])
     assert (result.substitutions, result.insertions, result.deletions, result.words) == (1, 1, 1, 4)
     assert result.wer == 75.0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Titian, Holbein, Turner, and Tintarett,", "TITIAN HOLBEIN TURNER AND TINTARETT"),
+        ("A well-known—indeed, famous—man.", "A WELL KNOWN INDEED FAMOUS MAN"),
+        ("It’s 1990.", "IT'S 1990"),
+        ("He said, ‘I can’t,’ and “No!”", "HE SAID I CAN'T AND NO"),
+        ("'Tis the dogs' home", "TIS THE DOGS HOME"),
+        ("The naïve café…", "THE NAIVE CAFE"),
+        ("—", ""),
+    ],
+)
+def test_punctuation_case_and_accents_do_not_count(text: str, expected: str) -> None:
+    assert normalize(text) == expected
+    assert normalize(expected) == expected
 
 
 def test_table_has_penalty_and_number_of_identical_transcripts() -> None:

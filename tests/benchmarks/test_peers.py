@@ -184,5 +184,6 @@ def test_comparison_reports_results_and_failures(
     assert "failing setup failed with exit status 1" in output.err
     live, files = json.loads((folder / "out.json").read_text())["results"]
     assert (live["name"], live["words"], live["word_first_ms"]["count"]) == ("stream setup", 2, 2)
-    assert (files["wer_percent"], sorted(files["texts"])) == (50, ["ONE", "ONE"])
+    assert files["wer_percent"] == 150, "numbers count as words"
+    assert [text.split()[0] for text in files["texts"]] == ["ONE", "ONE"]
     assert "stream setup" in (folder / "out.svg").read_text()
