@@ -44,9 +44,9 @@ class LatencyReport:
         final_ms: decision of the endpointer → final. The decision itself waits for the silence of the endpoint.
         end_of_speech_ms: end of the last word → final, including the silence of the endpoint.
         upwr: words of captions that the next caption changed or removed, per word of the finals. A word that only
-            moved, because another one was inserted before it, does not count.
+            moved, because another one was inserted before it, does not count, nor do case and punctuation.
         normalized_erasure: words to erase, from the end of a caption back to the first change, to turn the caption into
-            the next one, per word of the finals.
+            the next one, per word of the finals. Case and punctuation do not count.
     """
 
     words: int
@@ -65,7 +65,7 @@ class _Utterance:
 
     Attributes:
         captions: arrival times and captions, in order; the last caption is the final.
-        words: the words of the final.
+        words: the words of the final, without case and punctuation.
         ends: ends of the words in seconds; None where unknown.
     """
 
@@ -102,8 +102,8 @@ def measure(arrivals: Iterable[Arrival], reference: Sequence[Word] | None = None
         if not math.isnan(final_caption.end):
             final.append(final_at_s - final_caption.end)
         for (_, before), (_, after) in pairwise(utterance.captions):
-            revised += count_revised_words(before.text.split(), after.text.split())
-            erased += _count_erased_words(before.text.split(), after.text.split())
+            revised += count_revised_words(_spoken_words(before.text), _spoken_words(after.text))
+            erased += _count_erased_words(_spoken_words(before.text), _spoken_words(after.text))
         if not utterance.words:
             continue
         words += len(utterance.words)
@@ -167,12 +167,13 @@ def _finished_utterances(
     finished = [shown for shown in captions if isinstance(shown[-1][1], Final)]
     if reference is None:
         own_words = [final.words for shown in finished if isinstance(final := shown[-1][1], Final)]
+        pairs = [[(text, word.end) for word in words if (text := _normalize(word.word))] for words in own_words]
         return [
-            _Utterance(shown, [word.word for word in words], [word.end for word in words])
-            for shown, words in zip(finished, own_words, strict=True)
+            _Utterance(shown, [text for text, _ in words], [end for _, end in words])
+            for shown, words in zip(finished, pairs, strict=True)
         ]
-    texts = [shown[-1][1].text.split() for shown in finished]
-    recognized = [_normalize(word) for words in texts for word in words]
+    texts = [_spoken_words(shown[-1][1].text) for shown in finished]
+    recognized = [word for words in texts for word in words]
     ends: list[float | None] = [None] * len(recognized)
     matcher = SequenceMatcher(None, recognized, [_normalize(word.word) for word in reference], autojunk=False)
     for block in matcher.get_matching_blocks():
@@ -189,20 +190,23 @@ def _normalize(word: str) -> str:
     return "".join(character for character in word.casefold() if character.isalnum())
 
 
+def _spoken_words(text: str) -> list[str]:
+    """Return the words of a text without case and punctuation."""
+    return [word for word in map(_normalize, text.split()) if word]
+
+
 def _appearances(utterance: _Utterance) -> tuple[list[float], list[float]]:
     """Return when each word of the final was first shown in its place, and when it was first stable."""
-    final_words = [_normalize(word) for word in utterance.words]
+    final_words = utterance.words
     first_seen: list[float | None] = [None] * len(final_words)
     first_stable: list[float | None] = [None] * len(final_words)
     for at_s, caption in utterance.captions:
-        matcher = SequenceMatcher(
-            None, [_normalize(word) for word in caption.text.split()], final_words, autojunk=False
-        )
+        matcher = SequenceMatcher(None, _spoken_words(caption.text), final_words, autojunk=False)
         for block in matcher.get_matching_blocks():
             for index in range(block.b, block.b + block.size):
                 first_seen[index] = at_s if first_seen[index] is None else first_seen[index]
         stable = caption.text if isinstance(caption, Final) else caption.stable
-        for index in range(min(len(stable.split()), len(final_words))):
+        for index in range(min(len(_spoken_words(stable)), len(final_words))):
             first_stable[index] = at_s if first_stable[index] is None else first_stable[index]
     return [at_s for at_s in first_seen if at_s is not None], [at_s for at_s in first_stable if at_s is not None]
 

@@ -49,6 +49,22 @@ def test_all_measures_of_a_short_run() -> None:
     assert report.normalized_erasure == pytest.approx(1 / 2)
 
 
+@pytest.mark.parametrize("reference", [None, make_words(("ASK", 1.0), ("NOT", 1.5))])
+def test_case_and_punctuation_do_not_count(reference: list[Word] | None) -> None:
+    report = measure(
+        arrivals(
+            (1.4, partial("ask")),
+            (1.7, partial("Ask — not", stable="Ask —")),
+            (2.6, final(("“Ask,", 1.0), ("—", 1.0), ("not.”", 1.5), end=2.5)),
+        ),
+        reference,
+    )
+    assert report.words == 2
+    assert report.word_first_ms == pytest.approx([200, 400])
+    assert report.word_stable_ms == pytest.approx([700, 1100])
+    assert (report.upwr, report.normalized_erasure) == (0.0, 0.0)
+
+
 def test_word_counts_as_shown_in_its_final_place() -> None:
     report = measure(
         arrivals(
