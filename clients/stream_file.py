@@ -1,10 +1,11 @@
 """Send a recording to a caption server and print the captions.
 
     python stream_file.py talk.wav                          # at real-time pace
-    python stream_file.py talk.mp3 --pace max --srt talk.srt
+    python stream_file.py talk.mp3 --pace max --text > talk.txt
 
-Needs `websockets`, `soundfile` and numpy, and `captions.py` in the same folder; `--srt` needs the package `stream_asr`,
-which lays out subtitles.
+Needs `websockets`, `soundfile` and numpy, and `captions.py` in the same folder. For subtitles of a recording, upload it:
+
+    curl -F file=@talk.mp3 -F response_format=srt http://127.0.0.1:8765/v1/audio/transcriptions
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import soundfile
 from captions import TOKEN_HELP, Captions, ServerError
@@ -40,15 +40,13 @@ async def feed(captions: Captions, file: soundfile.SoundFile, realtime: bool) ->
     return None
 
 
-async def show(captions: Captions, finals: list[dict[str, Any]], text_only: bool) -> None:
-    """Print the events, and append the finals that have text to ``finals``."""
+async def show(captions: Captions, text_only: bool) -> None:
+    """Print the events, or only the text of finals."""
     async for event in captions:
-        if event["type"] == "final" and event["text"]:
-            finals.append(event)
-            if text_only:
-                print(event["text"], flush=True)
         if not text_only:
             print(json.dumps(event, ensure_ascii=False), flush=True)
+        elif event["type"] == "final" and event["text"]:
+            print(event["text"], flush=True)
 
 
 async def main() -> None:
@@ -58,29 +56,16 @@ async def main() -> None:
     parser.add_argument("--token", default=os.environ.get("STREAM_ASR_TOKEN"), help=TOKEN_HELP)
     parser.add_argument("--pace", choices=("realtime", "max"), default="realtime")
     parser.add_argument("--text", action="store_true", help="print the text of finals instead of all events as JSON")
-    parser.add_argument("--srt", type=Path, help="also write the finals to this file as subtitles")
     options = parser.parse_args()
     if not options.file.is_file():
         parser.error(f"file {options.file} does not exist")
-    if options.srt and not options.srt.absolute().parent.is_dir():
-        parser.error(f"folder {options.srt.parent} of --srt does not exist")
 
-    if options.srt:
-        try:
-            from stream_asr.events import Final
-            from stream_asr.subtitles import format_srt
-        except ImportError as error:
-            parser.error(f"--srt needs the package stream_asr: {error}")
-
-    finals: list[dict[str, Any]] = []
     with soundfile.SoundFile(options.file) as file:
         captions = Captions(options.url, file.samplerate, channels=file.channels, token=options.token)
         # If reading the file fails, the captions of the audio sent before are still received.
         _, failure = await asyncio.gather(
-            show(captions, finals, options.text), feed(captions, file, realtime=options.pace == "realtime")
+            show(captions, options.text), feed(captions, file, realtime=options.pace == "realtime")
         )
-    if options.srt:
-        options.srt.write_text(format_srt(map(Final.from_json, finals)), encoding="utf-8")
     if captions.reconnections:
         print(f"the connection was lost {captions.reconnections} time(s)", file=sys.stderr)
     if failure is not None:
