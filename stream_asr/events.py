@@ -169,8 +169,9 @@ class Final:
             Word(word["word"], *(_number(word.get(name)) for name in ("start", "end", "confidence")))
             for word in message.get("words", ())
         )
-        values = (message[name] for name in ("utterance", "start", "end", "text", "confidence"))
-        return cls(*values, words)
+        return cls(
+            message["utterance"], message["start"], message["end"], message["text"], message["confidence"], words
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {
