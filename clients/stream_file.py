@@ -3,7 +3,7 @@
     python stream_file.py talk.wav                          # at real-time pace
     python stream_file.py talk.mp3 --pace max --text > talk.txt
 
-Needs `websockets`, `soundfile` and numpy, and `captions.py` in the same folder. For subtitles of a recording, upload it:
+Needs `websockets`, `soundfile` and numpy, and `captions.py` in the same folder. To get subtitles, upload the recording:
 
     curl -F file=@talk.mp3 -F response_format=srt http://127.0.0.1:8765/v1/audio/transcriptions
 """
