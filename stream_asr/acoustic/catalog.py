@@ -15,6 +15,7 @@ BUNDLED_LMS = {"lm-en": EMBEDDED_FOLDER.parent / "lm-en" / "lm.npz"}
 """Bundled language models by name. A checkpoint's ``config.json`` may name the one that suits it."""
 
 RECOMMENDED = "facebook/wav2vec2-base-960h"
+RECOMMENDED_SECOND_PASS = "UsefulSensors/moonshine-base"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,32 @@ ALTERNATIVES = (
 
 
 @dataclass(frozen=True, slots=True)
+class ModelKind:
+    """What an option expects; for error messages.
+
+    Attributes:
+        option: the option that names the model.
+        noun: what the model has to be.
+        example: a suitable model on the Hugging Face hub.
+        alternatives: what works without a connection.
+    """
+
+    option: str
+    noun: str
+    example: str
+    alternatives: str
+
+
+CTC_MODEL = ModelKind("--model", "CTC model", RECOMMENDED, ALTERNATIVES)
+SECOND_PASS_MODEL = ModelKind(
+    "--second-pass",
+    "speech seq2seq model",
+    RECOMMENDED_SECOND_PASS,
+    "'none' switches the second pass off, and a local folder with a Transformers speech seq2seq checkpoint also works",
+)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelLocation:
     """Where the files of a model are.
 
@@ -62,11 +89,12 @@ class ModelLocation:
     folder: Path | None
 
 
-def locate(name: str | Path | None = None) -> ModelLocation:
+def locate(name: str | Path | None = None, kind: ModelKind = CTC_MODEL) -> ModelLocation:
     """Find a model.
 
     Args:
         name: a hub name, a folder, or None for the bundled model.
+        kind: what the model has to be.
 
     Raises:
         ModelError: the name is neither a folder nor a possible hub name.
@@ -77,10 +105,12 @@ def locate(name: str | Path | None = None) -> ModelLocation:
     folder = os.path.expanduser(name)  # Path.expanduser raises for an unknown user
     if os.path.isdir(folder):
         if not os.path.isfile(os.path.join(folder, "config.json")):
-            raise ModelError(f"{folder} has no config.json, so it is not a Transformers checkpoint; {ALTERNATIVES}")
+            raise ModelError(
+                f"{folder} has no config.json, so it is not a Transformers checkpoint; {kind.alternatives}"
+            )
         return ModelLocation(name, Path(folder))
     if os.path.exists(folder):
-        raise ModelError(f"{folder} is a file; a model is a folder or a hub name such as {RECOMMENDED!r}")
+        raise ModelError(f"{folder} is a file; a model is a folder or a hub name such as {kind.example!r}")
     if name.startswith((".", "~", os.sep)) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise ModelError(f"there is no folder {name!r}; {ALTERNATIVES}")
+        raise ModelError(f"there is no folder {name!r}; {kind.alternatives}")
     return ModelLocation(name, None)

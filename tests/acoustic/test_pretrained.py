@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import HfHubHTTPError
-from transformers import AutoModelForCTC, BertConfig, BertForMaskedLM, Wav2Vec2Model
+from transformers import AutoConfig, BertConfig, BertForMaskedLM, Wav2Vec2Model
 from transformers.utils import logging as transformers_logging
 
 from stream_asr.acoustic import pretrained
@@ -74,7 +74,7 @@ def test_files_are_fetched_only_from_a_hub_that_answers(
         raise OSError("not found")
 
     monkeypatch.setattr(pretrained, "get_hf_file_metadata", answer)
-    monkeypatch.setattr(AutoModelForCTC, "from_pretrained", fetch)
+    monkeypatch.setattr(AutoConfig, "from_pretrained", fetch)
     with pytest.raises(ModelError, match="could not be fetched"):
         load_model(HUB_NAME)
 
