@@ -300,6 +300,9 @@ class AcousticConfig:
     hub_timeout_s: float = 5.0
     """Timeout of a request to the Hugging Face hub."""
 
+    max_second_pass_batch: int = 8
+    """Requests of a seq2seq model that share a pass on a GPU."""
+
     graph_length_ms: int = 200
     """Windows are padded to a multiple of this length, so that CUDA graphs can be reused."""
 
@@ -316,7 +319,7 @@ class AcousticConfig:
     """Mean absolute difference of log-probabilities at which a CUDA graph is rejected; rounding stays far below."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "hub_timeout_s", "graph_length_ms", "max_graph_difference")
+        _require_positive(self, "hub_timeout_s", "max_second_pass_batch", "graph_length_ms", "max_graph_difference")
         _require_not_negative(self, "one_per_core_max_parameters", "graph_warm_ups", "max_graphs", "max_seen_shapes")
 
 
