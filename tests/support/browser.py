@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,3 +77,7 @@ class Tab:
     def close(self) -> None:
         """Close the page and its context."""
         self.page.context.close()
+
+
+OpenTab = Callable[..., Tab]
+"""Opens a page in a new tab: its address, and settings of `Tab`."""
