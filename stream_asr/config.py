@@ -440,6 +440,9 @@ class SubtitleConfig:
     phrase_break_cost: float = 7.0
     """Cost of a break between cues anywhere else, inside a phrase."""
 
+    name_break_cost: float = 14.0
+    """Cost of a break between cues after an abbreviation, such as a title before a name."""
+
     line_break_weight: float = 0.25
     """Cost of a break between the lines of a cue, relative to one between cues."""
 

@@ -242,20 +242,15 @@ def _break_line(
 
 def _break_cost(before: _Token, after: _Token, config: SubtitleConfig) -> float:
     """Return the cost of a break between two words."""
-    if _ends_sentence(before.text):
+    text = before.text.rstrip(_CLOSERS)
+    abbreviated = text.endswith(".") and _is_abbreviation(text.split(" ")[-1][:-1].lstrip(_OPENERS).lower())
+    if text.endswith(_SENTENCE_MARKS) and not abbreviated:
         return 0.0
     if before.ends_utterance or after.start_ms - before.end_ms >= config.pause_ms:
         return config.pause_break_cost
-    if before.text.rstrip(_CLOSERS).endswith(_CLAUSE_MARKS):
-        return config.clause_break_cost
-    return config.phrase_break_cost
-
-
-def _ends_sentence(text: str) -> bool:
-    text = text.rstrip(_CLOSERS)
-    if not text.endswith(_SENTENCE_MARKS):
-        return False
-    return not (text.endswith(".") and _is_abbreviation(text.split(" ")[-1][:-1].lstrip(_OPENERS).lower()))
+    if abbreviated:
+        return config.name_break_cost
+    return config.clause_break_cost if text.endswith(_CLAUSE_MARKS) else config.phrase_break_cost
 
 
 def _is_abbreviation(word: str) -> bool:

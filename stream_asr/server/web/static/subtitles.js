@@ -19,6 +19,7 @@ export const CONFIG = {
   pauseBreakCost: 1,
   clauseBreakCost: 2,
   phraseBreakCost: 7,
+  nameBreakCost: 14,
   lineBreakWeight: 0.25,
   unevenLinesCost: 2,
 };
@@ -203,16 +204,18 @@ function breakLine(ends, breaks, start, stop) {
 
 /** Return the cost of a break between two words. */
 function breakCost(before, after) {
-  if (endsSentence(before.text)) return 0;
+  const text = before.text.replace(CLOSERS, "");
+  const word = text.split(" ").at(-1).slice(0, -1).replace(OPENERS, "").toLowerCase();
+  const abbreviated = text.endsWith(".") && isAbbreviation(word);
+  if (SENTENCE_END.test(text) && !abbreviated) return 0;
   if (before.endsUtterance || after.startMs - before.endMs >= CONFIG.pauseMs) return CONFIG.pauseBreakCost;
-  return CLAUSE_END.test(before.text.replace(CLOSERS, "")) ? CONFIG.clauseBreakCost : CONFIG.phraseBreakCost;
+  if (abbreviated) return CONFIG.nameBreakCost;
+  return CLAUSE_END.test(text) ? CONFIG.clauseBreakCost : CONFIG.phraseBreakCost;
 }
 
-function endsSentence(text) {
-  const ended = text.replace(CLOSERS, "");
-  if (!ended.endsWith(".")) return SENTENCE_END.test(ended);
-  const word = ended.split(" ").at(-1).slice(0, -1).replace(OPENERS, "").toLowerCase();
-  return !ABBREVIATIONS.has(word) && (word === "i" || !INITIALS.test(word));
+/** Return whether a word in small letters is an abbreviation, if a period follows it. */
+function isAbbreviation(word) {
+  return word !== "i" && (INITIALS.test(word) || ABBREVIATIONS.has(word));
 }
 
 /** Return the number of characters; `length` counts some of them twice. */
