@@ -32,7 +32,7 @@ back into the window.
 """
 
 
-class _FailedPassError(ModelError):
+class FailedPassError(ModelError):
     """The first pass of a model raised an error."""
 
 
@@ -163,7 +163,7 @@ class TransformersCTC:
         try:
             frames_short, frames_long = (self._run([part]).shape[1] for part in (noise[:_PROBE_SAMPLES], noise))
         except Exception as error:
-            raise _FailedPassError(f"{self.name!r} does not run as a CTC model: {error}") from error
+            raise FailedPassError(f"{self.name!r} does not run as a CTC model: {error}") from error
         if frames_long <= frames_short or _PROBE_SAMPLES % (frames_long - frames_short):
             raise ModelError(f"{self.name!r} gives {frames_long} frames for {len(noise)} samples: no even stride")
         stride = _PROBE_SAMPLES // (frames_long - frames_short)
@@ -234,7 +234,7 @@ def make_runner(
             capture=CudaGraphCapture(device, config) if options.cuda_graphs else None,
             config=config,
         )
-    except (_FailedPassError, RuntimeError) as error:
+    except (FailedPassError, RuntimeError) as error:
         if quantize is None:
             raise
         # WavLM, for example, passes the weights of its linear layers to a function that cannot take int8. And some
