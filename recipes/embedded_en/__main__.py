@@ -12,10 +12,12 @@ from rich.progress import Progress
 
 from recipes.embedded_en.augmentation import Variant
 from recipes.embedded_en.corpus import INDEX, Corpus, find_pauses, pack_recordings
+from recipes.embedded_en.decoder_weights import read_decoder_checkpoint
 from recipes.embedded_en.encoder_states import save_encoder_states
-from recipes.embedded_en.encoder_weights import find_encoder_file, read_encoder_weights
+from recipes.embedded_en.encoder_weights import read_encoder_weights
 from recipes.embedded_en.export import export_model
 from recipes.embedded_en.hooks import BEST
+from recipes.embedded_en.package_files import DECODER, ENCODER, TOKENIZER, find_package_file
 from recipes.embedded_en.parallel import available_cpus
 from recipes.embedded_en.settings import (
     RARE_WORD_HOURS,
@@ -79,7 +81,8 @@ def main(
         ]
         job = TrainingJob(work / "training", TRAINING, model_config(), weights, tokenizer, recordings, sources)
         train(job, available_cpus())
-        export_model(job.folder / BEST, model_config(), load_tokenizer(tokenizer), output)
+        decoder = read_decoder_checkpoint(*map(find_package_file, (DECODER, ENCODER, TOKENIZER)))
+        export_model(job.folder / BEST, model_config(), load_tokenizer(tokenizer), output, decoder)
     except StreamASRError as error:
         raise SystemExit(f"error: {error}") from error
     typer.echo(f"saved the model in {output}; try it: stream-asr transcribe --model {output} RECORDING")
@@ -88,7 +91,7 @@ def main(
 def _prepare_weights(work: Path) -> Path:
     weights = work / "encoder.pt"
     if not weights.exists():
-        save_checkpoint(weights, read_encoder_weights(find_encoder_file()))
+        save_checkpoint(weights, read_encoder_weights(find_package_file(ENCODER)))
     return weights
 
 

@@ -9,19 +9,27 @@ import torch
 from transformers import Wav2Vec2FeatureExtractor
 
 from recipes.embedded_en.tokenizer import SubwordTokenizer
+from stream_asr.acoustic.moonshine.decoder_checkpoint import DecoderCheckpoint, save_decoder
 from stream_asr.acoustic.moonshine.onnx_export import save_graphs
 from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.config import SAMPLE_RATE
 
 
-def export_model(weights: Path, config: MoonshineCTCConfig, tokenizer: SubwordTokenizer, folder: Path) -> None:
-    """Write a Transformers checkpoint in half precision, and graphs for ONNX Runtime.
+def export_model(
+    weights: Path,
+    config: MoonshineCTCConfig,
+    tokenizer: SubwordTokenizer,
+    folder: Path,
+    decoder: DecoderCheckpoint | None = None,
+) -> None:
+    """Write a Transformers checkpoint in half precision, the attention decoder, and graphs for ONNX Runtime.
 
     Args:
         weights: file of the best weights from `recipes.embedded_en.train`.
         config: configuration of the model.
         tokenizer: tokenizer of the model.
         folder: the model folder.
+        decoder: decoder for the frozen layers; None for a model without.
     """
     model: Any = MoonshineForCTC(config)
     model.load_state_dict(torch.load(weights, weights_only=True))
@@ -31,3 +39,5 @@ def export_model(weights: Path, config: MoonshineCTCConfig, tokenizer: SubwordTo
     for part in (model.half(), feature_extractor, tokenizer.tokenizer):
         part.save_pretrained(folder)
     save_graphs(model.encoder, folder)
+    if decoder is not None:
+        save_decoder(folder, decoder)

@@ -90,6 +90,10 @@ class LoadedModel(AcousticModel, Protocol):
     def language_model(self) -> str | None:
         """Name of the bundled language model that the checkpoint was made for; None for none."""
 
+    @property
+    def second_pass(self) -> SecondPassModel | None:
+        """The attention decoder of the checkpoint; None if there is none, or if the model cannot feed it."""
+
 
 State: TypeAlias = Any
 """What a stateful model keeps of earlier audio. Opaque outside the model, and immutable."""
@@ -136,7 +140,7 @@ class StreamingEncoder(Protocol):
     def initial_state(self, max_left_frames: int) -> State:
         """The state at the start of an utterance, for attention that reaches back at most so many encoder frames."""
 
-    def forward(self, samples: FloatArray, kept_samples: int, state: State) -> tuple[FloatArray, State]:
+    def forward(self, samples: FloatArray, kept_samples: int, state: State) -> tuple[FloatArray, FloatArray, State]:
         """Run one chunk.
 
         Args:
@@ -146,7 +150,8 @@ class StreamingEncoder(Protocol):
             state: the state before the first sample.
 
         Returns:
-            Logits, float32, shape (frames, tokens), and the next state.
+            Logits, float32, shape (frames, tokens); encoder states for an attention decoder, float32, shape (encoder
+            frames, width); and the next state.
         """
 
 

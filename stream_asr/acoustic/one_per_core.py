@@ -7,18 +7,39 @@ output for a window that runs by itself does not depend on a batch.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
-from stream_asr.acoustic.base import AcousticModel
+from stream_asr.acoustic.base import AcousticModel, SecondPassModel
 from stream_asr.acoustic.labels import Labels
 from stream_asr.array_types import FloatArray
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
+
+
+class CorePool:
+    """Worker threads, one for each core, each of which runs PyTorch on one thread.
+
+    Args:
+        cores: number of threads.
+    """
+
+    def __init__(self, cores: int) -> None:
+        self.cores = cores
+        threads = torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(cores, "stream_asr-model")
+        all_started = threading.Barrier(cores)
+        list(self._pool.map(lambda _: _limit_to_one_thread(all_started), range(cores)))
+        # PyTorch applies a thread's setting to threads that start later, too.
+        torch.set_num_threads(threads)
+
+    def map(self, run: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:
+        """Run all items in parallel, at most one for each core."""
+        return list(self._pool.map(run, items))
 
 
 class OnePerCore:
@@ -35,12 +56,7 @@ class OnePerCore:
     def __init__(self, runner: AcousticModel, cores: int) -> None:
         self.runner = runner
         self.parallel_windows = cores
-        threads = torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(cores, "stream_asr-model")
-        all_started = threading.Barrier(cores)
-        list(self._pool.map(lambda _: _limit_to_one_thread(all_started), range(cores)))
-        # PyTorch applies a thread's setting to threads that start later, too.
-        torch.set_num_threads(threads)
+        self.pool = CorePool(cores)
 
     @property
     def name(self) -> str:
@@ -64,15 +80,16 @@ class OnePerCore:
         name: str | None = getattr(self.runner, "language_model", None)
         return name
 
+    @property
+    def second_pass(self) -> SecondPassModel | None:
+        """The attention decoder of the checkpoint; None if there is none, or if the model cannot feed it."""
+        return None
+
     def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
-        return self._map(self._log_probs_of_one, windows)
+        return self.pool.map(self._log_probs_of_one, windows)
 
     def _log_probs_of_one(self, window: FloatArray) -> FloatArray:
         return self.runner.log_probs([window])[0]
-
-    def _map(self, run: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:
-        """Run all items in parallel, at most one for each core."""
-        return list(self._pool.map(run, items))
 
 
 def _limit_to_one_thread(all_started: threading.Barrier) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stream_asr.acoustic.base import Checkpoint
+from stream_asr.acoustic.base import Checkpoint, SecondPassModel
 from stream_asr.acoustic.cuda_graphs import CAPTURABLE, Capture, CudaGraphCapture, GraphCache, Inputs, bucket
 from stream_asr.acoustic.device_copies import device_copies
 from stream_asr.acoustic.int8 import quantize_linears
@@ -89,6 +89,7 @@ class TransformersCTC:
         self._graph_samples = ms_to_samples(limits.graph_length_ms)
         model_config = model.config
         self.language_model: str | None = getattr(model_config, "language_model", None)
+        self.second_pass: SecondPassModel | None = None
         self._has_adapter = bool(getattr(model_config, "add_adapter", False))
         features_masked = (
             "attention_mask" in feature_extractor.model_input_names and model.main_input_name == "input_features"

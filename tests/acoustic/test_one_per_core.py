@@ -68,4 +68,4 @@ def test_only_workers_are_limited_to_one_thread() -> None:
     later.start()
     later.join()
     assert (torch.get_num_threads(), seen) == (2, [2])
-    assert model._map(lambda _: torch.get_num_threads(), range(4)) == [1, 1, 1, 1]
+    assert model.pool.map(lambda _: torch.get_num_threads(), range(4)) == [1, 1, 1, 1]

@@ -10,7 +10,7 @@ Source: Jeffries et al., "Moonshine: Speech Recognition for Live Transcription a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ from stream_asr.acoustic.moonshine.layers import (
     StridedConv,
     make_rotation,
 )
+
+_Length = TypeVar("_Length", int, Tensor)
 
 
 def encoder_sizes(config: Any) -> EncoderSizes:
@@ -122,13 +124,17 @@ class Encoder(nn.Module):
 
     def frames(self, lengths: Tensor) -> Tensor:
         """Number of output frames without padding, for clips of ``lengths`` samples."""
-        lengths = self._feature_frames(lengths)
+        lengths = self._convolved(lengths).clamp(min=0)
         return lengths if self.join is None else lengths // 2
 
-    def _feature_frames(self, lengths: Tensor) -> Tensor:
+    def feature_frames(self, samples: int) -> int:
+        """Number of frames of so many samples before frames are joined."""
+        return max(0, self._convolved(samples))
+
+    def _convolved(self, lengths: _Length) -> _Length:
         for conv in (self.conv1, self.conv2, self.conv3):
             lengths = (lengths - conv.kernel_size[0]) // conv.stride[0] + 1
-        return lengths.clamp(min=0)
+        return lengths
 
     def forward(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Run all layers; arguments as returned by and given to `features`."""
@@ -138,7 +144,7 @@ class Encoder(nn.Module):
         """Run the layers before frames are joined. The shape of ``x`` is kept."""
         if self.join is None:
             return x
-        frames = None if lengths is None else self._feature_frames(lengths)
+        frames = None if lengths is None else self._convolved(lengths).clamp(min=0)
         return self._run(self.layers[: self.joined_after], x, frames, None, 1)
 
     def upper(self, x: Tensor, frames: Tensor | None = None, visible: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Layers of Moonshine's encoder: strided convolution, self-attention with rotary positions, and the feed-forward block.
+"""Layers of Moonshine: strided convolution, self-attention with rotary positions, and the encoder's feed-forward block.
 
 Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021 (positions).
 """
@@ -7,10 +7,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class AttentionSizes(Protocol):
+    """Shapes of self-attention; see `EncoderSizes`."""
+
+    @property
+    def width(self) -> int:
+        """Of the frames."""
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+
+    @property
+    def rotary_dim(self) -> int:
+        """How many numbers of a head are rotated."""
+
+    @property
+    def rope_theta(self) -> float:
+        """Base of the rotation angles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +82,7 @@ class Rotation:
     """Rotates pairs of a head's first numbers by the angles of their position, and leaves the other numbers alone.
 
     Attributes:
-        cosine: float, shape (frames, head width).
+        cosine: float, shape (frames, head width) or (batch, 1, frames, head width).
         sine: of the same dtype and shape; negative where a number is the first of its pair.
         partner: index of each number's partner, int64, shape (head width,). None for a fused layer, where the first
             numbers of all pairs precede all second ones.
@@ -85,25 +106,26 @@ class Rotation:
 
 
 def make_rotation(
-    x: Tensor, sizes: EncoderSizes, stride: int, first: Tensor | int = 0, fused: bool = False
+    x: Tensor, sizes: AttentionSizes, stride: int, first: Tensor | int = 0, fused: bool = False
 ) -> Rotation:
     """Compute the rotation of each frame of ``x``, shape (batch, frames, width).
 
     Args:
-        sizes: of the encoder.
+        sizes: of the attention.
         stride: distance between the positions of neighboring frames.
-        first: position of the first frame; as a tensor, float32, shape ().
+        first: position of the first frame; as a tensor, float32, shape () or, where it differs between the items of a
+            batch, (batch, 1, 1).
         fused: whether the layers are fused, see `SelfAttention.fuse`.
     """
     head_width, pairs = x.shape[2] // sizes.heads, sizes.rotary_dim // 2
     exponents = torch.arange(0, sizes.rotary_dim, 2, device=x.device, dtype=torch.float32) / sizes.rotary_dim
     positions = first + stride * torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
-    angles = positions[:, None] * sizes.rope_theta**-exponents
+    angles = positions[..., None] * sizes.rope_theta**-exponents
     cosine, sine = angles.cos(), angles.sin()
     if fused:
-        cosine, sine, partner = torch.cat((cosine, cosine), dim=1), torch.cat((-sine, sine), dim=1), None
+        cosine, sine, partner = torch.cat((cosine, cosine), dim=-1), torch.cat((-sine, sine), dim=-1), None
     else:
-        cosine, sine = cosine.repeat_interleave(2, dim=1), torch.stack((-sine, sine), dim=-1).flatten(1)
+        cosine, sine = cosine.repeat_interleave(2, dim=-1), torch.stack((-sine, sine), dim=-1).flatten(-2)
         partner = torch.arange(head_width, device=x.device)
         partner[: sizes.rotary_dim] ^= 1
     unrotated = head_width - sizes.rotary_dim
@@ -127,6 +149,11 @@ class KeysValues:
         return KeysValues(self.keys[:, :, start:stop], self.values[:, :, start:stop])
 
 
+def fused_order(rotary_dim: int, head_width: int) -> list[int]:
+    """Return the order of a head's numbers in a fused layer: the first of every rotated pair before the second ones."""
+    return [*range(0, rotary_dim, 2), *range(1, rotary_dim, 2), *range(rotary_dim, head_width)]
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with rotary positions.
 
@@ -136,7 +163,7 @@ class SelfAttention(nn.Module):
         fused: whether `fuse` was called.
     """
 
-    def __init__(self, sizes: EncoderSizes) -> None:
+    def __init__(self, sizes: AttentionSizes) -> None:
         super().__init__()
         width = sizes.width
         self.heads = sizes.heads
@@ -151,7 +178,7 @@ class SelfAttention(nn.Module):
         does not change the products of queries and keys. Queries are scaled. A fused layer cannot be trained.
         """
         width = self.q_proj.out_features // self.heads
-        order = [*range(0, rotary_dim, 2), *range(1, rotary_dim, 2), *range(rotary_dim, width)]
+        order = fused_order(rotary_dim, width)
         query, key = (
             projection.weight.detach().unflatten(0, (self.heads, width))[:, order].flatten(0, 1)
             for projection in (self.q_proj, self.k_proj)
@@ -169,7 +196,8 @@ class SelfAttention(nn.Module):
         Args:
             x: float, shape (batch, frames, width).
             rotation: of these frames.
-            mask: bool, broadcastable to (batch, heads, frames, frames); None for no mask.
+            mask: broadcastable to (batch, heads, frames, frames); bool, or float and added to the scores, which a fused
+                layer requires; None for no mask.
             past: keys and values of earlier frames that these frames may attend to as well.
 
         Returns:
@@ -181,7 +209,8 @@ class SelfAttention(nn.Module):
         own = KeysValues(key, projected[:, 2 * self.heads :])
         visible = own if past is None else past.concat(own)
         if self.fused:  # queries are already scaled, and exporters make slower code of the function below
-            attended = (query @ visible.keys.transpose(2, 3)).softmax(-1) @ visible.values
+            scores = query @ visible.keys.transpose(2, 3)
+            attended = (scores if mask is None else scores + mask).softmax(-1) @ visible.values
         else:
             attended = F.scaled_dot_product_attention(query, visible.keys, visible.values, attn_mask=mask)
         output: Tensor = self.o_proj(attended.transpose(1, 2).reshape(batch, frames, width))

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from stream_asr.acoustic.base import Checkpoint, Chunk, ChunkOutput, State, StreamingEncoder
+from stream_asr.acoustic.base import Checkpoint, Chunk, ChunkOutput, SecondPassModel, State, StreamingEncoder
 from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
 from stream_asr.acoustic.int8 import has_vnni, is_fast
+from stream_asr.acoustic.moonshine.decoder_checkpoint import load_decoder, read_decoder
+from stream_asr.acoustic.moonshine.decoder_torch import TorchDecoder
 from stream_asr.acoustic.moonshine.encoder import find_encoder
 from stream_asr.acoustic.moonshine.int8 import quantize_encoder
 from stream_asr.acoustic.moonshine.onnx_runtime import OnnxEncoder, has_graphs
+from stream_asr.acoustic.moonshine.second_pass import MoonshineSecondPass
 from stream_asr.acoustic.moonshine.streaming import EncoderState, forward_chunk
-from stream_asr.acoustic.one_per_core import OnePerCore
+from stream_asr.acoustic.one_per_core import CorePool, OnePerCore
 from stream_asr.acoustic.options import ModelOptions
 from stream_asr.acoustic.transformers_ctc import TransformersCTC, make_runner, pad_to
 from stream_asr.array_types import FloatArray
@@ -42,7 +46,15 @@ def build_moonshine(checkpoint: Checkpoint, options: ModelOptions) -> Transforme
     encoder = None if options.backend == "torch" else _onnx_encoder(checkpoint, options)
     int8 = options.precision == "int8" or (options.precision == "auto" and is_fast())
     runner = make_runner(checkpoint, options, quantize=_quantize if int8 and encoder is None else None)
-    return StatefulMoonshine(runner, torch.get_num_threads(), encoder)
+    return StatefulMoonshine(runner, torch.get_num_threads(), encoder, _second_pass(checkpoint))
+
+
+def _second_pass(checkpoint: Checkpoint) -> Callable[[CorePool], SecondPassModel] | None:
+    decoder = None if checkpoint.folder is None else read_decoder(checkpoint.folder, checkpoint.name)
+    if decoder is None:
+        return None
+    runner = TorchDecoder(load_decoder(decoder), torch.device("cpu"))
+    return partial(MoonshineSecondPass, checkpoint.name, decoder.vocabulary, decoder.begin, runner)
 
 
 def _quantize(model: nn.Module) -> None:
@@ -92,11 +104,14 @@ class TorchEncoder:
         return EncoderState(max_left_frames)
 
     @torch.inference_mode()
-    def forward(self, samples: FloatArray, kept_samples: int, state: EncoderState) -> tuple[FloatArray, EncoderState]:
+    def forward(
+        self, samples: FloatArray, kept_samples: int, state: EncoderState
+    ) -> tuple[FloatArray, FloatArray, EncoderState]:
         model = self._runner.model
         waveform = torch.from_numpy(samples).to(self._runner.device, model.dtype)
-        frames, state = forward_chunk(model.encoder, waveform, kept_samples, state)
-        return model.ctc_head(frames[0]).float().cpu().numpy(), state
+        frames, encoded, state = forward_chunk(model.encoder, waveform, kept_samples, state)
+        logits = model.ctc_head(frames[0])
+        return logits.float().cpu().numpy(), encoded[0].float().cpu().numpy(), state
 
 
 class StatefulMoonshine(OnePerCore):
@@ -106,14 +121,26 @@ class StatefulMoonshine(OnePerCore):
         runner: holds the model and knows its frames.
         cores: number of chunks that run in parallel.
         encoder: runs the chunks; None for PyTorch.
+        decoder: creates the second pass; None if the model has none.
     """
 
     runner: TransformersCTC
     window_config = MOONSHINE_WINDOWS
 
-    def __init__(self, runner: TransformersCTC, cores: int, encoder: StreamingEncoder | None = None) -> None:
+    def __init__(
+        self,
+        runner: TransformersCTC,
+        cores: int,
+        encoder: StreamingEncoder | None = None,
+        decoder: Callable[[CorePool], SecondPassModel] | None = None,
+    ) -> None:
         super().__init__(runner, cores)
         self.encoder: StreamingEncoder = encoder or TorchEncoder(runner)
+        self._second_pass = None if decoder is None else decoder(self.pool)
+
+    @property
+    def second_pass(self) -> SecondPassModel | None:
+        return self._second_pass
 
     @property
     def backend(self) -> str:
@@ -124,7 +151,7 @@ class StatefulMoonshine(OnePerCore):
         return self.encoder.initial_state(left_samples // self.runner.model.encoder.stride)
 
     def forward_chunks(self, chunks: Sequence[Chunk]) -> list[ChunkOutput]:
-        return self._map(self._forward, chunks)
+        return self.pool.map(self._forward, chunks)
 
     def _log_probs_of_one(self, window: FloatArray) -> FloatArray:
         """Run a window as a chunk without a past."""
@@ -133,5 +160,8 @@ class StatefulMoonshine(OnePerCore):
     def _forward(self, chunk: Chunk) -> ChunkOutput:
         runner = self.runner
         samples = pad_to(chunk.samples, runner.min_samples)
-        logits, state = self.encoder.forward(samples, chunk.kept_samples, chunk.state)
-        return ChunkOutput(runner.log_softmax(torch.from_numpy(logits))[: runner.frames(len(chunk.samples))], state)
+        logits, encoded, state = self.encoder.forward(samples, chunk.kept_samples, chunk.state)
+        log_probs = runner.log_softmax(torch.from_numpy(logits))[: runner.frames(len(chunk.samples))]
+        if self.second_pass is None:
+            return ChunkOutput(log_probs, state)
+        return ChunkOutput(log_probs, state, encoded[: runner.model.encoder.feature_frames(len(chunk.samples))])

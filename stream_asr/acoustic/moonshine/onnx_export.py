@@ -100,13 +100,13 @@ class _StreamingModel(nn.Module):
             past: ``[keys of layer 0, values of layer 0, keys of layer 1, ...]``.
 
         Returns:
-            Logits, float, shape (1, frames, tokens); the moments; keys and values of the new frames in the order of
-            ``past``.
+            Logits, float, shape (1, frames, tokens); `StepOutput.encoded`; the moments; keys and values of the new
+            frames in the order of ``past``.
         """
         layers = [KeysValues(*pair) for pair in zip(past[::2], past[1::2], strict=True)]
         step = forward_step(self.encoder, samples, first, moments, layers)
         own = [tensor for layer in step.own for tensor in (layer.keys, layer.values)]
-        return (step.frames @ head_weight + head_bias, step.moments, *own)
+        return (step.frames @ head_weight + head_bias, step.encoded, step.moments, *own)
 
 
 def _export(encoder: Encoder) -> onnx.ModelProto:
@@ -126,7 +126,7 @@ def _export(encoder: Encoder) -> onnx.ModelProto:
             dynamo=True,
             dynamic_shapes=({1: any_length}, {}, {}, {1: any_length}, {0: any_length}, [{2: any_length} for _ in past]),
             input_names=["samples", "first", "moments", "head_weight", "head_bias", *names],
-            output_names=["logits", "new_moments", *(name.replace("past", "new") for name in names)],
+            output_names=["logits", "encoded", "new_moments", *(name.replace("past", "new") for name in names)],
             opset_version=_OPSET,
             optimize=False,
             verbose=False,

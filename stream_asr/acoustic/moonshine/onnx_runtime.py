@@ -98,7 +98,9 @@ class OnnxEncoder:
         empty = np.zeros((1, self._sizes.heads, 0, self._sizes.width // self._sizes.heads), dtype=np.float32)
         return OnnxState(max_left_frames, len(self._past) * (empty,))
 
-    def forward(self, samples: FloatArray, kept_samples: int, state: OnnxState) -> tuple[FloatArray, OnnxState]:
+    def forward(
+        self, samples: FloatArray, kept_samples: int, state: OnnxState
+    ) -> tuple[FloatArray, FloatArray, OnnxState]:
         inputs: dict[str, NDArray[Any]] = {
             "samples": samples[None],
             "first": np.array(state.frames, dtype=np.float32),
@@ -107,9 +109,9 @@ class OnnxEncoder:
             **dict(zip(self._past, state.past, strict=True)),
         }
         if not kept_samples:
-            [logits] = self._session.run(["logits"], inputs)
-            return logits[0], state
-        logits, moments, *own = self._session.run(None, inputs)
+            logits, encoded = self._session.run(["logits", "encoded"], inputs)
+            return logits[0], encoded[0], state
+        logits, encoded, moments, *own = self._session.run(None, inputs)
         frames, past = kept_samples // self._stride, []
         for number, (before, new) in enumerate(zip(state.past, own, strict=True)):
             start, skip, stop = cached_range(
@@ -117,7 +119,8 @@ class OnnxEncoder:
             )
             past.append(np.concatenate((before[:, :, start:], new[:, :, skip:stop]), axis=2))
         kept_moments = state.moments + moments[:, : kept_samples // self._conv_stride].sum(axis=1)
-        return logits[0], OnnxState(state.max_left_frames, tuple(past), state.frames + frames, kept_moments)
+        next_state = OnnxState(state.max_left_frames, tuple(past), state.frames + frames, kept_moments)
+        return logits[0], encoded[0], next_state
 
 
 def weight_type(*, int8: bool) -> EightBit | None:
@@ -130,8 +133,9 @@ def weight_type(*, int8: bool) -> EightBit | None:
 def has_graphs(folder: Path, sizes: EncoderSizes, *, int8: bool = False) -> bool:
     """Whether a folder holds a graph that `OnnxEncoder` can load for an encoder of these sizes."""
     graph = folder / GRAPH_FILES[weight_type(int8=int8)]
-    # Metadata is stored verbatim; parsing the file would need the package onnx.
-    return graph.is_file() and repr(sizes).encode() in graph.read_bytes()
+    # Strings are stored verbatim; parsing the file would need the package onnx. Earlier versions wrote graphs that do not
+    # output encoder states.
+    return graph.is_file() and all(text in graph.read_bytes() for text in (repr(sizes).encode(), b"encoded"))
 
 
 def fused_copy(encoder: Encoder) -> Encoder:

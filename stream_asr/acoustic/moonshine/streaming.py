@@ -29,12 +29,15 @@ class StepOutput:
 
     Attributes:
         frames: float, shape (1, frames, width).
+        encoded: output of the layers before frames are joined, or of all layers if they never are, without the final
+            norm; float, shape (1, frames before they are joined, width).
         moments: for each step of the first convolution: count, sum and sum of squares of its outputs, float64, shape
             (3, steps).
         own: keys and values of the new frames, for each layer.
     """
 
     frames: Tensor
+    encoded: Tensor
     moments: Tensor
     own: tuple[KeysValues, ...]
 
@@ -54,15 +57,15 @@ def forward_step(
     filtered = encoder.filter(samples)
     new_moments = _moments(filtered)
     x = encoder.convolve(_normalize(encoder, filtered, moments + new_moments.sum(1)))
-    stride, own = 1, []
+    stride, own, encoded = 1, [], None
     for number, (layer, before) in enumerate(zip(encoder.layers, past, strict=True)):
         if number == encoder.joined_after:
-            x, stride = encoder.join_frames(x), 2
+            encoded, x, stride = x, encoder.join_frames(x), 2
         if number in (0, encoder.joined_after):
             rotation = make_rotation(x, encoder.sizes, stride, first, encoder.fused)
         x, new = layer(x, rotation, None, before)
         own.append(new)
-    return StepOutput(encoder.layer_norm(x), new_moments, tuple(own))
+    return StepOutput(encoder.layer_norm(x), x if encoded is None else encoded, new_moments, tuple(own))
 
 
 def _moments(filtered: Tensor) -> Tensor:
@@ -101,7 +104,7 @@ class EncoderState:
 
 def forward_chunk(
     encoder: Encoder, samples: Tensor, kept_samples: int, state: EncoderState
-) -> tuple[Tensor, EncoderState]:
+) -> tuple[Tensor, Tensor, EncoderState]:
     """Run a chunk in PyTorch.
 
     Args:
@@ -112,13 +115,13 @@ def forward_chunk(
         state: the state before the first sample.
 
     Returns:
-        Frames, float, shape (1, frames, width), and the next state.
+        Frames, float, shape (1, frames, width); `StepOutput.encoded`; and the next state.
     """
     past = state.past or len(encoder.layers) * (_empty_past(encoder, samples),)
     first = torch.tensor(float(state.frames), device=samples.device)
     step = forward_step(encoder, samples[None], first, state.moments.to(samples.device), past)
     if not kept_samples:
-        return step.frames, state
+        return step.frames, step.encoded, state
     frames, cached = kept_samples // encoder.stride, []
     for number, (before, own) in enumerate(zip(past, step.own, strict=True)):
         start, skip, stop = cached_range(
@@ -127,7 +130,8 @@ def forward_chunk(
         cached.append(before.between(start, before.keys.shape[2]).concat(own.between(skip, stop)))
     kept_moments = step.moments[:, : kept_samples // encoder.conv1.stride[0]].sum(1)
     moments = state.moments + kept_moments.to(state.moments.device)
-    return step.frames, EncoderState(state.max_left_frames, state.frames + frames, moments, tuple(cached))
+    next_state = EncoderState(state.max_left_frames, state.frames + frames, moments, tuple(cached))
+    return step.frames, step.encoded, next_state
 
 
 def cached_range(

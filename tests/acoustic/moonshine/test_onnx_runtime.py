@@ -36,8 +36,8 @@ def run_chunks(encoder: StreamingEncoder, audio: FloatArray, sizes: list[tuple[i
     outputs, state, at = [], encoder.initial_state(MAX_LEFT_FRAMES), 0
     for kept, right in sizes:
         chunk = audio[at * FRAME : (at + kept + right) * FRAME]
-        preview, _ = encoder.forward(chunk[: (kept + right + 2) // 2 * FRAME], 0, state)
-        logits, state = encoder.forward(chunk, kept * FRAME, state)
+        preview, _, _ = encoder.forward(chunk[: (kept + right + 2) // 2 * FRAME], 0, state)
+        logits, _, state = encoder.forward(chunk, kept * FRAME, state)
         outputs += [preview, logits]
         at += kept
     return outputs
@@ -80,11 +80,11 @@ def test_chunks_of_any_size_equal_those_of_pytorch(
 def test_state_is_immutable_and_bounded(onnx_encoder: StreamingEncoder, speech: FloatArray) -> None:
     state = onnx_encoder.initial_state(MAX_LEFT_FRAMES)
     for at in range(0, 30, 5):
-        _, state = onnx_encoder.forward(speech[at * FRAME : (at + 9) * FRAME], 5 * FRAME, state)
+        _, _, state = onnx_encoder.forward(speech[at * FRAME : (at + 9) * FRAME], 5 * FRAME, state)
     assert {past.shape[2] for past in state.past} == {MAX_LEFT_FRAMES, MAX_LEFT_FRAMES // 2}
     assert state.frames == 60
     chunk = speech[30 * FRAME : 40 * FRAME]
-    first, after_preview = onnx_encoder.forward(chunk, 0, state)
+    first, _, after_preview = onnx_encoder.forward(chunk, 0, state)
     assert after_preview is state, "a preview leaves no trace"
     onnx_encoder.forward(speech[: 10 * FRAME], 10 * FRAME, state)
     np.testing.assert_array_equal(onnx_encoder.forward(chunk, 0, state)[0], first)
@@ -111,7 +111,7 @@ def test_whole_windows_run_as_one_chunk(
         def initial_state(self, max_left_frames: int) -> State:
             return onnx_encoder.initial_state(max_left_frames)
 
-        def forward(self, samples: FloatArray, kept_samples: int, state: State) -> tuple[FloatArray, State]:
+        def forward(self, samples: FloatArray, kept_samples: int, state: State) -> tuple[FloatArray, FloatArray, State]:
             self.calls += 1
             return onnx_encoder.forward(samples, kept_samples, state)
 
