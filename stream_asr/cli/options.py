@@ -73,6 +73,30 @@ Threads = Annotated[
     ),
 ]
 
+SecondPassName = Annotated[
+    Optional[str],
+    typer.Option(
+        "--second-pass",
+        metavar="NAME|FOLDER|none",
+        help="Seq2seq model that recognizes each utterance again while it grows, such as Whisper or Moonshine: a name "
+        "on the Hugging Face hub or a local folder. none switches the second pass off. "
+        "[dim]default: the decoder of embedded-en with embedded-en, else none[/dim]",
+        rich_help_panel=_MODEL,
+        show_default=False,
+    ),
+]
+Language = Annotated[
+    Optional[str],
+    typer.Option(
+        "--language",
+        metavar="CODE|NAME",
+        help="Language of the speech, for a second pass that knows several, such as multilingual Whisper: en or "
+        "english. [dim]default: detected for each utterance[/dim]",
+        rich_help_panel=_MODEL,
+        show_default=False,
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
