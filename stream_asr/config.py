@@ -291,6 +291,49 @@ class BeamConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecondPassConfig:
+    """The attention decoder's hypotheses: which words are accepted, and when they become stable."""
+
+    agreement: int = 2
+    """Successive hypotheses that have to agree on a word."""
+
+    confirmation_score: float = -0.5
+    """Mean log-probability of the CTC model's tokens from which on it confirms a word without a second hypothesis."""
+
+    confirmation_margin_ms: int = 480
+    """Audio after a word that is required for its confirmation."""
+
+    max_tokens_per_s: float = 6.5
+    """Largest number of tokens in a second of speech: on incomplete words, a decoder may repeat itself endlessly."""
+
+    extra_tokens: int = 3
+    """Tokens that a hypothesis may have in addition."""
+
+    min_blank_log_prob: float = -0.05
+    """Log-probability of the CTC blank in all frames above which nothing was said, so that nothing is decoded."""
+
+    veto_score: float = -4.0
+    """Mean log-probability of the CTC model's tokens up to which a word may be vetoed."""
+
+    veto_non_blank: float = 0.1
+    """A word is vetoed if no token of the CTC model reaches this probability in its frames."""
+
+    max_loop_words: int = 4
+    """Longest repetition at the end of a hypothesis that is looked for, in words."""
+
+    min_loop_repeats: int = 3
+    """How often words have to be repeated to be cut."""
+
+    loop_score: float = -1.5
+    """Mean log-probability of the CTC model's tokens from which on a repetition was said and is not cut."""
+
+    def __post_init__(self) -> None:
+        _require(self.agreement >= 2, f"agreement is {self.agreement}; it must be at least 2")
+        _require_positive(self, "max_tokens_per_s", "max_loop_words", "min_loop_repeats")
+        _require_not_negative(self, "confirmation_margin_ms", "extra_tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AcousticConfig:
     """How acoustic models are loaded and run."""
 

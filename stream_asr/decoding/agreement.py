@@ -39,6 +39,20 @@ def stable_text(hypotheses: Iterable[Sequence[str]]) -> str:
     return " ".join(shortest[:length])
 
 
+def agreed_length(hypotheses: Sequence[Sequence[str]]) -> int:
+    """Return how many words all hypotheses begin with.
+
+    Args:
+        hypotheses: the words of each hypothesis; at least one hypothesis.
+    """
+    length = 0
+    for words in zip(*hypotheses, strict=False):
+        if len(set(words)) > 1:
+            break
+        length += 1
+    return length
+
+
 def settle(histories: Sequence[WordHistory], deadline_frame: int) -> list[int]:
     """Decide the words that ended by a deadline in favor of the best hypothesis.
 

@@ -1,0 +1,270 @@
+"""Incremental attention decoding: the words of an utterance that an attention decoder decodes again while it grows.
+
+After each commit window the decoder decodes the whole utterance so far, the right context of the window included, and
+its stable tokens are a prefix that every later hypothesis has to begin with. The frames of the CTC model say where the
+words are, confirm them, and veto words of which there is no trace in the audio.
+
+Everything here depends only on hypotheses and on frames of commit windows, in their order. Which of the words are
+stable is decided in `stream_asr.decoding.agreement`.
+
+Sources: Watanabe et al., "Hybrid CTC/Attention Architecture for End-to-End Speech Recognition", 2017; Liu et al.,
+"Low-Latency Sequence-to-Sequence Speech Recognition and Translation by Partial Hypothesis Selection", 2020 (prefixes
+and agreement).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import exp
+
+import numpy as np
+
+from stream_asr.acoustic.base import DecodeOutput, Vocabulary
+from stream_asr.acoustic.labels import Labels
+from stream_asr.array_types import FloatArray
+from stream_asr.config import SAMPLE_RATE, SecondPassConfig, ms_to_frames
+from stream_asr.decoding.agreement import agreed_length
+from stream_asr.decoding.alignment import AlignedWord, ForcedAligner
+from stream_asr.decoding.ctc import Frames
+from stream_asr.events import Word, bare_text
+
+
+@dataclass(frozen=True, slots=True)
+class TokenWord:
+    """A word of a hypothesis.
+
+    Attributes:
+        text: as the decoder writes it, without spaces.
+        tokens: its tokens.
+        log_probs: natural logarithms of the probabilities of the tokens.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    log_probs: tuple[float, ...]
+
+    @property
+    def confidence(self) -> float:
+        """Geometric mean of the probabilities of the tokens, 0 to 1."""
+        return min(1.0, exp(sum(self.log_probs) / len(self.log_probs)))
+
+
+def split_words(vocabulary: Vocabulary, tokens: Sequence[int], log_probs: Sequence[float]) -> list[TokenWord]:
+    """Divide tokens into words. A word begins with a token that begins with a space.
+
+    Args:
+        vocabulary: the tokens.
+        tokens: tokens of a hypothesis.
+        log_probs: for each token the natural logarithm of its probability.
+
+    Returns:
+        The words in order. Tokens without text belong to the word before them. If the first token continues an
+        earlier word, the first word is that continuation.
+    """
+    words: list[tuple[list[int], list[float]]] = []
+    for token, log_prob in zip(tokens, log_probs, strict=True):
+        if not words or vocabulary.pieces[token].startswith(b" "):
+            words.append(([], []))
+        words[-1][0].append(token)
+        words[-1][1].append(log_prob)
+    texts = [vocabulary.text(word).strip() for word, _ in words]
+    return [
+        TokenWord(text, tuple(word), tuple(scores)) for text, (word, scores) in zip(texts, words, strict=True) if text
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedWord:
+    """A word of a hypothesis and its place in the audio.
+
+    Attributes:
+        word: the word.
+        aligned: its frames, counted from the start of the stream.
+    """
+
+    word: TokenWord
+    aligned: AlignedWord
+
+    @property
+    def bare(self) -> str:
+        """The text without case and punctuation, by which hypotheses are compared."""
+        return bare_text(self.word.text)
+
+    def to_event(self, frame_samples: int) -> Word:
+        """Return the word with times."""
+        first, stop = self.aligned.first_frame, self.aligned.stop_frame
+        return Word.in_frames(self.word.text, first, stop, self.word.confidence, frame_samples)
+
+
+class AttentionDecoder:
+    """Starts an `AttentionState` for each utterance. One decoder serves all streams.
+
+    Args:
+        vocabulary: tokens of the attention decoder.
+        labels: tokens of the CTC model.
+        frame_samples: length of a frame of the CTC model in samples at 16 kHz.
+        config: settings.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, labels: Labels, frame_samples: int, config: SecondPassConfig) -> None:
+        self.vocabulary = vocabulary
+        self.aligner = ForcedAligner(labels)
+        self.blank = labels.blank
+        self.frame_samples = frame_samples
+        self.config = config
+        self.margin_frames = ms_to_frames(config.confirmation_margin_ms, frame_samples)
+
+    def start(self, frame: int) -> AttentionState:
+        """Return the state of an utterance whose first frame is ``frame`` on the stream's absolute grid."""
+        return AttentionState(self, Frames.empty(frame))
+
+    def max_tokens(self, samples: int) -> int:
+        """Return the largest number of tokens that so many samples of speech can have."""
+        return self.config.extra_tokens + int(self.config.max_tokens_per_s * samples / SAMPLE_RATE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttentionState:
+    """The hypotheses of an utterance so far. It is immutable: each step returns a new state.
+
+    Attributes:
+        decoder: the decoder.
+        frames: frames of commit windows since the last stable word.
+        stable: the words that can no longer change.
+        unstable: the other words of the newest hypothesis.
+        earlier: the unstable words of earlier hypotheses, newest last, bare.
+    """
+
+    decoder: AttentionDecoder
+    frames: Frames
+    stable: tuple[PlacedWord, ...] = ()
+    unstable: tuple[PlacedWord, ...] = ()
+    earlier: tuple[tuple[str, ...], ...] = field(default=())
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """The tokens of the stable words."""
+        return tuple(token for word in self.stable for token in word.word.tokens)
+
+    @property
+    def draft(self) -> tuple[int, ...]:
+        """The tokens of the unstable words."""
+        return tuple(token for word in self.unstable for token in word.word.tokens)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """All words, with times."""
+        return tuple(word.to_event(self.decoder.frame_samples) for word in self.stable + self.unstable)
+
+    @property
+    def stable_text(self) -> str:
+        """The text that can no longer change."""
+        return " ".join(word.word.text for word in self.stable)
+
+    def has_speech(self, log_probs: FloatArray) -> bool:
+        """Whether the CTC model finds anything after the stable words.
+
+        Args:
+            log_probs: frames of the next commit window, those of its right context included.
+        """
+        blank = self.decoder.blank
+        frames = [part for part in (self.frames.log_probs, log_probs) if len(part)]
+        return any(bool((part[:, blank] < self.decoder.config.min_blank_log_prob).any()) for part in frames)
+
+    def update(self, output: DecodeOutput, log_probs: FloatArray, new_frames: int, *, final: bool) -> AttentionState:
+        """Return the state after a hypothesis.
+
+        Args:
+            output: a hypothesis that begins with `prefix`.
+            log_probs: the CTC model's output for the window: natural logarithms, float32, shape (frames, tokens).
+            new_frames: how many of these frames are committed; the others are right context.
+            final: whether the window is the last one of the utterance. Then all words become stable.
+        """
+        config, placed = self.decoder.config, self._place(output, log_probs)
+        joined = self._join(log_probs[:new_frames])
+        if final:
+            return replace(self, frames=joined, stable=self.stable + placed, unstable=(), earlier=())
+        bare = tuple(word.bare for word in placed)
+        stop_frame = self.frames.start_frame + len(self.frames.log_probs) + len(log_probs)
+        agreed = agreed_length([*self.earlier[-(config.agreement - 1) :], bare]) if self._has_enough else 0
+        count = 0
+        while count < len(placed) - 1 and (
+            count < agreed or self._is_confirmed(placed[count].aligned, placed[count + 1].aligned, stop_frame)
+        ):
+            count += 1
+        stable = self.stable + placed[:count]
+        start = placed[count - 1].aligned.stop_frame if count else self.frames.start_frame
+        earlier = tuple(
+            words[count:] if words[:count] == bare[:count] else ()
+            for words in (*self.earlier, bare)[1 - config.agreement :]
+        )
+        return replace(self, frames=joined.since(start), stable=stable, unstable=placed[count:], earlier=earlier)
+
+    @property
+    def _has_enough(self) -> bool:
+        return len(self.earlier) >= self.decoder.config.agreement - 1
+
+    def _is_confirmed(self, word: AlignedWord, following: AlignedWord, stop_frame: int) -> bool:
+        """Return whether the CTC model reads the same word, at a place that has enough right context."""
+        config = self.decoder.config
+        return (
+            word.score is not None
+            and word.score >= config.confirmation_score
+            and following.first_frame + self.decoder.margin_frames <= stop_frame
+        )
+
+    def _place(self, output: DecodeOutput, log_probs: FloatArray) -> tuple[PlacedWord, ...]:
+        """Return the words after the stable ones that are in the audio, with their places."""
+        skip = len(self.prefix)
+        words = split_words(self.decoder.vocabulary, output.tokens[skip:], output.log_probs[skip:])
+        if self.stable and words and not self._begins_word(words[0]):
+            words = words[1:]  # it would change a stable word
+        if not words:
+            return ()
+        frames = self._join(log_probs)
+        alignment = self.decoder.aligner.align(frames.log_probs, [word.text for word in words], free_end=True)
+        offset = frames.start_frame
+        placed = tuple(
+            PlacedWord(
+                word,
+                replace(
+                    aligned,
+                    first_frame=aligned.first_frame + offset,
+                    stop_frame=aligned.stop_frame + offset,
+                    last_token_frame=aligned.last_token_frame + offset,
+                ),
+            )
+            for word, aligned in zip(words, alignment.words, strict=True)
+        )
+        return self._without_loops(tuple(word for word in placed if not self._is_vetoed(word)))
+
+    def _begins_word(self, word: TokenWord) -> bool:
+        return self.decoder.vocabulary.pieces[word.tokens[0]].startswith(b" ")
+
+    def _is_vetoed(self, word: PlacedWord) -> bool:
+        """Return whether the CTC model is sure that a word was not said."""
+        config, aligned = self.decoder.config, word.aligned
+        if not word.bare:
+            return False
+        score = config.veto_score if aligned.score is None else aligned.score
+        return score <= config.veto_score and aligned.non_blank < config.veto_non_blank
+
+    def _without_loops(self, words: tuple[PlacedWord, ...]) -> tuple[PlacedWord, ...]:
+        """Cut a repetition at the end of a hypothesis to its first occurrence, unless the CTC model confirms it."""
+        config, bare = self.decoder.config, [word.bare for word in words]
+        for length in range(1, config.max_loop_words + 1):
+            repeats = 1
+            while bare[-length:] == bare[len(bare) - (repeats + 1) * length : len(bare) - repeats * length]:
+                repeats += 1
+            if repeats < config.min_loop_repeats:
+                continue
+            copies = words[len(words) - (repeats - 1) * length :]
+            scores = [word.aligned.score for word in copies if word.aligned.score is not None]
+            if not scores or np.mean(scores) < config.loop_score:
+                return words[: len(words) - len(copies)]
+        return words
+
+    def _join(self, log_probs: FloatArray) -> Frames:
+        own = self.frames.log_probs
+        return replace(self.frames, log_probs=np.concatenate([own, log_probs]) if len(own) else log_probs)
