@@ -10,6 +10,7 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from recipes.embedded_en.tokenizer import SubwordTokenizer
 from stream_asr.acoustic.moonshine.decoder_checkpoint import DecoderCheckpoint, save_decoder
+from stream_asr.acoustic.moonshine.decoder_export import save_decoder_graphs
 from stream_asr.acoustic.moonshine.onnx_export import save_graphs
 from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.config import SAMPLE_RATE
@@ -41,3 +42,4 @@ def export_model(
     save_graphs(model.encoder, folder)
     if decoder is not None:
         save_decoder(folder, decoder)
+        save_decoder_graphs(decoder.sizes, folder)

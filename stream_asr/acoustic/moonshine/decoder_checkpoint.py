@@ -146,12 +146,12 @@ def float_weights(decoder: Decoder, dtype: torch.dtype = torch.float16) -> dict[
 def load_decoder(checkpoint: DecoderCheckpoint, dtype: torch.dtype = torch.float32) -> Decoder:
     """Create the module for a checkpoint."""
     decoder = Decoder(checkpoint.sizes)
-    weights = {name: torch.from_numpy(as_parameter(name, weight)) for name, weight in checkpoint.weights.items()}
+    weights = {name: torch.from_numpy(as_parameter(weight)) for name, weight in checkpoint.weights.items()}
     decoder.load_state_dict({name: weight.to(dtype) for name, weight in weights.items()}, assign=True)
     return decoder.eval()
 
 
-def as_parameter(name: str, weight: Weight) -> FloatArray:
+def as_parameter(weight: Weight) -> FloatArray:
     """Return a weight as PyTorch lays it out, float32."""
     if isinstance(weight, QuantizedWeight):
         return np.ascontiguousarray(weight.dequantize().T)

@@ -45,7 +45,12 @@ class TorchDecoder:
 
     @torch.inference_mode()
     def concat(self, first: Cache, second: Cache) -> Cache:
-        return tuple(torch.cat(pair, dim=2) for pair in zip(first, second, strict=True))
+        pairs = zip(first, second, strict=True)
+        return tuple(torch.cat((earlier.to(later.dtype), later), dim=2) for earlier, later in pairs)
+
+    @torch.inference_mode()
+    def pack(self, cache: Cache) -> Cache:
+        return tuple(part.half() for part in cache)
 
     @torch.inference_mode()
     def cut(self, cache: Cache, length: int) -> Cache:

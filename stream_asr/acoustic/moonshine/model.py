@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -13,12 +14,14 @@ from torch import nn
 from stream_asr.acoustic.base import Checkpoint, Chunk, ChunkOutput, SecondPassModel, State, StreamingEncoder
 from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
 from stream_asr.acoustic.int8 import has_vnni, is_fast
-from stream_asr.acoustic.moonshine.decoder_checkpoint import load_decoder, read_decoder
+from stream_asr.acoustic.moonshine.decoder_checkpoint import DecoderCheckpoint, load_decoder, read_decoder
+from stream_asr.acoustic.moonshine.decoder_onnx import OnnxDecoder
+from stream_asr.acoustic.moonshine.decoder_onnx import has_graphs as has_decoder_graphs
 from stream_asr.acoustic.moonshine.decoder_torch import TorchDecoder
 from stream_asr.acoustic.moonshine.encoder import find_encoder
 from stream_asr.acoustic.moonshine.int8 import quantize_encoder
 from stream_asr.acoustic.moonshine.onnx_runtime import OnnxEncoder, has_graphs
-from stream_asr.acoustic.moonshine.second_pass import MoonshineSecondPass
+from stream_asr.acoustic.moonshine.second_pass import DecoderRunner, MoonshineSecondPass
 from stream_asr.acoustic.moonshine.streaming import EncoderState, forward_chunk
 from stream_asr.acoustic.one_per_core import CorePool, OnePerCore
 from stream_asr.acoustic.options import ModelOptions
@@ -26,6 +29,8 @@ from stream_asr.acoustic.transformers_ctc import TransformersCTC, make_runner, p
 from stream_asr.array_types import FloatArray
 from stream_asr.config import MOONSHINE_WINDOWS
 from stream_asr.errors import ModelError
+
+_Loaded = TypeVar("_Loaded", covariant=True)
 
 _log = logging.getLogger(__name__)
 
@@ -46,14 +51,17 @@ def build_moonshine(checkpoint: Checkpoint, options: ModelOptions) -> Transforme
     encoder = None if options.backend == "torch" else _onnx_encoder(checkpoint, options)
     int8 = options.precision == "int8" or (options.precision == "auto" and is_fast())
     runner = make_runner(checkpoint, options, quantize=_quantize if int8 and encoder is None else None)
-    return StatefulMoonshine(runner, torch.get_num_threads(), encoder, _second_pass(checkpoint))
+    return StatefulMoonshine(runner, torch.get_num_threads(), encoder, _second_pass(checkpoint, options))
 
 
-def _second_pass(checkpoint: Checkpoint) -> Callable[[CorePool], SecondPassModel] | None:
+def _second_pass(checkpoint: Checkpoint, options: ModelOptions) -> Callable[[CorePool], SecondPassModel] | None:
+    """Load the decoder; None if the model has none."""
     decoder = None if checkpoint.folder is None else read_decoder(checkpoint.folder, checkpoint.name)
     if decoder is None:
         return None
-    runner = TorchDecoder(load_decoder(decoder), torch.device("cpu"))
+    runner: DecoderRunner | None = None if options.backend == "torch" else _onnx_decoder(checkpoint, decoder, options)
+    if runner is None:  # in float32: with PyTorch's int8 products, a draft could change the result
+        runner = TorchDecoder(load_decoder(decoder), options.device)
     return partial(MoonshineSecondPass, checkpoint.name, decoder.vocabulary, decoder.begin, runner)
 
 
@@ -65,27 +73,56 @@ def _quantize(model: nn.Module) -> None:
 
 def _onnx_encoder(checkpoint: Checkpoint, options: ModelOptions) -> OnnxEncoder | None:
     """Load the model into ONNX Runtime; None where PyTorch has to run it."""
+    encoder = checkpoint.model.encoder
+    return _in_onnxruntime(
+        checkpoint,
+        options,
+        "graphs",
+        partial(has_graphs, sizes=encoder.sizes),
+        partial(OnnxEncoder, checkpoint.model),
+    )
+
+
+def _onnx_decoder(checkpoint: Checkpoint, decoder: DecoderCheckpoint, options: ModelOptions) -> OnnxDecoder | None:
+    """Load the decoder into ONNX Runtime; None where PyTorch has to run it."""
+    return _in_onnxruntime(
+        checkpoint,
+        options,
+        "graphs of its decoder",
+        partial(has_decoder_graphs, sizes=decoder.sizes),
+        partial(OnnxDecoder, decoder),
+    )
+
+
+class _FindGraphs(Protocol):
+    def __call__(self, folder: Path, *, int8: bool) -> bool:
+        """Whether the folder has the graphs."""
+
+
+class _LoadGraphs(Protocol[_Loaded]):
+    def __call__(self, folder: Path, *, int8: bool) -> _Loaded:
+        """Load the graphs of a folder."""
+
+
+def _in_onnxruntime(
+    checkpoint: Checkpoint, options: ModelOptions, what: str, exist: _FindGraphs, load: _LoadGraphs[_Loaded]
+) -> _Loaded | None:
+    """Load graphs from the model's own folder or that of the bundled model, whose sizes fine-tuned models share."""
     int8 = options.precision == "int8" or (options.precision == "auto" and has_vnni())
-    folder = _graph_folder(checkpoint, int8=int8)
+    folders = [folder for folder in (checkpoint.folder, EMBEDDED_FOLDER) if folder is not None]
+    folder = next((folder for folder in folders if exist(folder, int8=int8)), None)
     if folder is None:
         if options.backend == "onnxruntime":
-            raise ModelError(f"{checkpoint.name!r} has no graphs for onnxruntime; use torch")
-        _log.info("%r has no graphs for onnxruntime, so PyTorch runs it", checkpoint.name)
+            raise ModelError(f"{checkpoint.name!r} has no {what} for onnxruntime; use torch")
+        _log.info("%r has no %s for onnxruntime, so PyTorch runs it", checkpoint.name, what)
         return None
     try:
-        return OnnxEncoder(checkpoint.model, folder, int8=int8)
+        return load(folder, int8=int8)
     except Exception as error:  # for example an old version, or a missing system library
         if options.backend == "onnxruntime":
             raise ModelError(f"onnxruntime does not run {checkpoint.name!r}: {error}; use torch") from error
         _log.warning("onnxruntime does not run %r, so PyTorch does: %s", checkpoint.name, error)
         return None
-
-
-def _graph_folder(checkpoint: Checkpoint, *, int8: bool) -> Path | None:
-    """Find graphs in the model's own folder, or in that of the bundled model, whose sizes fine-tuned models share."""
-    sizes = checkpoint.model.encoder.sizes
-    folders = [folder for folder in (checkpoint.folder, EMBEDDED_FOLDER) if folder is not None]
-    return next((folder for folder in folders if has_graphs(folder, sizes, int8=int8)), None)
 
 
 class TorchEncoder:

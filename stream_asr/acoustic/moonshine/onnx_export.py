@@ -8,8 +8,9 @@ encoder of the same sizes, fine-tuned ones included. This module needs the packa
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -58,18 +59,14 @@ def save_graphs(encoder: Encoder, folder: Path) -> None:
             nn.init.normal_(parameter)
     model = _export(encoder)
     weights = {name: weight.numpy() for name, weight in graph_weights(encoder).items()}
-    _name_weights(model.graph, weights)
+    name_weights(model.graph, weights)
     for eight_bit, file in GRAPH_FILES.items():
         variant = onnx.ModelProto()
         variant.CopyFrom(model)
         external = set(weights)
         if eight_bit is not None:
             external |= _quantize(variant, quantized_weights(encoder), eight_bit)
-        onnx.checker.check_model(variant)
-        for initializer in variant.graph.initializer:
-            if initializer.name in external:
-                _make_external(initializer)
-        (folder / file).write_bytes(variant.SerializeToString(deterministic=True))
+        save_without_weights(variant, external, folder / file)
 
 
 class _StreamingModel(nn.Module):
@@ -110,7 +107,7 @@ class _StreamingModel(nn.Module):
 
 
 def _export(encoder: Encoder) -> onnx.ModelProto:
-    """Export the network and fold everything that depends on weights alone."""
+    """Export `_StreamingModel`."""
     sizes, tokens = encoder.sizes, 32
     lengths = [11 + layer for layer in range(sizes.layers) for _ in range(2)]
     past = [torch.zeros(1, sizes.heads, length, sizes.width // sizes.heads) for length in lengths]
@@ -118,15 +115,43 @@ def _export(encoder: Encoder) -> onnx.ModelProto:
     arguments = (torch.zeros(1, 16_000), torch.tensor(0.0), torch.ones(3, dtype=torch.float64), *head, past)
     any_length = torch.export.Dim.AUTO
     names = [f"past_{kind}_{layer}" for layer in range(sizes.layers) for kind in ("keys", "values")]
+    return export_graph(
+        _StreamingModel(encoder),
+        arguments,
+        ({1: any_length}, {}, {}, {1: any_length}, {0: any_length}, [{2: any_length} for _ in past]),
+        ["samples", "first", "moments", "head_weight", "head_bias", *names],
+        ["logits", "encoded", "new_moments", *(name.replace("past", "new") for name in names)],
+        repr(sizes),
+    )
+
+
+def export_graph(
+    network: nn.Module,
+    arguments: tuple[Any, ...],
+    dynamic_shapes: tuple[Any, ...],
+    inputs: list[str],
+    outputs: list[str],
+    sizes: str,
+) -> onnx.ModelProto:
+    """Export a network and fold everything that depends on weights alone.
+
+    Args:
+        network: the network.
+        arguments: example arguments.
+        dynamic_shapes: their variable dimensions.
+        inputs: names of the flattened arguments.
+        outputs: names of the outputs.
+        sizes: stored in the graph under `SIZES_KEY`.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own code
         program = torch.onnx.export(
-            _StreamingModel(encoder).eval(),
+            network.eval(),
             arguments,
             dynamo=True,
-            dynamic_shapes=({1: any_length}, {}, {}, {1: any_length}, {0: any_length}, [{2: any_length} for _ in past]),
-            input_names=["samples", "first", "moments", "head_weight", "head_bias", *names],
-            output_names=["logits", "encoded", "new_moments", *(name.replace("past", "new") for name in names)],
+            dynamic_shapes=dynamic_shapes,
+            input_names=inputs,
+            output_names=outputs,
             opset_version=_OPSET,
             optimize=False,
             verbose=False,
@@ -138,11 +163,11 @@ def _export(encoder: Encoder) -> onnx.ModelProto:
         del value.metadata_props[:]
         value.doc_string = ""
     del model.graph.value_info[:], model.metadata_props[:], model.graph.metadata_props[:]
-    model.metadata_props.add(key=SIZES_KEY, value=repr(sizes))
+    model.metadata_props.add(key=SIZES_KEY, value=sizes)
     return model
 
 
-def _name_weights(graph: onnx.GraphProto, weights: dict[str, NDArray[np.float32]]) -> None:
+def name_weights(graph: onnx.GraphProto, weights: dict[str, NDArray[np.float32]]) -> None:
     """Find each weight among the graph's constants by its value, and give it its name."""
     names = {(weight.shape, weight.tobytes()): name for name, weight in weights.items()}
     renamed = {}
@@ -152,7 +177,7 @@ def _name_weights(graph: onnx.GraphProto, weights: dict[str, NDArray[np.float32]
         if name is not None:
             renamed[initializer.name] = initializer.name = name
         elif value.size > _MAX_CONSTANT:
-            raise RuntimeError(f"{initializer.name} of shape {value.shape} is not a weight of the encoder")
+            raise RuntimeError(f"{initializer.name} of shape {value.shape} is not a weight")
     if missing := weights.keys() - set(renamed.values()):
         raise RuntimeError(f"not in the graph: {', '.join(sorted(missing))}")
     for node in graph.node:
@@ -188,6 +213,15 @@ def _quantize(model: onnx.ModelProto, names: set[str], eight_bit: EightBit) -> s
         graph.node.remove(node)
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     return added
+
+
+def save_without_weights(model: onnx.ModelProto, weights: Set[str], path: Path) -> None:
+    """Check a graph and write it; the named initializers are external."""
+    onnx.checker.check_model(model)
+    for initializer in model.graph.initializer:
+        if initializer.name in weights:
+            _make_external(initializer)
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def _make_external(tensor: onnx.TensorProto) -> None:

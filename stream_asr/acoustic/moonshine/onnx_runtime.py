@@ -133,7 +133,7 @@ def weight_type(*, int8: bool) -> EightBit | None:
 def has_graphs(folder: Path, sizes: EncoderSizes, *, int8: bool = False) -> bool:
     """Whether a folder holds a graph that `OnnxEncoder` can load for an encoder of these sizes."""
     graph = folder / GRAPH_FILES[weight_type(int8=int8)]
-    # Strings are stored verbatim; parsing the file would need the package onnx. Earlier versions wrote graphs that do not
+    # Strings are stored verbatim; parsing the file would need the package onnx. Graphs of earlier versions do not
     # output encoder states.
     return graph.is_file() and all(text in graph.read_bytes() for text in (repr(sizes).encode(), b"encoded"))
 

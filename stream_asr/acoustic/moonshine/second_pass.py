@@ -73,7 +73,10 @@ class DecoderRunner(Protocol):
         """Compute the keys and values of encoder states, float32, shape (encoder frames, width)."""
 
     def concat(self, first: Cache, second: Cache) -> Cache:
-        """Append keys and values to others."""
+        """Append keys and values to others. The result has the precision of the second ones."""
+
+    def pack(self, cache: Cache) -> Cache:
+        """Convert keys and values to half precision, in which a state keeps those of encoder frames."""
 
     def cut(self, cache: Cache, length: int) -> Cache:
         """Return the first ``length`` keys and values. Must not keep the others in memory."""
@@ -91,7 +94,7 @@ class DecoderState:
     """State of an utterance. Immutable: each request yields a new one.
 
     Attributes:
-        encoded: keys and values of the kept encoder frames.
+        encoded: keys and values of the kept encoder frames, in half precision.
         prefix: the prefix of the last request.
         log_probs: log-probability of each of its tokens.
         past: keys and values of the begin token and of all tokens of the prefix but the last.
@@ -143,7 +146,8 @@ class MoonshineSecondPass:
         return self.runner.backend
 
     def initial_state(self) -> State:
-        return DecoderState(self.runner.empty(), (), (), self.runner.empty())
+        empty = self.runner.empty()
+        return DecoderState(self.runner.pack(empty), (), (), empty)
 
     def decode(self, requests: Sequence[DecodeRequest]) -> list[DecodeOutput]:
         if self._pool is None:
@@ -154,7 +158,7 @@ class MoonshineSecondPass:
         runner = self.runner
         new = runner.project([_encoded(request) for request in requests])
         kept = [
-            runner.concat(request.state.encoded, runner.cut(cache, request.kept_frames))
+            runner.concat(request.state.encoded, runner.pack(runner.cut(cache, request.kept_frames)))
             for request, cache in zip(requests, new, strict=True)
         ]
         encoded = [runner.concat(request.state.encoded, cache) for request, cache in zip(requests, new, strict=True)]
