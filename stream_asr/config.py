@@ -153,6 +153,9 @@ class WindowConfig:
     left_context_ms: int = 4000
     """Audio before the committed part of a commit window."""
 
+    state_context_ms: int | None = None
+    """Audio before a window that a model with a state remembers; None for ``left_context_ms``."""
+
     commit_ms: int = 1600
     """Committed part of a commit window: its frames decide the final text."""
 
@@ -174,13 +177,18 @@ class WindowConfig:
     silence_margin_ms: int = 100
     """Previews pause once they show this much silence in addition to the longest hold-back."""
 
+    end_silence_ms: int = 400
+    """Silence that follows a flush or the end of a stream, in which the model finishes the last word."""
+
     max_whole_window_ms: int = 30_000
     """Committed part of the longest window for whole utterances; attention cost grows with the square of its length."""
 
     def __post_init__(self) -> None:
         _require_not_negative(self, "left_context_ms", "right_context_ms", "preview_left_context_ms")
+        if self.state_context_ms is not None:
+            _require_not_negative(self, "state_context_ms")
         _require_positive(self, "commit_ms", "preview_interval_ms", "fragment_hold_back_factor", "max_whole_window_ms")
-        _require_not_negative(self, "hold_back_ms", "silence_margin_ms")
+        _require_not_negative(self, "hold_back_ms", "silence_margin_ms", "end_silence_ms")
 
 
 MOONSHINE_WINDOWS = WindowConfig(
@@ -191,6 +199,13 @@ MOONSHINE_WINDOWS = WindowConfig(
 A smaller ``commit_ms`` costs more where many streams share a CPU: under load, previews are skipped but commit windows
 are not.
 """
+
+
+MOONSHINE_SECOND_PASS_WINDOWS = WindowConfig(
+    state_context_ms=60_000, commit_ms=768, right_context_ms=1152, preview_interval_ms=192, hold_back_ms=160
+)
+"""The same for models with an attention decoder as second pass. It needs the whole utterance as left context and about
+a second of right context."""
 
 
 def min_buffer_ms(windows: WindowConfig, segmenter: SegmenterConfig) -> int:
@@ -297,11 +312,11 @@ class SecondPassConfig:
     agreement: int = 2
     """Successive hypotheses that have to agree on a word."""
 
-    confirmation_score: float = -0.5
+    confirmation_score: float = -0.1
     """Mean log-probability of the CTC model's tokens from which on it confirms a word without a second hypothesis."""
 
-    confirmation_margin_ms: int = 480
-    """Audio after a word that is required for its confirmation."""
+    stable_margin_ms: int = 384
+    """A word becomes stable only if the next word started at least this long before the newest audio."""
 
     max_tokens_per_s: float = 6.5
     """Largest number of tokens in a second of speech: on incomplete words, a decoder may repeat itself endlessly."""
@@ -330,7 +345,7 @@ class SecondPassConfig:
     def __post_init__(self) -> None:
         _require(self.agreement >= 2, f"agreement is {self.agreement}; it must be at least 2")
         _require_positive(self, "max_tokens_per_s", "max_loop_words", "min_loop_repeats")
-        _require_not_negative(self, "confirmation_margin_ms", "extra_tokens")
+        _require_not_negative(self, "stable_margin_ms", "extra_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -509,6 +524,7 @@ class RecognizerConfig:
     """None for the windows that suit the model."""
 
     beam: BeamConfig = field(default_factory=BeamConfig)
+    second_pass: SecondPassConfig = field(default_factory=SecondPassConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     acoustic: AcousticConfig = field(default_factory=AcousticConfig)
 

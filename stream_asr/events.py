@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeAlias
 
 from stream_asr.config import samples_to_s
@@ -76,6 +76,10 @@ class Word:
     def bare(self) -> str:
         """The word without the punctuation around it, in lower case; empty if it is only punctuation."""
         return bare_word(self.word)
+
+    def clip(self, end: float) -> Word:
+        """Return the word with times of at most ``end`` seconds."""
+        return self if self.end <= end else replace(self, start=min(self.start, end), end=end)
 
     def to_json(self) -> dict[str, Any]:
         return {

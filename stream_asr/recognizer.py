@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from stream_asr.acoustic.base import AcousticModel, StatefulModel
+from stream_asr.acoustic.base import AcousticModel, SecondPassModel, StatefulModel
 from stream_asr.acoustic.catalog import BUNDLED_LMS
 from stream_asr.audio.files import AudioFile
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
 from stream_asr.config import AUDIO, SAMPLE_RATE, RecognizerConfig, WindowConfig
+from stream_asr.decoding.attention import AttentionDecoder
 from stream_asr.decoding.base import Decoder
 from stream_asr.decoding.casing import CasedDecoder, Casing, choose_casing
 from stream_asr.decoding.factory import make_decoder
@@ -29,6 +30,7 @@ from stream_asr.stream import Stream
 from stream_asr.streaming.engine import Engine, EngineStats
 from stream_asr.streaming.mailbox import Mailbox
 from stream_asr.streaming.pipeline import Pipeline
+from stream_asr.streaming.second_pass import SecondPass
 from stream_asr.streaming.windows import WindowGeometry, whole_utterance_config
 from stream_asr.vad.detector import VoiceDetector
 from stream_asr.vad.detectors import detector_factory
@@ -50,6 +52,8 @@ class Recognizer:
         lm: a language model. Without it and without hotwords, decoding is greedy.
         hotwords: words and phrases to prefer.
         casing: how words are capitalized; None to leave the words of the model and the language model as they are.
+        second_pass: an attention decoder that decodes utterances again while they grow, such as
+            ``model.second_pass``; None for the words of the CTC model alone.
 
     Raises:
         InputError: the windows are longer than the model accepts, or the model lacks letters of the language model or
@@ -65,20 +69,31 @@ class Recognizer:
         lm: NgramModel | None = None,
         hotwords: HotwordList = (),
         casing: Casing | None = None,
+        second_pass: SecondPassModel | None = None,
     ) -> None:
         self.model = model
-        windows = model.window_config if isinstance(model, StatefulModel) else WindowConfig()
+        self.second_pass = second_pass
+        windows = WindowConfig()
+        if isinstance(model, StatefulModel):
+            windows = model.window_config if second_pass is None else model.second_pass_window_config
         self.config = (config or RecognizerConfig()).with_default_windows(windows)
         self._make_detector = detector or detector_factory("webrtc", self.config.segmenter)
         self.lm = lm
         decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, lm, hotwords)
-        self.decoder: Decoder = CasedDecoder(decoder, casing) if casing is not None else decoder
+        self.decoder: Decoder = CasedDecoder(decoder, casing) if casing is not None and second_pass is None else decoder
+        self._casing = casing
+        self._make_second_pass = None if second_pass is None else self._second_pass_factory(second_pass)
         try:
             WindowGeometry.from_config(self.config.windows or windows, model.frame_samples, model.max_window_samples)
         except ValueError as error:
             raise InputError(f"the windows do not suit the model {model.name!r}: {error}") from error
-        self._engine = Engine(model, self.config.engine)
+        self._engine = Engine(model, self.config.engine, second_pass)
         self._engine.start()
+
+    def _second_pass_factory(self, model: SecondPassModel) -> Callable[[int], SecondPass]:
+        labels, frame_samples = self.model.labels, self.model.frame_samples
+        decoder = AttentionDecoder(model.vocabulary, labels, frame_samples, self.config.second_pass)
+        return lambda start: SecondPass(decoder, model, start)
 
     @classmethod
     def from_pretrained(
@@ -90,6 +105,8 @@ class Recognizer:
         backend: str = "auto",
         threads: int | None = None,
         cuda_graphs: bool = False,
+        second_pass: str | Path | None = "auto",
+        language: str | None = None,
         lm: str | Path | None = "auto",
         hotwords: str | Path | HotwordList = (),
         raw: bool = False,
@@ -107,6 +124,10 @@ class Recognizer:
                 thread.
             cuda_graphs: on CUDA, capture model passes and replay them for windows of the same shape. Whole utterances
                 seldom have the same shape.
+            second_pass: hub name or folder of a speech seq2seq model, such as Whisper, that decodes utterances again
+                while they grow; None or "none" for the words of the CTC model alone. "auto" uses the attention decoder
+                that comes with the model, if there is one: the bundled model has one.
+            language: language of the speech, for a second pass that distinguishes languages.
             lm: a language model file made by ``stream-asr lm build``, "lm-en" for the bundled English one, or None for
                 none. "auto" uses the language model that the model's configuration names: the bundled one for the
                 bundled model and models that were fine-tuned from it, none for others.
@@ -142,7 +163,16 @@ class Recognizer:
         if lm == "auto" and loaded.language_model in BUNDLED_LMS:
             language_model = _load_lm(loaded.language_model)
         casing = choose_casing(loaded.labels, raw=raw)
-        return cls(loaded, config, detector=detector, lm=language_model, hotwords=hotword_list, casing=casing)
+        decoder = loaded.second_pass if second_pass == "auto" else None
+        return cls(
+            loaded,
+            config,
+            detector=detector,
+            lm=language_model,
+            hotwords=hotword_list,
+            casing=casing,
+            second_pass=decoder,
+        )
 
     def stream(
         self,
@@ -187,6 +217,8 @@ class Recognizer:
             detector=self._make_detector(),
             max_window_samples=self.model.max_window_samples,
             initial_state=self.model.initial_state if isinstance(self.model, StatefulModel) else None,
+            second_pass=self._make_second_pass,
+            casing=self._casing,
             live=live,
         )
         mailbox = Mailbox(pipeline, config.engine.max_unread_events)

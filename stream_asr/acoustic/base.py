@@ -123,11 +123,13 @@ class ChunkOutput:
         state: the state after the kept samples.
         encoded: encoder states for an attention decoder, float32, shape (encoder frames, width), for all samples of
             the chunk; None if the model has no such decoder.
+        kept_encoded: how many of them belong to the kept samples.
     """
 
     log_probs: FloatArray
     state: State
     encoded: FloatArray | None = None
+    kept_encoded: int = 0
 
 
 class StreamingEncoder(Protocol):
@@ -165,6 +167,10 @@ class StatefulModel(AcousticModel, Protocol):
     @property
     def window_config(self) -> WindowConfig:
         """Windows that suit the model. Their left context is how far its attention reaches back."""
+
+    @property
+    def second_pass_window_config(self) -> WindowConfig:
+        """Windows that suit the model with a second pass."""
 
     def initial_state(self, left_samples: int) -> State:
         """The state at the start of an utterance, for attention that reaches back at most ``left_samples``."""

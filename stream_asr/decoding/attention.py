@@ -110,10 +110,10 @@ class AttentionDecoder:
     def __init__(self, vocabulary: Vocabulary, labels: Labels, frame_samples: int, config: SecondPassConfig) -> None:
         self.vocabulary = vocabulary
         self.aligner = ForcedAligner(labels)
-        self.blank = labels.blank
+        self.labels = labels
         self.frame_samples = frame_samples
         self.config = config
-        self.margin_frames = ms_to_frames(config.confirmation_margin_ms, frame_samples)
+        self.margin_frames = ms_to_frames(config.stable_margin_ms, frame_samples)
 
     def start(self, frame: int) -> AttentionState:
         """Return the state of an utterance whose first frame is ``frame`` on the stream's absolute grid."""
@@ -168,7 +168,7 @@ class AttentionState:
         Args:
             log_probs: frames of the next commit window, those of its right context included.
         """
-        blank = self.decoder.blank
+        blank = self.decoder.labels.blank
         frames = [part for part in (self.frames.log_probs, log_probs) if len(part)]
         return any(bool((part[:, blank] < self.decoder.config.min_blank_log_prob).any()) for part in frames)
 
@@ -179,40 +179,46 @@ class AttentionState:
             output: a hypothesis that begins with `prefix`.
             log_probs: the CTC model's output for the window: natural logarithms, float32, shape (frames, tokens).
             new_frames: how many of these frames are committed; the others are right context.
-            final: whether the window is the last one of the utterance. Then all words become stable.
+                final: whether the window is the last one of the utterance. Then no word becomes stable any more.
         """
         config, placed = self.decoder.config, self._place(output, log_probs)
         joined = self._join(log_probs[:new_frames])
         if final:
-            return replace(self, frames=joined, stable=self.stable + placed, unstable=(), earlier=())
+            return replace(self, frames=joined, unstable=placed, earlier=())
         bare = tuple(word.bare for word in placed)
-        stop_frame = self.frames.start_frame + len(self.frames.log_probs) + len(log_probs)
-        agreed = agreed_length([*self.earlier[-(config.agreement - 1) :], bare]) if self._has_enough else 0
+        hypotheses = (*self.earlier, bare)
+        agreed = agreed_length(hypotheses) if len(hypotheses) == config.agreement else 0
+        settled_frame = joined.start_frame + len(self.frames.log_probs) + len(log_probs) - self.decoder.margin_frames
         count = 0
-        while count < len(placed) - 1 and (
-            count < agreed or self._is_confirmed(placed[count].aligned, placed[count + 1].aligned, stop_frame)
+        while (
+            count < len(placed) - 1
+            and placed[count + 1].aligned.first_frame <= settled_frame
+            and (count < agreed or self._is_confirmed(placed[count]))
         ):
             count += 1
-        stable = self.stable + placed[:count]
-        start = placed[count - 1].aligned.stop_frame if count else self.frames.start_frame
+        start = placed[count - 1].aligned.stop_frame if count else joined.start_frame
         earlier = tuple(
-            words[count:] if words[:count] == bare[:count] else ()
-            for words in (*self.earlier, bare)[1 - config.agreement :]
+            words[count:] if words[:count] == bare[:count] else () for words in hypotheses[1 - config.agreement :]
         )
-        return replace(self, frames=joined.since(start), stable=stable, unstable=placed[count:], earlier=earlier)
-
-    @property
-    def _has_enough(self) -> bool:
-        return len(self.earlier) >= self.decoder.config.agreement - 1
-
-    def _is_confirmed(self, word: AlignedWord, following: AlignedWord, stop_frame: int) -> bool:
-        """Return whether the CTC model reads the same word, at a place that has enough right context."""
-        config = self.decoder.config
-        return (
-            word.score is not None
-            and word.score >= config.confirmation_score
-            and following.first_frame + self.decoder.margin_frames <= stop_frame
+        return replace(
+            self,
+            frames=joined.since(start),
+            stable=self.stable + placed[:count],
+            unstable=placed[count:],
+            earlier=earlier,
         )
+
+    def before(self, frame: int) -> AttentionState:
+        """Return the state without the last words that lie after a frame for the most part."""
+        unstable = self.unstable
+        while unstable and unstable[-1].aligned.first_frame + unstable[-1].aligned.stop_frame >= 2 * frame:
+            unstable = unstable[:-1]
+        return replace(self, unstable=unstable)
+
+    def _is_confirmed(self, word: PlacedWord) -> bool:
+        """Return whether the CTC model reads the same word."""
+        score = word.aligned.score
+        return score is not None and score >= self.decoder.config.confirmation_score
 
     def _place(self, output: DecodeOutput, log_probs: FloatArray) -> tuple[PlacedWord, ...]:
         """Return the words after the stable ones that are in the audio, with their places."""

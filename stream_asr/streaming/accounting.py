@@ -69,35 +69,35 @@ class SampleAccounting:
 
 @dataclass(frozen=True, slots=True)
 class _PendingMark:
-    """A mark at ``position`` that has to wait until the first ``windows`` commit windows are done."""
+    """A mark at ``position`` that has to wait until the first ``jobs`` jobs are done."""
 
     mark: int
     position: int
-    windows: int
+    jobs: int
 
 
 class Marks:
     """Holds marks, oldest first, until the audio before them has been recognized.
 
     A mark is added when the endpointer has reached its position. At that time all commit windows before it are
-    planned, so the mark passes once as many windows are done.
+    planned, and so are their decoding passes. The mark passes once as many jobs are done.
     """
 
     def __init__(self) -> None:
         self._pending: deque[_PendingMark] = deque()
-        self._windows_planned = self._windows_done = 0
+        self._jobs_planned = self._jobs_done = 0
 
-    def window_planned(self) -> None:
-        """Count a commit window that was queued."""
-        self._windows_planned += 1
+    def jobs_planned(self, jobs: int = 1) -> None:
+        """Count commit windows that were queued, and the decoding passes that will follow them."""
+        self._jobs_planned += jobs
 
-    def window_done(self) -> None:
-        """Count a commit window whose output was delivered."""
-        self._windows_done += 1
+    def job_done(self) -> None:
+        """Count a commit window or a decoding pass whose output was delivered."""
+        self._jobs_done += 1
 
     def add(self, mark: int, position: int) -> None:
         """Add a mark at ``position``, the end of the audio that the endpointer has processed."""
-        self._pending.append(_PendingMark(mark, position, self._windows_planned))
+        self._pending.append(_PendingMark(mark, position, self._jobs_planned))
 
     def take_passed(self, reflected: int, idle: bool) -> list[Marked]:
         """Remove and return the marks that have passed, in order.
@@ -112,7 +112,7 @@ class Marks:
         return passed
 
     def _has_passed(self, pending: _PendingMark, reflected: int, idle: bool) -> bool:
-        return self._windows_done >= pending.windows and (idle or reflected >= pending.position)
+        return self._jobs_done >= pending.jobs and (idle or reflected >= pending.position)
 
 
 class OverloadAlarm:

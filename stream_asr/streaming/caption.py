@@ -1,4 +1,4 @@
-"""The caption of one utterance, from frames to `Partial` and `Final`."""
+"""The caption of one utterance, from frames and hypotheses to `Partial` and `Final`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from dataclasses import replace
 
 from stream_asr.array_types import FloatArray
 from stream_asr.config import samples_to_s
-from stream_asr.decoding.base import Decoder
+from stream_asr.decoding.base import Decoder, Hypothesis
+from stream_asr.decoding.casing import Casing
 from stream_asr.decoding.ctc import Frames
-from stream_asr.events import Final, Partial
+from stream_asr.events import Final, Partial, Word
+from stream_asr.streaming.second_pass import SecondPass
 from stream_asr.streaming.windows import Window
+
+_SENTENCE_ENDS = (".", "?", "!")
+_TERMINATORS = ".,;:?!"
 
 
 class Caption:
@@ -29,6 +34,9 @@ class Caption:
         hold_back_samples: the last word of a partial is hidden while it is incomplete and ended less than this before
             the newest audio.
         fragment_hold_back_samples: the same for an incomplete word that is out of vocabulary.
+        second_pass: decodes the utterance again; None for none. Its words replace those of the decoder, which only
+            continue them.
+        casing: how words of the decoder are capitalized after words of the second pass.
     """
 
     def __init__(
@@ -39,12 +47,16 @@ class Caption:
         frame_samples: int,
         hold_back_samples: int = 0,
         fragment_hold_back_samples: int = 0,
+        second_pass: SecondPass | None = None,
+        casing: Casing | None = None,
     ) -> None:
         self.utterance = utterance
         self._start = start
         self._frame_samples = frame_samples
         self._hold_back = hold_back_samples
         self._fragment_hold_back = fragment_hold_back_samples
+        self._second_pass = second_pass
+        self._casing = casing
         self._committed = decoder.start(start // frame_samples)
         self._stable = ""
         self._uncommitted = Frames.empty(start // frame_samples)
@@ -68,8 +80,9 @@ class Caption:
         stop_frame = -(-window.new_stop // self._frame_samples)
         new_frames = frames.between(self._committed.stop_frame, stop_frame)
         self._committed = self._committed.commit(new_frames.log_probs, stop_frame)
-        self._stable = self._committed.stable
-        self._show(frames, window.stop)
+        if self._second_pass is None:
+            self._stable = self._committed.stable
+        self._show(frames, window.audio_end)
 
     def preview(self, window: Window, log_probs: FloatArray) -> None:
         """Show the frames of a preview window until newer frames arrive.
@@ -78,7 +91,7 @@ class Caption:
             window: the preview window.
             log_probs: output for the whole window, float32, shape (frames, tokens).
         """
-        self._show(Frames(window.start // self._frame_samples, log_probs), window.stop)
+        self._show(Frames(window.start // self._frame_samples, log_probs), window.audio_end)
 
     def partial(self) -> Partial | None:
         """Return the caption so far; None if its text has not changed since the last call."""
@@ -88,6 +101,8 @@ class Caption:
             hold_back = self._fragment_hold_back if hypothesis.fragment else self._hold_back
             if words[-1].end > samples_to_s(self._reflected - hold_back):
                 words = words[:-1]
+        if self._second_pass is not None:
+            self._stable, words = self._second_pass.stable, self._continue(self._second_pass, words)
         shown = self._stable, " ".join(word.word for word in words)
         if shown == self._last_shown:
             return None
@@ -95,15 +110,41 @@ class Caption:
         return Partial(self.utterance, samples_to_s(self._start), samples_to_s(self._reflected), *shown, words)
 
     def final(self, end: int) -> Final:
-        """Return the final of the utterance once all of its windows are committed.
+        """Return the final of the utterance once all of its windows are committed and decoded.
 
         Args:
             end: absolute sample at which the utterance ends.
         """
-        hypothesis, end_s = self._committed.finish(), samples_to_s(end)
-        # The last frame of a stream may extend beyond its last sample.
-        words = tuple(replace(word, end=end_s) if word.end > end_s else word for word in hypothesis.words)
+        end_s = samples_to_s(end)
+        if self._second_pass is not None:
+            words = self._second_pass.final_words(end)
+        else:
+            # The last frame of a stream may extend beyond its last sample.
+            words = tuple(word.clip(end_s) for word in self._committed.finish().words)
+        hypothesis = Hypothesis(words, len(words))
         return Final(self.utterance, samples_to_s(self._start), end_s, hypothesis.text, hypothesis.confidence, words)
+
+    def _continue(self, second_pass: SecondPass, first_words: tuple[Word, ...]) -> tuple[Word, ...]:
+        """Return the words of the second pass, followed by those of the first pass that are later.
+
+        Args:
+            second_pass: the second pass.
+            first_words: all words of the first pass.
+        """
+        words, stable = list(second_pass.words), second_pass.stable_words
+        # The last word may be incomplete.
+        if len(words) > stable and words[-1].end > samples_to_s(second_pass.decoded - self._hold_back):
+            words.pop()
+        if len(words) > stable:
+            # A decoder ends every hypothesis with a period, as if the speaker had stopped.
+            words[-1] = replace(words[-1], word=words[-1].word.rstrip(_TERMINATORS) or words[-1].word)
+        end_s = words[-1].end if words else 0.0
+        for word in first_words:
+            if word.start + word.end > 2 * end_s:
+                first = not words or words[-1].word.endswith(_SENTENCE_ENDS)
+                text = word.word if self._casing is None else self._casing(word.word, first)
+                words.append(replace(word, word=text))
+        return tuple(words)
 
     def _show(self, frames: Frames, stop: int) -> None:
         if stop >= self._reflected:

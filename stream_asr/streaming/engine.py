@@ -8,12 +8,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from heapq import heapify, heappop, heappush
 
-from stream_asr.acoustic.base import AcousticModel, ChunkOutput, StatefulModel
+from stream_asr.acoustic.base import AcousticModel, ChunkOutput, SecondPassModel, StatefulModel
 from stream_asr.config import EngineConfig
 from stream_asr.errors import StreamASRError
-from stream_asr.streaming.jobs import Job, Priority
+from stream_asr.streaming.jobs import DecodeJob, Job, JobKind, Priority
 from stream_asr.streaming.mailbox import Mailbox
 
 _log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ class _Task:
     """A job and the stream that its output goes to."""
 
     mailbox: Mailbox
-    job: Job
+    job: Job | DecodeJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,8 @@ class EngineStats:
     Attributes:
         running: False once the engine was closed or has failed.
         streams: number of open streams.
-        waiting_windows: queued commit windows of all streams. Previews do not queue.
-        batches: model passes so far by size: ``batches[n]`` passes had n windows.
+        waiting_windows: queued commit windows and decoding passes of all streams. Previews do not queue.
+        batches: passes of the acoustic model so far by size: ``batches[n]`` passes had n windows.
     """
 
     running: bool
@@ -52,10 +53,12 @@ class Engine:
     Args:
         model: the model that all streams share.
         config: limits on batches.
+        second_pass: the second-pass model that all streams share; None for none.
     """
 
-    def __init__(self, model: AcousticModel, config: EngineConfig) -> None:
+    def __init__(self, model: AcousticModel, config: EngineConfig, second_pass: SecondPassModel | None = None) -> None:
         self._model = model
+        self._second_pass = second_pass
         self._stateful_model = model if isinstance(model, StatefulModel) else None
         self._max_batch = min(config.max_batch_size, model.parallel_windows or config.max_batch_size)
         self._min_length_ratio = config.min_batch_length_ratio
@@ -141,7 +144,6 @@ class Engine:
                 self._guard(mailbox, mailbox.pipeline.advance)
         batch = self._next_batch(mailboxes)
         if batch:
-            self._batches[len(batch)] += 1
             self._execute(batch)
             self._move_to_end(batch[0].mailbox)
         for mailbox in mailboxes:
@@ -150,40 +152,55 @@ class Engine:
         return bool(batch)
 
     def _next_batch(self, mailboxes: tuple[Mailbox, ...]) -> list[_Task]:
-        """THE BATCH POLICY: take the windows of the next model pass.
+        """THE BATCH POLICY: take the jobs of the next model pass.
 
         1. Finals first, then commits, then previews. Finals and commits share a batch, if the model batches commit
-           windows at all. Previews run only while no stream has a commit window that can start.
-        2. One batch at a time: a window that becomes urgent waits for at most one model pass.
-        3. Fair shares: within a class, the next window comes from the stream with the fewest windows in the batch.
-           Ties go by the order of the streams, and the first stream of a batch moves to the end of that order.
-        4. Only lengths that fit one batch (`_fits`). The first window of the batch decides. A stream whose next window
+           windows at all. Previews run only while no stream has another job that can start.
+        2. One kind of job in a batch: windows for the acoustic model, or decoding passes for the second-pass model.
+           A stream's decoding passes come before its windows, and the first job of the batch decides.
+        3. One batch at a time: a job that becomes urgent waits for at most one model pass.
+        4. Fair shares: within a class, the next job comes from the stream with the fewest jobs in the batch. Ties go
+           by the order of the streams, and the first stream of a batch moves to the end of that order.
+        5. Only lengths that fit one batch (`_fits`). The first window of the batch decides. A stream whose next window
            does not fit waits for a later batch, because its windows run in order.
         """
         batch: list[_Task] = []
-        commit_limit = self._max_batch if self._model.batches_commit_windows else 1
-        self._fill(batch, mailboxes, Priority.FINAL, commit_limit)
-        self._fill(batch, mailboxes, Priority.COMMIT, commit_limit)
+        self._fill(batch, mailboxes, Priority.FINAL)
+        self._fill(batch, mailboxes, Priority.COMMIT)
         if not batch:
             readable = [mailbox for mailbox in mailboxes if mailbox.has_room and not mailbox.ended]
-            self._fill(batch, readable, Priority.PREVIEW, self._max_batch)
+            self._fill(batch, readable, Priority.PREVIEW)
         return batch
 
-    def _fill(self, batch: list[_Task], mailboxes: Sequence[Mailbox], priority: Priority, limit: int) -> None:
-        """Add windows of at most this priority class to a batch until it is full or no other window fits."""
+    def _fill(self, batch: list[_Task], mailboxes: Sequence[Mailbox], priority: Priority) -> None:
+        """Add jobs of at most this priority class to a batch until it is full or no other job fits."""
 
-        def fits(samples: int) -> bool:
-            return not batch or self._fits(len(batch[0].job.samples), samples)
+        def accepts(kind: JobKind, samples: int) -> bool:
+            if not batch:
+                return True
+            first = batch[0].job
+            if isinstance(first, DecodeJob):
+                return kind is JobKind.DECODE
+            return kind is JobKind.WINDOW and self._fits(len(first.samples), samples)
 
         shares = Counter(id(task.mailbox) for task in batch)
         turns = [(shares[id(mailbox)], place) for place, mailbox in enumerate(mailboxes)]
         heapify(turns)
-        while turns and len(batch) < limit:
+        while turns and not self._is_full(batch):
             share, place = heappop(turns)
             mailbox = mailboxes[place]
-            if (job := mailbox.pipeline.take_job(priority, fits)) is not None:
+            if (job := mailbox.pipeline.take_job(priority, accepts)) is not None:
                 batch.append(_Task(mailbox, job))
                 heappush(turns, (share + 1, place))
+
+    def _is_full(self, batch: list[_Task]) -> bool:
+        if not batch:
+            return False
+        job = batch[0].job
+        if isinstance(job, DecodeJob):
+            assert self._second_pass is not None
+            return len(batch) >= self._second_pass.parallel_requests
+        return len(batch) >= (self._max_batch if job.is_preview or self._model.batches_commit_windows else 1)
 
     def _fits(self, first: int, other: int) -> bool:
         """Return whether windows of these lengths in samples can share a batch."""
@@ -199,30 +216,49 @@ class Engine:
 
     def _execute(self, batch: list[_Task]) -> None:
         try:
-            outputs = self._run_model([task.job for task in batch])
-            if len(outputs) != len(batch):
-                raise ValueError(f"{len(outputs)} outputs for {len(batch)} windows")
+            deliveries = self._run_models(batch)
         except Exception as error:
-            _log.exception("the model failed on a batch of %d windows", len(batch))
+            _log.exception("the model failed on a batch of %d jobs", len(batch))
             if len(batch) > 1:
-                # Run the windows one by one, so that only the stream with the bad window fails.
+                # Run the jobs one by one, so that only the stream with the bad window fails.
                 for task in batch:
                     self._execute([task])
                 return
             batch[0].mailbox.fail(StreamASRError(f"the model failed: {error}"))
             return
-        for task, output in zip(batch, outputs, strict=True):
-            self._deliver(task, output)
+        for task, deliver in zip(batch, deliveries, strict=True):
+            if not task.mailbox.ended:
+                self._guard(task.mailbox, deliver)
 
-    def _run_model(self, jobs: list[Job]) -> list[ChunkOutput]:
+    def _run_models(self, batch: list[_Task]) -> list[Callable[[], None]]:
+        """Run a batch.
+
+        Returns:
+            For each task the function that delivers its output to its stream.
+        """
+        pipelines = [task.mailbox.pipeline for task in batch]
+        passes = [task.job for task in batch if isinstance(task.job, DecodeJob)]
+        if passes:
+            assert self._second_pass is not None
+            decoded = self._second_pass.decode([job.request for job in passes if job.request is not None])
+            _check_outputs(decoded, batch)
+            return [
+                partial(pipeline.deliver_pass, job, output)
+                for pipeline, job, output in zip(pipelines, passes, decoded, strict=True)
+            ]
+        windows = [task.job for task in batch if isinstance(task.job, Job)]
+        self._batches[len(batch)] += 1
+        outputs = self._run_acoustic_model(windows)
+        _check_outputs(outputs, batch)
+        return [
+            partial(pipeline.deliver, job, output)
+            for pipeline, job, output in zip(pipelines, windows, outputs, strict=True)
+        ]
+
+    def _run_acoustic_model(self, jobs: list[Job]) -> list[ChunkOutput]:
         if self._stateful_model is not None:
             return self._stateful_model.forward_chunks([job.chunk for job in jobs])
         return [ChunkOutput(log_probs, None) for log_probs in self._model.log_probs([job.samples for job in jobs])]
-
-    def _deliver(self, task: _Task, output: ChunkOutput) -> None:
-        pipeline = task.mailbox.pipeline
-        if not task.mailbox.ended:
-            self._guard(task.mailbox, lambda: pipeline.deliver(task.job, output.log_probs, output.state))
 
     def _guard(self, mailbox: Mailbox, action: Callable[[], None]) -> None:
         """Run an action of a stream and publish its events. An error ends this stream and no other."""
@@ -232,3 +268,8 @@ class Engine:
         except Exception as error:
             _log.exception("a stream failed")
             mailbox.fail(StreamASRError(f"the stream failed: {error!r}"))
+
+
+def _check_outputs(outputs: Sequence[object], batch: Sequence[_Task]) -> None:
+    if len(outputs) != len(batch):
+        raise ValueError(f"{len(outputs)} outputs for {len(batch)} jobs")

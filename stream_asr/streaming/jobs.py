@@ -1,23 +1,39 @@
-"""Jobs: windows that wait for the model, and their order."""
+"""Jobs: windows and passes of the second pass that wait for a model, and their order."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from dataclasses import dataclass, field, replace
+from enum import Enum, IntEnum
+from typing import TypeAlias
 
-from stream_asr.acoustic.base import Chunk, State
+from stream_asr.acoustic.base import Chunk, DecodeRequest, State
 from stream_asr.array_types import FloatArray
 from stream_asr.streaming.caption import Caption
+from stream_asr.streaming.second_pass import SecondPass
 from stream_asr.streaming.windows import Window, WindowPlan
+
+
+class JobKind(Enum):
+    """Which model runs a job. The jobs of a batch are of one kind."""
+
+    WINDOW = "window"
+    """The acoustic model."""
+
+    DECODE = "decode"
+    """The second-pass model."""
+
+
+Accepts: TypeAlias = Callable[[JobKind, int], bool]
+"""Whether a job of this kind and of so many samples may be taken."""
 
 
 class Priority(IntEnum):
     """Priority classes; the engine runs lower values first."""
 
     FINAL = 0
-    """A commit window of a live utterance that has ended: its final is due."""
+    """A commit window of a live utterance that has ended, or its decoding: its final is due."""
 
     COMMIT = 1
     """Any other commit window."""
@@ -34,10 +50,13 @@ class Utterance:
         plan: its windows.
         caption: its text.
         live: whether a listener waits for its final. False for a recording, whose finals are all due together.
-        pending: commit windows that are queued or in flight.
+        pending: commit windows and their decoding passes that are queued or in flight.
         end: absolute sample at which it ends; None while it continues.
         state: state of a stateful model after the committed windows.
         in_flight: whether a window that changes ``state`` is with the model, so that the next one has to wait.
+        second_pass: the words of the second pass; None if there is none.
+        is_decoding: whether a decoding pass is with the second-pass model.
+        audio: the audio of commit windows, without context. Kept only for second-pass models that need it.
     """
 
     start: int
@@ -48,6 +67,14 @@ class Utterance:
     end: int | None = None
     state: State = None
     in_flight: bool = False
+    second_pass: SecondPass | None = None
+    is_decoding: bool = False
+    audio: list[FloatArray] = field(default_factory=list)
+
+    @property
+    def priority(self) -> Priority:
+        """Priority of jobs that are not previews."""
+        return Priority.FINAL if self.live and self.end is not None else Priority.COMMIT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +86,7 @@ class Job:
         samples: float32, shape (window.stop - window.start,), rounded up to whole frames.
         utterance: the utterance that the window belongs to.
         is_preview: whether it is a preview window.
+        is_last: whether it is the last commit window of an utterance whose end is known.
         state: state of a stateful model before the window; set when the job is taken.
     """
 
@@ -66,6 +94,7 @@ class Job:
     samples: FloatArray
     utterance: Utterance
     is_preview: bool
+    is_last: bool = False
     state: State = None
 
     @property
@@ -80,14 +109,36 @@ class Job:
 
     @property
     def priority(self) -> Priority:
-        if self.is_preview:
-            return Priority.PREVIEW
-        is_due = self.utterance.live and self.utterance.end is not None
-        return Priority.FINAL if is_due else Priority.COMMIT
+        return Priority.PREVIEW if self.is_preview else self.utterance.priority
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodeJob:
+    """A pass of the second-pass model, which decodes an utterance up to the end of a commit window.
+
+    Attributes:
+        window: the commit window.
+        log_probs: the acoustic model's output for the window, float32, shape (frames, tokens).
+        encoded: encoder states for the samples of the window; None for a model that uses audio.
+        kept_frames: how many of them belong to the committed samples.
+        samples: the audio of the utterance up to the end of the window, for a model that uses audio; else None.
+        utterance: the utterance.
+        is_last: `Job.is_last`.
+        request: what the model is asked for; set when the job is taken.
+    """
+
+    window: Window
+    log_probs: FloatArray
+    encoded: FloatArray | None
+    kept_frames: int
+    samples: FloatArray | None
+    utterance: Utterance
+    is_last: bool
+    request: DecodeRequest | None = None
 
 
 class JobQueue:
-    """The queued commit windows of one stream, oldest first.
+    """The queued commit windows and decoding passes of one stream, oldest first.
 
     Args:
         stateful: whether the model keeps a state, so that the windows of an utterance run one after another.
@@ -95,38 +146,57 @@ class JobQueue:
 
     def __init__(self, *, stateful: bool) -> None:
         self._stateful = stateful
-        self._jobs: deque[Job] = deque()
+        self._windows: deque[Job] = deque()
+        self._passes: deque[DecodeJob] = deque()
         self._committed_samples = 0
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._windows) + len(self._passes)
 
     @property
     def committed_samples(self) -> int:
         """Samples whose frames the queued windows will commit."""
         return self._committed_samples
 
-    def put(self, job: Job) -> None:
-        self._jobs.append(job)
+    def put(self, job: Job | DecodeJob) -> None:
+        if isinstance(job, DecodeJob):
+            self._passes.append(job)
+            return
+        self._windows.append(job)
         self._committed_samples += job.committed_samples
 
-    def take(self, priority: Priority, fits: Callable[[int], bool]) -> Job | None:
-        """Remove and return the oldest job that need not wait for another job.
+    def take(self, priority: Priority, accepts: Accepts) -> Job | DecodeJob | None:
+        """Remove and return the oldest job that need not wait for another job, decoding passes first.
 
-        Younger jobs are never taken in its place: the windows of an utterance are committed in order.
+        Younger jobs of the same kind are never taken in its place: the windows of an utterance are committed in order,
+        and each decoding pass continues the one before.
 
         Args:
             priority: the least urgent class to take.
-            fits: whether a window of so many samples may be taken.
+            accepts: whether a job may be taken.
 
         Returns:
             The job with the model state of its utterance; None if there is no such job, if it is less urgent than
-            ``priority``, or if its length does not fit.
+            ``priority``, or if it is not accepted.
         """
-        job = next((job for job in self._jobs if not job.utterance.in_flight), None)
-        if job is None or job.priority > priority or not fits(len(job.samples)):
+        return self._take_pass(priority, accepts) or self._take_window(priority, accepts)
+
+    def _take_pass(self, priority: Priority, accepts: Accepts) -> DecodeJob | None:
+        job = next((job for job in self._passes if not job.utterance.is_decoding), None)
+        if job is None or job.utterance.priority > priority or not accepts(JobKind.DECODE, len(job.log_probs)):
             return None
-        self._jobs.remove(job)
+        self._passes.remove(job)
+        second_pass = job.utterance.second_pass
+        assert second_pass is not None
+        job.utterance.is_decoding = True
+        request = second_pass.request(job.window, job.log_probs, job.encoded, job.kept_frames, job.samples)
+        return replace(job, request=request)
+
+    def _take_window(self, priority: Priority, accepts: Accepts) -> Job | None:
+        job = next((job for job in self._windows if not job.utterance.in_flight), None)
+        if job is None or job.priority > priority or not accepts(JobKind.WINDOW, len(job.samples)):
+            return None
+        self._windows.remove(job)
         self._committed_samples -= job.committed_samples
         job.utterance.in_flight = self._stateful
         return replace(job, state=job.utterance.state)

@@ -1,6 +1,6 @@
 """One stream from samples to events, without the model.
 
-The engine takes jobs from the pipeline, runs them, and delivers the log-probabilities. The result depends only on the
+The engine takes jobs from the pipeline, runs them, and delivers their outputs. The result depends only on the
 samples and on the order of these calls, so that it can be tested without threads and without a clock.
 """
 
@@ -11,18 +11,20 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stream_asr.acoustic.base import State
+from stream_asr.acoustic.base import ChunkOutput, DecodeOutput, State
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.ring_buffer import RingBuffer
 from stream_asr.config import RecognizerConfig, WindowConfig, ms_to_samples, samples_to_s
 from stream_asr.decoding.base import Decoder
+from stream_asr.decoding.casing import Casing
 from stream_asr.events import AudioDropped, Event, SpeechStarted
 from stream_asr.streaming.accounting import Counts, Marks, OverloadAlarm, SampleAccounting
 from stream_asr.streaming.caption import Caption
-from stream_asr.streaming.jobs import Job, JobQueue, Priority, Utterance
+from stream_asr.streaming.jobs import Accepts, DecodeJob, Job, JobKind, JobQueue, Priority, Utterance
+from stream_asr.streaming.second_pass import SecondPass
 from stream_asr.streaming.windows import Window, WindowGeometry, WindowPlan
 from stream_asr.vad.detector import VoiceDetector
-from stream_asr.vad.endpointer import Boundary, Endpointer, UtteranceEnd, UtteranceStart
+from stream_asr.vad.endpointer import Boundary, Endpointer, EndReason, UtteranceEnd, UtteranceStart
 
 
 class Pipeline:
@@ -35,6 +37,8 @@ class Pipeline:
         detector: voice detector of this stream.
         max_window_samples: longest window that the model accepts; None for no limit.
         initial_state: `stream_asr.acoustic.base.StatefulModel.initial_state` of a stateful model, else None.
+        second_pass: creates the second pass of an utterance from the absolute sample at which it starts; None for none.
+        casing: how words of the first pass are capitalized next to words of the second pass.
         live: whether to make previews and partials, and to report `Overload`.
 
     Attributes:
@@ -51,6 +55,8 @@ class Pipeline:
         detector: VoiceDetector,
         max_window_samples: int | None = None,
         initial_state: Callable[[int], State] | None = None,
+        second_pass: Callable[[int], SecondPass] | None = None,
+        casing: Casing | None = None,
         live: bool = True,
     ) -> None:
         windows = config.windows or WindowConfig()
@@ -58,6 +64,8 @@ class Pipeline:
         self.source_waits = False
         self._config = config.engine
         self._decoder = decoder
+        self._make_second_pass = second_pass
+        self._casing = casing
         self._frame_samples = frame_samples
         self._live = live
         self._hold_back = ms_to_samples(windows.hold_back_ms)
@@ -66,10 +74,16 @@ class Pipeline:
         self._geometry = WindowGeometry.from_config(windows, frame_samples, max_window_samples)
         self._initial_state: State = None
         if initial_state is not None:
-            self._initial_state = initial_state(self._geometry.left)
+            context_ms = windows.state_context_ms
+            self._initial_state = initial_state(
+                self._geometry.left if context_ms is None else ms_to_samples(context_ms)
+            )
             self._geometry = self._geometry.without_left_context()
-        # A forced cut must not fall before frames that are committed already.
-        self._endpointer = Endpointer(config.segmenter, frame_samples, self._geometry.right, detector)
+        # A forced cut must not fall before frames that are committed already, or before stable words.
+        cut_search = self._geometry.right
+        if second_pass is not None:
+            cut_search = min(cut_search, ms_to_samples(config.second_pass.stable_margin_ms))
+        self._endpointer = Endpointer(config.segmenter, frame_samples, cut_search, detector)
         self._position = 0  # end of the audio read from the buffer
         self._queue = JobQueue(stateful=initial_state is not None)
         self._open: deque[Utterance] = deque()  # utterances without a final; only the first is announced
@@ -110,25 +124,25 @@ class Pipeline:
             continue
         self._report()
 
-    def take_job(self, priority: Priority, fits: Callable[[int], bool]) -> Job | None:
+    def take_job(self, priority: Priority, accepts: Accepts) -> Job | DecodeJob | None:
         """Remove and return the most urgent job that can start now.
 
-        Commit windows run in order, and a preview is made only while no commit window is queued. If the most urgent
-        job is not accepted, no other job is returned in its place.
+        Commit windows run in order, and a preview is made only while no other job is queued. If the most urgent
+        job of a kind is not accepted, no other job of this kind is returned in its place.
 
         Args:
             priority: the least urgent class to take.
-            fits: whether a window of so many samples is accepted.
+            accepts: whether a job is accepted.
 
         Returns:
             The job, with the model state of its utterance; None if there is no job that can start and is accepted.
         """
         if self._queue:
-            return self._queue.take(priority, fits)
+            return self._queue.take(priority, accepts)
         if (
             priority < Priority.PREVIEW
             or (window := self._due_preview()) is None
-            or not fits(window.stop - window.start)
+            or not accepts(JobKind.WINDOW, window.stop - window.start)
         ):
             return None
         new_samples = window.stop - self._previewed
@@ -138,25 +152,36 @@ class Pipeline:
         utterance = self._open[0]
         return Job(window, self._samples(window), utterance, is_preview=True, state=utterance.state)
 
-    def deliver(self, job: Job, log_probs: FloatArray, state: State = None) -> None:
-        """Process the model's output for a job.
-
-        Args:
-            job: a job from `take_job`.
-            log_probs: natural logarithms, float32, shape (frames, tokens).
-            state: next state of a stateful model.
-        """
+    def deliver(self, job: Job, output: ChunkOutput) -> None:
+        """Process the output of the acoustic model for a job from `take_job`."""
         utterance = job.utterance
         if job.is_preview:
             self._preview_in_flight = False
-            utterance.caption.preview(job.window, log_probs)
+            utterance.caption.preview(job.window, output.log_probs)
         else:
-            utterance.pending -= 1
-            utterance.state, utterance.in_flight = state, False
-            self._marks.window_done()
-            utterance.caption.commit(job.window, log_probs)
+            utterance.state, utterance.in_flight = output.state, False
+            utterance.caption.commit(job.window, output.log_probs)
             # The right context of a commit window serves as a preview.
             self._previewed = max(self._previewed, job.window.stop)
+            if utterance.second_pass is not None:
+                self._queue.put(self._decode_job(job, output, utterance.second_pass))
+            self._job_done(utterance)
+        self._update(utterance)
+
+    def deliver_pass(self, job: DecodeJob, output: DecodeOutput) -> None:
+        """Process the output of the second-pass model for a job from `take_job`."""
+        utterance = job.utterance
+        assert utterance.second_pass is not None
+        utterance.is_decoding = False
+        utterance.second_pass.update(job.window, job.log_probs, output, is_last=job.is_last)
+        self._job_done(utterance)
+        self._update(utterance)
+
+    def _job_done(self, utterance: Utterance) -> None:
+        utterance.pending -= 1
+        self._marks.job_done()
+
+    def _update(self, utterance: Utterance) -> None:
         if utterance is self._open[0]:
             self._emit_partial()
         self._emit_finals()
@@ -235,6 +260,7 @@ class Pipeline:
 
     def _start_utterance(self, boundary: UtteranceStart) -> None:
         start = boundary.position
+        second_pass = None if self._make_second_pass is None else self._make_second_pass(start)
         caption = Caption(
             self._utterances_started,
             start,
@@ -242,9 +268,13 @@ class Pipeline:
             self._frame_samples,
             self._hold_back,
             self._fragment_hold_back,
+            second_pass,
+            self._casing,
         )
         plan = WindowPlan(self._geometry, start)
-        self._open.append(Utterance(start, plan, caption, self._live, state=self._initial_state))
+        self._open.append(
+            Utterance(start, plan, caption, self._live, state=self._initial_state, second_pass=second_pass)
+        )
         self._utterances_started += 1
         self._previewed = max(start, boundary.decided_at - self._geometry.preview_interval)
         if len(self._open) == 1:
@@ -255,8 +285,9 @@ class Pipeline:
         self._plan_commits(boundary.decided_at)
         utterance = self._open[-1]
         utterance.end = boundary.position
-        if window := utterance.plan.last_window(boundary.position, boundary.decided_at):
-            self._enqueue(utterance, window)
+        available = None if boundary.reason is EndReason.FLUSH else boundary.decided_at
+        if window := utterance.plan.last_window(boundary.position, available):
+            self._enqueue(utterance, window, is_last=True)
         self._accounting.add_utterance(utterance.start, boundary.position)
         self._emit_finals()
 
@@ -267,10 +298,20 @@ class Pipeline:
             for window in self._open[-1].plan.commit_windows(position):
                 self._enqueue(self._open[-1], window)
 
-    def _enqueue(self, utterance: Utterance, window: Window) -> None:
-        utterance.pending += 1
-        self._marks.window_planned()
-        self._queue.put(Job(window, self._samples(window), utterance, is_preview=False))
+    def _enqueue(self, utterance: Utterance, window: Window, *, is_last: bool = False) -> None:
+        jobs = 1 if utterance.second_pass is None else 2  # a decoding pass will follow
+        utterance.pending += jobs
+        self._marks.jobs_planned(jobs)
+        self._queue.put(Job(window, self._samples(window), utterance, is_preview=False, is_last=is_last))
+
+    def _decode_job(self, job: Job, output: ChunkOutput, second_pass: SecondPass) -> DecodeJob:
+        """Return the decoding pass that follows a commit window."""
+        window, utterance, samples = job.window, job.utterance, None
+        if second_pass.uses_audio:
+            new = job.samples[window.new_start - window.start :]
+            samples = np.concatenate([*utterance.audio, new])
+            utterance.audio.append(new[: window.new_stop - window.new_start])
+        return DecodeJob(window, output.log_probs, output.encoded, output.kept_encoded, samples, utterance, job.is_last)
 
     def _due_preview(self) -> Window | None:
         """Return the preview window up to the newest audio; None if no preview is due."""
@@ -290,9 +331,10 @@ class Pipeline:
         return self._open[0].caption.reflected >= self._endpointer.last_voiced + self._silence_margin
 
     def _samples(self, window: Window) -> FloatArray:
-        """Return the window's audio. Where the stream ends inside a frame, silence completes the frame."""
-        samples = self.buffer.read(window.start, window.stop)
-        missing = -len(samples) % self._frame_samples
+        """Return the window's audio, with the silence behind it. Silence completes the last frame as well."""
+        samples = self.buffer.read(window.start, window.audio_end)
+        missing = window.stop - window.start - len(samples)
+        missing += -(len(samples) + missing) % self._frame_samples
         return np.pad(samples, (0, missing)) if missing else samples
 
     def _first_needed(self) -> int:

@@ -24,12 +24,19 @@ class Window:
         start, stop: the model gets the samples [start, stop).
         new_start, new_stop: the part whose frames count; the rest is context. A commit window commits these frames, a
             preview window shows them after the committed ones.
+        silence_from: from this sample on, the model gets silence instead of the audio; None for none.
     """
 
     start: int
     stop: int
     new_start: int
     new_stop: int
+    silence_from: int | None = None
+
+    @property
+    def audio_end(self) -> int:
+        """End of the audio in the window."""
+        return self.stop if self.silence_from is None else self.silence_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,7 @@ class WindowGeometry:
         left, commit, right: L, S and R of commit windows.
         preview_left: left context of preview windows.
         preview_interval: minimum new audio between two preview windows.
+        end_silence: silence after a flush or the end of a stream.
         frame: length of a model frame.
     """
 
@@ -48,6 +56,7 @@ class WindowGeometry:
     right: int
     preview_left: int
     preview_interval: int
+    end_silence: int
     frame: int
 
     @classmethod
@@ -78,7 +87,8 @@ class WindowGeometry:
                 )
             left = min(left, room - room % frame_samples)
         preview_left = min(left, to_samples(config.preview_left_context_ms))
-        return cls(left, commit, right, preview_left, to_samples(config.preview_interval_ms), frame_samples)
+        interval, end_silence = map(to_samples, (config.preview_interval_ms, config.end_silence_ms))
+        return cls(left, commit, right, preview_left, interval, min(end_silence, right), frame_samples)
 
     def without_left_context(self) -> WindowGeometry:
         """Return the geometry for a model that keeps its left context as a state."""
@@ -120,7 +130,7 @@ class WindowPlan:
         start = max(self._start, self._committed - self._geometry.preview_left)
         return Window(start, stop, self._committed, stop)
 
-    def last_window(self, end: int, available: int) -> Window | None:
+    def last_window(self, end: int, available: int | None) -> Window | None:
         """Return the window that commits the rest of the utterance; None if nothing is left.
 
         An utterance too short for a commit window is therefore recognized in one pass.
@@ -128,13 +138,19 @@ class WindowPlan:
         Args:
             end: absolute sample at which the utterance ends.
             available: end of the audio that was available when the end was decided. After a forced cut, the audio
-                after ``end`` serves as right context.
+                after ``end`` serves as right context. None if speech may have been cut off by a flush or by the end of
+                the stream: then silence follows, in which the model finishes the last word.
         """
         if end <= self._committed:
             return None
-        context = min(self._geometry.right, max(0, available - end))
-        stop = end + context - context % self._geometry.frame
-        window = Window(self.first_needed, stop, self._committed, end)
+        geometry = self._geometry
+        if available is None:
+            stop = end + geometry.end_silence
+            window = Window(self.first_needed, stop, self._committed, stop, silence_from=end)
+        else:
+            context = min(geometry.right, max(0, available - end))
+            stop = end + context - context % geometry.frame
+            window = Window(self.first_needed, stop, self._committed, end)
         self._committed = end
         return window
 

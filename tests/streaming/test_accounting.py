@@ -35,11 +35,11 @@ def test_gap_is_counted_when_no_later_utterance_can_overlap_it() -> None:
 
 def test_mark_waits_for_the_windows_that_were_planned_before_it() -> None:
     marks = Marks()
-    marks.window_planned()
+    marks.jobs_planned()
     marks.add(1, position=SECOND)
-    marks.window_planned()
+    marks.jobs_planned()
     assert marks.take_passed(reflected=2 * SECOND, idle=True) == []
-    marks.window_done()
+    marks.job_done()
     assert marks.take_passed(reflected=2 * SECOND, idle=False) == [Marked(1)]
     assert marks.take_passed(reflected=2 * SECOND, idle=True) == []
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream_asr.acoustic.base import ChunkOutput
 from stream_asr.array_types import FloatArray
 from stream_asr.audio.ring_buffer import RingBuffer
 from stream_asr.config import BeamConfig, EngineConfig, RecognizerConfig, SegmenterConfig, WindowConfig
@@ -20,7 +21,7 @@ from stream_asr.decoding.factory import make_decoder
 from stream_asr.decoding.greedy import GreedyDecoder
 from stream_asr.events import AudioDropped, Event, Final, Overload, Partial, SpeechStarted
 from stream_asr.lm.kneser_ney import estimate
-from stream_asr.streaming.jobs import Priority
+from stream_asr.streaming.jobs import Accepts, DecodeJob, Job, JobKind, Priority
 from stream_asr.streaming.pipeline import Pipeline
 from stream_asr.streaming.windows import Window
 from tests.support.fakes import FRAME, LABELS, FakeModel, Loud, conversation, loud, silence, sound
@@ -51,8 +52,15 @@ def make_pipeline(
     return Pipeline(config, decoder, FRAME, detector=detector, live=live)
 
 
-def any_length(samples: int) -> bool:
+def any_length(kind: JobKind, samples: int) -> bool:
     return True
+
+
+def take_window(pipeline: Pipeline, priority: Priority, accepts: Accepts = any_length) -> Job | None:
+    """Take a job of a pipeline without a second pass."""
+    job = pipeline.take_job(priority, accepts)
+    assert not isinstance(job, DecodeJob)
+    return job
 
 
 def run(
@@ -71,10 +79,10 @@ def run(
     """
     events = []
     pipeline.advance()
-    while max_passes and (job := pipeline.take_job(Priority.PREVIEW, any_length)):
+    while max_passes and (job := take_window(pipeline, Priority.PREVIEW)):
         if commits is not None and not job.is_preview:
             commits.append(job.window)
-        pipeline.deliver(job, model.log_probs([job.samples])[0])
+        pipeline.deliver(job, ChunkOutput(model.log_probs([job.samples])[0], None))
         max_passes -= 1
         events += pipeline.take_events()
         pipeline.advance()
@@ -373,15 +381,15 @@ def test_take_job_returns_nothing_less_urgent_than_requested() -> None:
     pipeline = make_pipeline()
     pipeline.buffer.write(np.concatenate([silence(0.5), sound("hello you")]))
     pipeline.advance()
-    assert pipeline.take_job(Priority.COMMIT, any_length) is None
-    preview = pipeline.take_job(Priority.PREVIEW, any_length)
+    assert take_window(pipeline, Priority.COMMIT) is None
+    preview = take_window(pipeline, Priority.PREVIEW)
     assert preview is not None
     assert preview.priority is Priority.PREVIEW
-    assert pipeline.take_job(Priority.PREVIEW, any_length) is None, "a preview is in flight"
+    assert take_window(pipeline, Priority.PREVIEW) is None, "a preview is in flight"
     pipeline.buffer.write(sound(" good old friend"))
     pipeline.advance()
-    assert pipeline.take_job(Priority.FINAL, any_length) is None
-    job = pipeline.take_job(Priority.COMMIT, any_length)
+    assert take_window(pipeline, Priority.FINAL) is None
+    job = take_window(pipeline, Priority.COMMIT)
     assert job is not None
     before = job.priority
     pipeline.buffer.write(silence(1))
@@ -393,15 +401,15 @@ def test_preview_that_does_not_fit_stays_due() -> None:
     pipeline = make_pipeline()
     pipeline.buffer.write(np.concatenate([silence(0.5), sound("hello you")]))
     pipeline.advance()
-    assert pipeline.take_job(Priority.PREVIEW, lambda samples: False) is None
-    assert pipeline.take_job(Priority.PREVIEW, any_length) is not None
+    assert take_window(pipeline, Priority.PREVIEW, lambda kind, samples: False) is None
+    assert take_window(pipeline, Priority.PREVIEW) is not None
 
 
 def test_commit_windows_are_taken_before_previews() -> None:
     pipeline = make_pipeline()
     pipeline.buffer.write(np.concatenate([silence(0.5), sound("hello there my good old friend")]))
     pipeline.advance()
-    job = pipeline.take_job(Priority.PREVIEW, any_length)
+    job = take_window(pipeline, Priority.PREVIEW)
     assert job is not None
     assert job.priority is Priority.COMMIT
 

@@ -27,7 +27,7 @@ from stream_asr.acoustic.one_per_core import CorePool, OnePerCore
 from stream_asr.acoustic.options import ModelOptions
 from stream_asr.acoustic.transformers_ctc import TransformersCTC, make_runner, pad_to
 from stream_asr.array_types import FloatArray
-from stream_asr.config import MOONSHINE_WINDOWS
+from stream_asr.config import MOONSHINE_SECOND_PASS_WINDOWS, MOONSHINE_WINDOWS
 from stream_asr.errors import ModelError
 
 _Loaded = TypeVar("_Loaded", covariant=True)
@@ -163,6 +163,7 @@ class StatefulMoonshine(OnePerCore):
 
     runner: TransformersCTC
     window_config = MOONSHINE_WINDOWS
+    second_pass_window_config = MOONSHINE_SECOND_PASS_WINDOWS
 
     def __init__(
         self,
@@ -201,4 +202,6 @@ class StatefulMoonshine(OnePerCore):
         log_probs = runner.log_softmax(torch.from_numpy(logits))[: runner.frames(len(chunk.samples))]
         if self.second_pass is None:
             return ChunkOutput(log_probs, state)
-        return ChunkOutput(log_probs, state, encoded[: runner.model.encoder.feature_frames(len(chunk.samples))])
+        stride = runner.model.encoder.stride
+        encoded = encoded[: runner.model.encoder.feature_frames(len(chunk.samples))]
+        return ChunkOutput(log_probs, state, encoded, chunk.kept_samples // stride)

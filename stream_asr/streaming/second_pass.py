@@ -1,0 +1,107 @@
+"""The second pass over one utterance, from the windows of the first pass to words."""
+
+from __future__ import annotations
+
+from stream_asr.acoustic.base import DecodeOutput, DecodeRequest, SecondPassModel
+from stream_asr.array_types import FloatArray
+from stream_asr.config import samples_to_s
+from stream_asr.decoding.attention import AttentionDecoder
+from stream_asr.events import Word
+from stream_asr.streaming.windows import Window
+
+
+class SecondPass:
+    """Decodes an utterance again after each commit window.
+
+    Args:
+        decoder: the rules for hypotheses.
+        model: the model that makes them.
+        start: absolute sample at which the utterance starts, a multiple of the length of a frame.
+    """
+
+    def __init__(self, decoder: AttentionDecoder, model: SecondPassModel, start: int) -> None:
+        self.uses_audio = model.uses_audio
+        self._decoder = decoder
+        self._start = start
+        self._model_state = model.initial_state()
+        self._state = decoder.start(start // decoder.frame_samples)
+        self._decoded = start
+        self._is_complete = False
+
+    @property
+    def decoded(self) -> int:
+        """Newest sample that the words reflect."""
+        return self._decoded
+
+    @property
+    def stable(self) -> str:
+        """The text that can no longer change."""
+        return self._state.stable_text
+
+    @property
+    def stable_words(self) -> int:
+        """Number of words that can no longer change."""
+        return len(self._state.stable)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words of the newest hypothesis."""
+        return self._state.words
+
+    def request(
+        self,
+        window: Window,
+        log_probs: FloatArray,
+        encoded: FloatArray | None,
+        kept_frames: int,
+        samples: FloatArray | None,
+    ) -> DecodeRequest:
+        """Return the request to decode the utterance up to the end of a commit window.
+
+        Args:
+            window: the window after the one that was decoded last.
+            log_probs: output of the first pass for the window, float32, shape (frames, tokens).
+            encoded: encoder states for the window, which has no left context; None for a model that uses audio.
+            kept_frames: how many of them belong to the committed samples.
+            samples: the audio of the utterance up to the end of the window, for a model that uses audio; else None.
+        """
+        prefix, limit = self._state.prefix, self._decoder.max_tokens(window.stop - self._start)
+        if not self._state.has_speech(self._new_frames(window, log_probs)):
+            limit = len(prefix)
+        return DecodeRequest(encoded, kept_frames, samples, self._model_state, prefix, self._state.draft, limit)
+
+    def update(self, window: Window, log_probs: FloatArray, output: DecodeOutput, *, is_last: bool) -> None:
+        """Update the words.
+
+        Args:
+            window: the commit window.
+            log_probs: output of the first pass for the window, float32, shape (frames, tokens).
+            output: the hypothesis.
+            is_last: whether the window is the last one of the utterance.
+        """
+        frame_samples = self._decoder.frame_samples
+        frames = self._new_frames(window, log_probs)
+        new_frames = -(-(window.new_stop - window.new_start) // frame_samples)
+        self._state = self._state.update(output, frames, new_frames, final=is_last)
+        self._model_state = output.state
+        self._decoded, self._is_complete = window.audio_end, is_last
+        if is_last and window.audio_end > window.new_stop:
+            self._state = self._state.before(window.new_stop // frame_samples)
+
+    def final_words(self, end: int) -> tuple[Word, ...]:
+        """Return the words of the utterance, all windows of which are decoded.
+
+        Args:
+            end: absolute sample at which the utterance ends.
+        """
+        state, end_s = self._state, samples_to_s(end)
+        if not self._is_complete:  # cut where the committed frames end
+            state = state.before(end // self._decoder.frame_samples)
+        return tuple(word.clip(end_s) for word in state.words)
+
+    def _new_frames(self, window: Window, log_probs: FloatArray) -> FloatArray:
+        """Return the frames without those of the left context; at least as many as are committed."""
+        frame_samples = self._decoder.frame_samples
+        new_frames = -(-(window.new_stop - window.new_start) // frame_samples)
+        frames = log_probs[(window.new_start - window.start) // frame_samples :]
+        return self._decoder.labels.pad(frames, new_frames)
