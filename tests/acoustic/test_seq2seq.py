@@ -269,7 +269,7 @@ def moonshine() -> Seq2SeqModel:
     encoder = read_checkpoint(EMBEDDED_FOLDER, "embedded-en", torch.float32)
     assert checkpoint is not None
     assert encoder is not None
-    decoder = {name: torch.from_numpy(as_parameter(name, weight)) for name, weight in checkpoint.weights.items()}
+    decoder = {name: torch.from_numpy(as_parameter(weight)) for name, weight in checkpoint.weights.items()}
     weights = {f"model.encoder.{name}": weight for name, weight in encoder.model.encoder.state_dict().items()}
     weights["model.encoder.layer_norm.weight"] = decoder.pop("encoder_norm.weight")
     weights |= {f"model.decoder.{name}": weight for name, weight in decoder.items()}

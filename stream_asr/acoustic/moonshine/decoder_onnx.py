@@ -150,7 +150,7 @@ def external_weights(checkpoint: DecoderCheckpoint, eight_bit: EightBit | None) 
         if eight_bit == "uint8":
             parts = [(part ^ -128).view(np.uint8) for part in parts]
         arrays |= {f"{name}.quantized": parts[0], f"{name}.scales": weight.scales, f"{name}.zero_points": parts[1]}
-    return arrays
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
 def fused_weights(checkpoint: DecoderCheckpoint, *, int8: bool) -> dict[str, Product]:

@@ -59,35 +59,36 @@ class TorchDecoder:
     @torch.inference_mode()
     def begin(self, encoded: Sequence[Cache]) -> RunPasses:
         lengths = torch.tensor([cache[0].shape[2] for cache in encoded], device=self._device)
-        frames, frame_counts = _pad(encoded), lengths
+        frames = _pad(encoded)
+        mask = None if len(encoded) == 1 else padding_mask(lengths, frames[0].shape[2], self._decoder.dtype)
         items = list(range(len(encoded)))
 
         @torch.inference_mode()
         def run(passes: Sequence[tuple[int, DecoderPass]]) -> list[PassOutput]:
-            nonlocal frames, frame_counts, items
+            nonlocal frames, mask, items
             if [item for item, _ in passes] != items:
                 rows = torch.tensor([items.index(item) for item, _ in passes], device=self._device)
                 frames = tuple(part.index_select(0, rows) for part in frames)
-                frame_counts, items = frame_counts[rows], [item for item, _ in passes]
-            return self._run([each for _, each in passes], frames, frame_counts)
+                mask = None if mask is None else mask[rows]
+                items = [item for item, _ in passes]
+            return self._run([each for _, each in passes], frames, mask)
 
         return run
 
-    def _run(self, passes: Sequence[DecoderPass], frames: Cache, frame_counts: Tensor) -> list[PassOutput]:
+    def _run(self, passes: Sequence[DecoderPass], frames: Cache, encoded_mask: Tensor | None) -> list[PassOutput]:
         decoder, device = self._decoder, self._device
         counts = [len(each.tokens) for each in passes]
         before = [each.past[0].shape[2] for each in passes]
         tokens, targets = (
             _pad_tokens([getattr(each, name) for each in passes], device) for name in ("tokens", "targets")
         )
-        past, mask, encoded_mask = _pad([each.past for each in passes]), None, None
+        past, mask = _pad([each.past for each in passes]), None
         first = torch.tensor(before, dtype=torch.float32, device=device)[:, None, None]
         if len(passes) > 1:
             lengths = torch.tensor(before, device=device)
             causal = causal_mask(max(counts), 0, frames[0])
             earlier = padding_mask(lengths, max(before), decoder.dtype)
             mask = torch.cat((earlier.expand(-1, -1, max(counts), -1), causal.expand(len(passes), 1, -1, -1)), dim=3)
-            encoded_mask = padding_mask(frame_counts, frames[0].shape[2], decoder.dtype)
         states, own = forward_step(decoder, tokens, first, _pairs(frames), _pairs(past), mask, encoded_mask)
         # Only the rows of tokens pass through the output layer, which is the largest one.
         valid = torch.cat([states[item, :count] for item, count in enumerate(counts)])

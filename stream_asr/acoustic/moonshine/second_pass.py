@@ -123,6 +123,7 @@ class MoonshineSecondPass:
     """
 
     uses_audio = False
+    max_samples: int | None = None
 
     def __init__(
         self,
@@ -164,7 +165,8 @@ class MoonshineSecondPass:
         encoded = [runner.concat(request.state.encoded, cache) for request, cache in zip(requests, new, strict=True)]
         run = runner.begin(encoded)
         outputs: dict[int, DecodeOutput] = {}
-        decodings = [self._decode(*item) for item in zip(requests, kept, strict=True)]
+        frames = [cache[0].shape[2] for cache in encoded]
+        decodings = [self._decode(*item) for item in zip(requests, kept, frames, strict=True)]
         passes: dict[int, DecoderPass] = {}
 
         def advance(index: int, resume: Callable[[], DecoderPass]) -> None:
@@ -182,13 +184,22 @@ class MoonshineSecondPass:
                 advance(index, partial(decodings[index].send, output))
         return [outputs[index] for index in range(len(requests))]
 
-    def _decode(self, request: DecodeRequest, kept: Cache) -> Decoding:
-        """Decode a request; ``kept`` is the first part of its next state."""
+    def _decode(self, request: DecodeRequest, kept: Cache, frames: int) -> Decoding:
+        """Decode a request.
+
+        Args:
+            request: the request.
+            kept: `DecoderState.encoded` of the next state.
+            frames: number of encoder frames so far.
+        """
         runner, state, prefix, end = self.runner, request.state, request.prefix, self.vocabulary.end
         known = _common_length(state.prefix, prefix)
         limit = max(request.max_tokens, len(prefix))
         log_probs = list(state.log_probs[:known])
         past = runner.cut(state.past, known)
+        if not frames:  # no probabilities without audio
+            nothing = DecoderState(kept, (), (), runner.empty())
+            return DecodeOutput(prefix, len(prefix) * (0.0,), nothing)
         if known == limit:
             return DecodeOutput(prefix, tuple(log_probs), DecoderState(kept, prefix, tuple(log_probs), past))
         expected = prefix + request.draft[: max(0, limit - len(prefix) - 1)]

@@ -19,8 +19,10 @@ from stream_asr.acoustic.base import State, StreamingEncoder
 from stream_asr.acoustic.int8 import Int8Linear
 from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.moonshine import model as moonshine_model
+from stream_asr.acoustic.moonshine.decoder_onnx import OnnxDecoder
 from stream_asr.acoustic.moonshine.model import StatefulMoonshine, TorchEncoder
 from stream_asr.acoustic.moonshine.onnx_runtime import OnnxEncoder
+from stream_asr.acoustic.moonshine.second_pass import MoonshineSecondPass
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.array_types import FloatArray
 from tests.support.command_line import run_main
@@ -182,6 +184,22 @@ def test_auto_falls_back_to_pytorch_if_onnxruntime_fails(
     assert isinstance(model, StatefulMoonshine)
     assert model.backend == "torch"
     assert any(isinstance(module, Int8Linear) for module in model.runner.model.modules())
+
+
+def test_auto_falls_back_to_pytorch_if_onnxruntime_does_not_run_the_decoder(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> OnnxDecoder:
+        raise RuntimeError("no operator MatMulIntegerToFloat")
+
+    monkeypatch.setattr(moonshine_model, "OnnxDecoder", broken)
+    with pytest.raises(ModelError, match=r"does not run 'embedded-en': no operator .*; use torch"):
+        load_model(device="cpu", backend="onnxruntime")
+    with caplog.at_level(logging.WARNING):
+        decoder = load_model(device="cpu").second_pass
+    assert "so PyTorch does: no operator" in caplog.text
+    assert isinstance(decoder, MoonshineSecondPass)
+    assert decoder.backend == "torch"
 
 
 def test_command_line_accepts_both_backends(
