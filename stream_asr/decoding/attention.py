@@ -261,7 +261,7 @@ class AttentionState:
         config, bare = self.decoder.config, [word.bare for word in words]
         for length in range(1, config.max_loop_words + 1):
             repeats = 1
-            while bare[-length:] == bare[len(bare) - (repeats + 1) * length : len(bare) - repeats * length]:
+            while (start := len(bare) - (repeats + 1) * length) >= 0 and bare[start : start + length] == bare[-length:]:
                 repeats += 1
             if repeats < config.min_loop_repeats:
                 continue
