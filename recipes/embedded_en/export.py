@@ -41,5 +41,10 @@ def export_model(
         part.save_pretrained(folder)
     save_graphs(model.encoder, folder)
     if decoder is not None:
-        save_decoder(folder, decoder)
-        save_decoder_graphs(decoder.sizes, folder)
+        export_decoder(decoder, folder)
+
+
+def export_decoder(decoder: DecoderCheckpoint, folder: Path) -> None:
+    """Write an attention decoder, and graphs for ONNX Runtime, into a model's folder."""
+    save_decoder(folder, decoder)
+    save_decoder_graphs(decoder.sizes, folder)

@@ -151,7 +151,9 @@ def _quantize(model: onnx.ModelProto, names: Set[str], eight_bit: EightBit) -> N
     """
     graph, nodes = model.graph, list[onnx.NodeProto]()
     shapes = {initializer.name: tuple(initializer.dims) for initializer in graph.initializer}
-    operands = {name: quantize_weight(name, np.ones(shapes[name], dtype=np.float32), eight_bit) for name in names}
+    operands = {
+        name: quantize_weight(name, np.ones(shapes[name], dtype=np.float32), eight_bit) for name in sorted(names)
+    }
     for node in graph.node:
         weight = next((name for name in node.input if name in names), None)
         if weight is None:
