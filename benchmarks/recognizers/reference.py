@@ -1,13 +1,14 @@
 """Reference words of recordings and their times.
 
 The times come from a CTM file, or from the alignment of a CTC model: a word starts with the frame of its first token
-and ends with the frame in which its last token begins.
+and ends with the frame in which its last token begins. Digits get the frames between the words next to them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,11 @@ from corpus import Playlist, Utterance
 from ctm import read_ctm
 from scoring import normalize
 
-from recipes.embedded_en.alignment import align
 from stream_asr.acoustic.base import AcousticModel
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
+from stream_asr.decoding.alignment import ForcedAligner
 from stream_asr.errors import InputError
-from stream_asr.training.alphabet import Alphabet, OutOfAlphabetError
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +66,16 @@ def join_recordings(playlist: Playlist, recordings: Sequence[ReferenceRecording]
 def model_aligner() -> Aligner:
     """Return an aligner that uses the bundled model.
 
-    The aligner raises InputError for a recording that is too short for its text, and for digits.
+    The aligner raises InputError for a recording that is too short for its text.
     """
-    # Not at the top: they are not needed with a CTM file, and the imports take seconds.
+    # Not at the top: it is not needed with a CTM file, and the import takes seconds.
     from stream_asr.acoustic.loading import load_model
-    from stream_asr.acoustic.pretrained import load_pretrained
-    from stream_asr.training.vocabulary import alphabet_of
 
-    model, alphabet = load_model(precision="float32"), alphabet_of(load_pretrained())
+    model = load_model(precision="float32")
+    aligner = ForcedAligner(model.labels)
 
     def align_utterance(utterance: Utterance, samples: FloatArray) -> tuple[SpokenWord, ...]:
-        try:
-            words = align_words(model, alphabet, samples, normalize(utterance.text))
-        except OutOfAlphabetError as error:
-            raise InputError(f"{utterance.path}: {error}; provide word times with --words") from error
+        words = align_words(model, aligner, samples, normalize(utterance.text))
         if words is None:
             raise InputError(f"{utterance.path} is too short for its text; provide word times with --words")
         return words
@@ -88,32 +84,20 @@ def model_aligner() -> Aligner:
 
 
 def align_words(
-    model: AcousticModel, alphabet: Alphabet, samples: FloatArray, text: str
+    model: AcousticModel, aligner: ForcedAligner, samples: FloatArray, text: str
 ) -> tuple[SpokenWord, ...] | None:
     """Align a normalized text with samples in one model pass; return None if there are too few frames."""
-    if not text:
+    words = text.split()
+    if not words:
         return ()
     padded = np.pad(samples, (0, -len(samples) % model.frame_samples))
-    ids = alphabet.encode(text).ids
-    token_starts = align(model.log_probs([padded])[0], ids, model.labels.blank)
-    if token_starts is None:
+    alignment = aligner.align(model.log_probs([padded])[0], words)
+    if alignment.log_prob == -inf:
         return None
-    spans: list[tuple[int, int]] = []
-    starts_word = True
-    for index, frame in zip(ids, token_starts.tolist(), strict=True):
-        token = model.labels.tokens[index]
-        starts_word = starts_word or token.startswith(" ")
-        if not token.strip():
-            continue  # the space of a model whose tokens are characters
-        if starts_word:
-            spans.append((frame, frame + 1))
-        else:
-            spans[-1] = (spans[-1][0], frame + 1)
-        starts_word = False
     frame_s = model.frame_samples / SAMPLE_RATE
     return tuple(
-        SpokenWord(word, first * frame_s, stop * frame_s)
-        for word, (first, stop) in zip(text.split(), spans, strict=True)
+        SpokenWord(word, aligned.first_frame * frame_s, (aligned.last_token_frame + 1) * frame_s)
+        for word, aligned in zip(words, alignment.words, strict=True)
     )
 
 

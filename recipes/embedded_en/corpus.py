@@ -8,19 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from recipes.embedded_en.alignment import align
 from recipes.embedded_en.segments import Pause
 from recipes.embedded_en.settings import MIN_PAUSE_S
 from stream_asr.acoustic.base import AcousticModel
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SAMPLE_RATE
+from stream_asr.decoding.alignment import AlignedWord, ForcedAligner
 from stream_asr.errors import InputError
-from stream_asr.training.alphabet import Alphabet
 from stream_asr.training.clips import read_clip
 from stream_asr.training.manifest import Row, read_manifest
 
@@ -136,14 +137,14 @@ def find_pauses(
 
     Args:
         corpus: recordings as samples.
-        model: a CTC model of English whose tokens include all single letters.
+        model: a CTC model of English.
         longer_than_s: shorter recordings are never cut, so they are skipped.
         on_progress: called with the number of aligned recordings and the total number.
 
     Returns:
         The same corpus with pauses.
     """
-    alphabet = Alphabet(model.labels)
+    aligner = ForcedAligner(model.labels)
     recordings: list[Recording] = []
     for done, recording in enumerate(corpus.recordings):
         on_progress(done, len(corpus.recordings))
@@ -151,9 +152,8 @@ def find_pauses(
         if recording.length > longer_than_s * SAMPLE_RATE:
             whole_frames = recording.length // model.frame_samples * model.frame_samples
             [log_probs] = model.log_probs([corpus.clip(recording, 0, whole_frames)])
-            ids = alphabet.encode(recording.text).ids
-            starts = align(log_probs, ids, model.labels.blank)
-            pauses = _pauses(starts, recording.text, model.frame_samples) if starts is not None else ()
+            alignment = aligner.align(log_probs, recording.text.split())
+            pauses = _pauses(alignment.words, model.frame_samples) if alignment.log_prob > -inf else ()
         recordings.append(replace(recording, pauses=tuple(pauses)))
     return corpus.with_recordings(recordings)
 
@@ -163,10 +163,9 @@ def _read_samples(row: Row) -> Samples:
     return samples
 
 
-def _pauses(starts: npt.NDArray[np.int64], text: str, frame_samples: int) -> Iterable[Pause]:
+def _pauses(words: Sequence[AlignedWord], frame_samples: int) -> Iterable[Pause]:
     min_frames = MIN_PAUSE_S * SAMPLE_RATE / frame_samples
-    spaces = [index for index, character in enumerate(text) if character == " "]
-    for word, index in enumerate(spaces, 1):
-        before, after = starts[index - 1], starts[index + 1]
+    for index, (word, following) in enumerate(pairwise(words), 1):
+        before, after = word.last_token_frame, following.first_frame
         if after - before >= min_frames:
-            yield Pause(word, int((before + after + 1) * frame_samples // 2))
+            yield Pause(index, (before + after + 1) * frame_samples // 2)

@@ -24,7 +24,7 @@ from recognizers.worker import SAMPLE_RATE
 from stream_asr import InputError
 from stream_asr.acoustic.labels import Labels
 from stream_asr.array_types import FloatArray
-from stream_asr.training.alphabet import Alphabet
+from stream_asr.decoding.alignment import ForcedAligner
 from tests.support.fakes import FakeModel
 
 
@@ -147,22 +147,21 @@ def model() -> CertainModel:
 
 
 @pytest.fixture
-def alphabet(model: CertainModel) -> Alphabet:
-    ids = {"a": 1, "b": 2, "c": 3}
-    return Alphabet(model.labels, lambda text: [ids[letter] for letter in text if letter != " "])
+def aligner(model: CertainModel) -> ForcedAligner:
+    return ForcedAligner(model.labels)
 
 
-def test_words_are_at_the_frames_of_their_tokens(model: CertainModel, alphabet: Alphabet) -> None:
-    words = align_words(model, alphabet, np.zeros(9000, dtype=np.float32), "AB C")
+def test_words_are_at_the_frames_of_their_tokens(model: CertainModel, aligner: ForcedAligner) -> None:
+    words = align_words(model, aligner, np.zeros(9000, dtype=np.float32), "AB C")
     assert_words(words, [("AB", 0.1, 0.3), ("C", 0.4, 0.5)])
 
 
-def test_empty_text_has_no_words(model: CertainModel, alphabet: Alphabet) -> None:
-    assert align_words(model, alphabet, np.zeros(9000, dtype=np.float32), "") == ()
+def test_empty_text_has_no_words(model: CertainModel, aligner: ForcedAligner) -> None:
+    assert align_words(model, aligner, np.zeros(9000, dtype=np.float32), "") == ()
 
 
-def test_text_with_more_tokens_than_frames_is_not_aligned(model: CertainModel, alphabet: Alphabet) -> None:
-    assert align_words(model, alphabet, np.zeros(9000, dtype=np.float32), "AB AB AB AB") is None
+def test_text_with_more_tokens_than_frames_is_not_aligned(model: CertainModel, aligner: ForcedAligner) -> None:
+    assert align_words(model, aligner, np.zeros(9000, dtype=np.float32), "AB AB AB AB") is None
 
 
 @pytest.mark.slow

@@ -6,9 +6,9 @@ import runpy
 import string
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from recipes.embedded_en import encoder_weights
+from recipes.embedded_en import package_files
 from recipes.embedded_en import train as train_module
 from recipes.embedded_en.__main__ import app
-from recipes.embedded_en.alignment import align
 from recipes.embedded_en.attention_masks import ChunkMaskSampler, chunk_mask
 from recipes.embedded_en.augmentation import Perturbation, StreamingWindows, Variant
 from recipes.embedded_en.averaging import WeightAverage
-from recipes.embedded_en.corpus import Corpus, Recording
+from recipes.embedded_en.corpus import Corpus, Recording, find_pauses
 from recipes.embedded_en.dataset import SegmentDataset, Source
 from recipes.embedded_en.encoder_states import STATE_RATE, STRIDE_SAMPLES, save_encoder_states
 from recipes.embedded_en.export import export_model
@@ -44,8 +43,10 @@ from stream_asr.acoustic.moonshine.layers import make_rotation
 from stream_asr.acoustic.moonshine.onnx_runtime import has_graphs
 from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.acoustic.pretrained import load_pretrained
+from stream_asr.array_types import FloatArray
 from stream_asr.training.alphabet import Alphabet
 from stream_asr.training.checkpoint import load_checkpoint
+from tests.support.fakes import FakeModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -148,28 +149,7 @@ def test_joined_frames_start_as_means_of_pairs(tmp_path: Path) -> None:
     torch.testing.assert_close(joined.sine, single.sine[:8:2])
 
 
-# --- alignment and segments -------------------------------------------------------------------------------
-
-
-@given(data=st.data())
-def test_alignment_is_the_best_of_all_paths(data: st.DataObject) -> None:
-    frames, vocabulary = data.draw(st.integers(1, 6)), 3
-    ids = data.draw(st.lists(st.integers(1, vocabulary - 1), min_size=1, max_size=3))
-    seed = data.draw(st.integers(0, 1000))
-    log_probs = np.log(np.random.default_rng(seed).dirichlet(np.ones(vocabulary), frames)).astype(np.float32)
-
-    def collapse(path: tuple[int, ...]) -> list[int]:
-        return [token for token, previous in zip(path, (None, *path), strict=False) if token and token != previous]
-
-    paths = [path for path in product(range(vocabulary), repeat=frames) if collapse(path) == ids]
-    starts = align(log_probs, ids, blank=0)
-    if not paths:
-        assert starts is None
-        return
-    best = max(paths, key=lambda path: log_probs[range(frames), path].sum())
-    expected = [frame for frame in range(frames) if best[frame] and (not frame or best[frame] != best[frame - 1])]
-    assert starts is not None
-    assert starts.tolist() == expected
+# --- segments ---------------------------------------------------------------------------------------------
 
 
 @given(
@@ -189,6 +169,21 @@ def test_segments_cover_the_recording(positions: list[int], min_length: int, spr
         assert (segment.stop, segment.stop_word) == (following.start, following.first_word)
         assert Pause(segment.stop_word, segment.stop) in pauses
     assert len(segments) == 1 or all(segment.stop - segment.start >= min_length for segment in segments)
+
+
+def test_pauses_of_long_recordings_are_between_words() -> None:
+    class Model(FakeModel):
+        frame_samples = 800
+        labels = Labels(("", " ", "a", "b"), 0)
+
+        def log_probs(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
+            path = [2, 3, 1, 0, 0, 0, 0, 0, 2, 1, 3, 0]  # "ab", a pause, "a b"
+            return [np.where(np.eye(4, dtype=bool)[path], -0.01, -9.0).astype(np.float32) for _ in windows]
+
+    recordings = [Recording("", text, 0, 800 * 12) for text in ("ab a b", "ab " * 9)] + [Recording("", "b", 0, 800)]
+    corpus = Corpus(recordings, np.zeros(800 * 12, dtype=np.int16))
+    found = find_pauses(corpus, Model(), 0.5, lambda done, total: None)
+    assert [recording.pauses for recording in found.recordings] == [(Pause(1, 800 * 5),), (), ()]
 
 
 # --- corpora, states and batches --------------------------------------------------------------------------
@@ -424,7 +419,7 @@ def test_module_prints_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 def test_missing_encoder_package_is_an_error_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder_weights, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(package_files, "PACKAGE", "no_such_package")
     arguments = [part for name in ("speech", "text", "work", "output") for part in (f"--{name}", str(tmp_path / name))]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
