@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_asr.acoustic.base import AcousticModel, SecondPassModel, StatefulModel
-from stream_asr.acoustic.catalog import BUNDLED_LMS
+from stream_asr.acoustic.catalog import BUNDLED_LMS, EMBEDDED, SECOND_PASS_MODEL, locate
 from stream_asr.audio.files import AudioFile
 from stream_asr.audio.pcm import AudioBlock, AudioConverter
 from stream_asr.config import AUDIO, SAMPLE_RATE, RecognizerConfig, WindowConfig
 from stream_asr.decoding.attention import AttentionDecoder
 from stream_asr.decoding.base import Decoder
-from stream_asr.decoding.casing import CasedDecoder, Casing, choose_casing
+from stream_asr.decoding.casing import CasedDecoder, Casing, choose_casing, raw_words
 from stream_asr.decoding.factory import make_decoder
 from stream_asr.decoding.hotwords import HotwordList, read_hotwords
 from stream_asr.errors import InputError
@@ -38,6 +38,8 @@ from stream_asr.vad.detectors import detector_factory
 if TYPE_CHECKING:
     from types import TracebackType
 
+_NO_SECOND_PASS = "none"
+
 Progress = Callable[[float, "float | None"], None]
 """Called with the seconds read so far and the duration of the recording in seconds, or None if it is unknown."""
 
@@ -51,13 +53,14 @@ class Recognizer:
         detector: makes a voice detector for each stream; webrtcvad by default.
         lm: a language model. Without it and without hotwords, decoding is greedy.
         hotwords: words and phrases to prefer.
-        casing: how words are capitalized; None to leave the words of the model and the language model as they are.
+        casing: how words of the CTC model are capitalized; None to leave them as they are.
         second_pass: an attention decoder that decodes utterances again while they grow, such as
             ``model.second_pass``; None for the words of the CTC model alone.
+        raw: write the words of the second pass as a CTC model would: without punctuation and in one case.
 
     Raises:
-        InputError: the windows are longer than the model accepts, or the model lacks letters of the language model or
-            of the hotwords.
+        InputError: windows or utterances are longer than a model accepts, or the model lacks letters of the language
+            model or of the hotwords.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Recognizer:
         hotwords: HotwordList = (),
         casing: Casing | None = None,
         second_pass: SecondPassModel | None = None,
+        raw: bool = False,
     ) -> None:
         self.model = model
         self.second_pass = second_pass
@@ -82,7 +86,7 @@ class Recognizer:
         decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, lm, hotwords)
         self.decoder: Decoder = CasedDecoder(decoder, casing) if casing is not None and second_pass is None else decoder
         self._casing = casing
-        self._make_second_pass = None if second_pass is None else self._second_pass_factory(second_pass)
+        self._make_second_pass = None if second_pass is None else self._second_pass_factory(second_pass, raw=raw)
         try:
             WindowGeometry.from_config(self.config.windows or windows, model.frame_samples, model.max_window_samples)
         except ValueError as error:
@@ -90,10 +94,17 @@ class Recognizer:
         self._engine = Engine(model, self.config.engine, second_pass)
         self._engine.start()
 
-    def _second_pass_factory(self, model: SecondPassModel) -> Callable[[int], SecondPass]:
+    def _second_pass_factory(self, model: SecondPassModel, *, raw: bool) -> Callable[[int], SecondPass]:
+        max_ms = self.config.segmenter.max_utterance_ms
+        if model.max_samples is not None and max_ms > model.max_samples * 1000 // SAMPLE_RATE:
+            raise InputError(
+                f"max_utterance_ms is {max_ms}, but the second pass {model.name!r} accepts at most "
+                f"{model.max_samples * 1000 // SAMPLE_RATE}"
+            )
         labels, frame_samples = self.model.labels, self.model.frame_samples
         decoder = AttentionDecoder(model.vocabulary, labels, frame_samples, self.config.second_pass)
-        return lambda start: SecondPass(decoder, model, start)
+        rewrite = partial(raw_words, uppercase=labels.uppercase) if raw else None
+        return lambda start: SecondPass(decoder, model, start, rewrite)
 
     @classmethod
     def from_pretrained(
@@ -126,31 +137,51 @@ class Recognizer:
                 seldom have the same shape.
             second_pass: hub name or folder of a speech seq2seq model, such as Whisper, that decodes utterances again
                 while they grow; None or "none" for the words of the CTC model alone. "auto" uses the attention decoder
-                that comes with the model, if there is one: the bundled model has one.
-            language: language of the speech, for a second pass that distinguishes languages.
+                that comes with the model, if there is one: the bundled model has one. "embedded-en" requires it.
+            language: language of the speech, as a code ("de") or an English name, for a second pass that knows several.
             lm: a language model file made by ``stream-asr lm build``, "lm-en" for the bundled English one, or None for
                 none. "auto" uses the language model that the model's configuration names: the bundled one for the
                 bundled model and models that were fine-tuned from it, none for others.
             hotwords: words and phrases to prefer, with a weight each (1.0 is usual) if it is a mapping; or the path of
                 a file with one of them per line and an optional weight after a colon.
-            raw: keep the words as the model writes them. By default, words of a model with only one case get sentence
-                case.
+            raw: write bare words: those of a CTC model with only one case as it writes them, instead of in sentence
+                case; those of a second pass without punctuation and in the case of the CTC model.
             vad: voice detector: webrtc, or silero, which separates speech from noise and is an extra.
             config: durations, thresholds and limits.
 
         Raises:
             ModelError: the model cannot be found, downloaded or used; the message suggests a remedy.
             DeviceError: the device is not available.
-            InputError: the language model or the hotwords cannot be read or do not suit the model, or the voice
-                detector is unknown or not installed.
+            InputError: the language model or the hotwords cannot be read or do not suit the model, the voice detector
+                is unknown or not installed, the second pass does not know the language, or utterances may be longer
+                than it accepts.
         """
         config = config or RecognizerConfig()
         # Small files first: a wrong name should be reported before the model takes seconds to load.
+        second_pass = None if second_pass is None or str(second_pass) == _NO_SECOND_PASS else str(second_pass)
+        own_decoder = second_pass in ("auto", EMBEDDED)
+        if own_decoder or second_pass is None:
+            if language is not None:
+                raise InputError(
+                    f"the language {language!r} has no effect without a second pass that knows several languages, such "
+                    "as 'openai/whisper-small'"
+                )
+        else:
+            locate(second_pass, SECOND_PASS_MODEL)
+        locate(model)
         hotword_list = read_hotwords(hotwords) if isinstance(hotwords, str | Path) else hotwords
         language_model = _load_lm(lm) if lm != "auto" else None
         detector = detector_factory(vad, config.segmenter)
         from stream_asr.acoustic.loading import load_model
+        from stream_asr.acoustic.options import check_options, use_threads
 
+        decoder: SecondPassModel | None = None
+        if second_pass is not None and not own_decoder:
+            from stream_asr.acoustic.seq2seq import load_second_pass
+
+            use_threads(threads)
+            options = check_options(device, precision, backend, cuda_graphs, config.acoustic)
+            decoder = load_second_pass(second_pass, options=options, language=language)
         loaded = load_model(
             model,
             device=device,
@@ -158,12 +189,19 @@ class Recognizer:
             backend=backend,
             threads=threads,
             cuda_graphs=cuda_graphs,
+            second_pass=own_decoder,
             config=config.acoustic,
         )
+        if own_decoder:
+            decoder = loaded.second_pass
+        if second_pass == EMBEDDED and decoder is None:
+            raise InputError(
+                f"the second pass {EMBEDDED!r} works with the bundled model and models that were fine-tuned from it, "
+                f"without CUDA graphs, but not here with {loaded.name!r}; name another second pass or 'none'"
+            )
         if lm == "auto" and loaded.language_model in BUNDLED_LMS:
             language_model = _load_lm(loaded.language_model)
         casing = choose_casing(loaded.labels, raw=raw)
-        decoder = loaded.second_pass if second_pass == "auto" else None
         return cls(
             loaded,
             config,
@@ -172,6 +210,7 @@ class Recognizer:
             hotwords=hotword_list,
             casing=casing,
             second_pass=decoder,
+            raw=raw,
         )
 
     def stream(
@@ -305,6 +344,11 @@ class Recognizer:
                 raise failure
             if progress is not None:
                 progress(stream.received_s, stream.received_s)
+
+    @property
+    def second_pass_name(self) -> str | None:
+        """Name of the second pass; None for none."""
+        return None if self.second_pass is None else self.second_pass.name
 
     @property
     def stats(self) -> EngineStats:

@@ -258,6 +258,10 @@ class SecondPassModel(Protocol):
         """Whether requests need ``samples`` instead of ``encoded``."""
 
     @property
+    def max_samples(self) -> int | None:
+        """Length of the longest audio that the model accepts; None for no limit."""
+
+    @property
     def parallel_requests(self) -> int:
         """How many requests should be run in one call."""
 

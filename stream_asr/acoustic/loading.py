@@ -33,6 +33,7 @@ def load_model(
     backend: str = "auto",
     threads: int | None = None,
     cuda_graphs: bool = False,
+    second_pass: bool = True,
     config: AcousticConfig | None = None,
 ) -> LoadedModel:
     """Load a model and run it once, so that the first caption does not wait for the warm-up.
@@ -46,6 +47,8 @@ def load_model(
             where it is possible.
         threads: CPU threads of PyTorch in this process; None for its default.
         cuda_graphs: on CUDA, capture model passes and replay them for windows of the same shape.
+        second_pass: whether to load the attention decoder of the checkpoint, if there is one. On CUDA, CUDA graphs
+            exclude it.
         config: timeout of the hub, and limits for running models.
 
     Raises:
@@ -53,7 +56,7 @@ def load_model(
         DeviceError: the device is not available.
         InputError: an unknown device, precision or backend, or options that exclude each other.
     """
-    options = check_options(device, precision, backend, cuda_graphs, config)
+    options = check_options(device, precision, backend, cuda_graphs, config, second_pass=second_pass)
     use_threads(threads)
     checkpoint = _read(name, options)
     build: Builder = BUILDERS.get(checkpoint.model.config.model_type, build_transformers)

@@ -23,6 +23,7 @@ class ModelOptions:
     backend: str
     cuda_graphs: bool
     config: AcousticConfig
+    second_pass: bool = True
 
     @property
     def dtype(self) -> torch.dtype:
@@ -32,7 +33,13 @@ class ModelOptions:
 
 
 def check_options(
-    device: str, precision: str, backend: str, cuda_graphs: bool, config: AcousticConfig | None = None
+    device: str,
+    precision: str,
+    backend: str,
+    cuda_graphs: bool,
+    config: AcousticConfig | None = None,
+    *,
+    second_pass: bool = True,
 ) -> ModelOptions:
     """Check the options.
 
@@ -53,7 +60,7 @@ def check_options(
         raise InputError(f"onnxruntime runs models on the CPU only, not on {target.type}; use torch there")
     if cuda_graphs and target.type != "cuda":
         raise InputError(f"CUDA graphs need CUDA; the device is {target.type}")
-    return ModelOptions(target, precision, backend, cuda_graphs, config or AcousticConfig())
+    return ModelOptions(target, precision, backend, cuda_graphs, config or AcousticConfig(), second_pass)
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
 from stream_asr.acoustic.base import DecodeOutput, DecodeRequest, SecondPassModel
 from stream_asr.array_types import FloatArray
 from stream_asr.config import samples_to_s
 from stream_asr.decoding.attention import AttentionDecoder
 from stream_asr.events import Word
 from stream_asr.streaming.windows import Window
+
+Rewrite: TypeAlias = Callable[[Iterable[Word]], tuple[Word, ...]]
+"""Changes how words are written."""
 
 
 class SecondPass:
@@ -17,13 +23,22 @@ class SecondPass:
         decoder: the rules for hypotheses.
         model: the model that makes them.
         start: absolute sample at which the utterance starts, a multiple of the length of a frame.
+        rewrite: changes how words are written, and may drop some. What it returns for the first words must not depend
+            on later ones, because stable text does not change. None for the words of the model.
     """
 
-    def __init__(self, decoder: AttentionDecoder, model: SecondPassModel, start: int) -> None:
+    def __init__(
+        self,
+        decoder: AttentionDecoder,
+        model: SecondPassModel,
+        start: int,
+        rewrite: Rewrite | None = None,
+    ) -> None:
         self.uses_audio = model.uses_audio
         self._decoder = decoder
         self._start = start
         self._model_state = model.initial_state()
+        self._rewrite: Rewrite = rewrite or tuple
         self._state = decoder.start(start // decoder.frame_samples)
         self._decoded = start
         self._is_complete = False
@@ -36,17 +51,21 @@ class SecondPass:
     @property
     def stable(self) -> str:
         """The text that can no longer change."""
-        return self._state.stable_text
+        return " ".join(word.word for word in self._stable)
 
     @property
     def stable_words(self) -> int:
         """Number of words that can no longer change."""
-        return len(self._state.stable)
+        return len(self._stable)
 
     @property
     def words(self) -> tuple[Word, ...]:
         """The words of the newest hypothesis."""
-        return self._state.words
+        return self._rewrite(self._state.words)
+
+    @property
+    def _stable(self) -> tuple[Word, ...]:
+        return self._rewrite(self._state.words[: len(self._state.stable)])
 
     def request(
         self,
@@ -97,7 +116,7 @@ class SecondPass:
         state, end_s = self._state, samples_to_s(end)
         if not self._is_complete:  # cut where the committed frames end
             state = state.before(end // self._decoder.frame_samples)
-        return tuple(word.clip(end_s) for word in state.words)
+        return tuple(word.clip(end_s) for word in self._rewrite(state.words))
 
     def _new_frames(self, window: Window, log_probs: FloatArray) -> FloatArray:
         """Return the frames without those of the left context; at least as many as are committed."""
