@@ -8,10 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
-from stream_asr.acoustic.base import Checkpoint, Chunk, ChunkOutput, SecondPassModel, State, StreamingEncoder
+from stream_asr.acoustic.base import (
+    Checkpoint,
+    Chunk,
+    ChunkOutput,
+    DecodeRequest,
+    SecondPassModel,
+    State,
+    StreamingEncoder,
+)
 from stream_asr.acoustic.catalog import EMBEDDED_FOLDER
 from stream_asr.acoustic.int8 import has_vnni, is_fast
 from stream_asr.acoustic.moonshine.decoder_checkpoint import DecoderCheckpoint, load_decoder, read_decoder
@@ -32,11 +41,14 @@ from stream_asr.errors import ModelError
 
 _Loaded = TypeVar("_Loaded", covariant=True)
 
+_WARM_UP_FRAMES = 20
+"""Length of a chunk of the warm-up, in output frames."""
+
 _log = logging.getLogger(__name__)
 
 
 def build_moonshine(checkpoint: Checkpoint, options: ModelOptions) -> TransformersCTC | OnePerCore:
-    """Run a checkpoint with Moonshine's encoder: with cached state on a CPU, in batches of windows elsewhere.
+    """Run a checkpoint with Moonshine's encoder: with cached state on a CPU and for a second pass, else in batches.
 
     Args:
         checkpoint: has this architecture.
@@ -47,17 +59,60 @@ def build_moonshine(checkpoint: Checkpoint, options: ModelOptions) -> Transforme
         ModelError: the model does not run, or not in ONNX Runtime although that was requested.
     """
     if options.device.type != "cpu":
-        return make_runner(checkpoint, options)
+        return with_second_pass(make_runner(checkpoint, options), checkpoint, options)
     encoder = None if options.backend == "torch" else _onnx_encoder(checkpoint, options)
     int8 = options.precision == "int8" or (options.precision == "auto" and is_fast())
     runner = make_runner(checkpoint, options, quantize=_quantize if int8 and encoder is None else None)
     return StatefulMoonshine(runner, torch.get_num_threads(), encoder, _second_pass(checkpoint, options))
 
 
+def with_second_pass(
+    runner: TransformersCTC, checkpoint: Checkpoint, options: ModelOptions
+) -> TransformersCTC | StatefulMoonshine:
+    """Run a model on a GPU with its decoder, if it has one: one chunk after another, and requests in batches.
+
+    Without a decoder, and with CUDA graphs, windows run in batches.
+    """
+    if options.cuda_graphs or (decoder := _read_decoder(checkpoint, options)) is None:
+        return runner
+    second_pass = MoonshineSecondPass(
+        checkpoint.name,
+        decoder.vocabulary,
+        decoder.begin,
+        TorchDecoder(load_decoder(decoder), runner.device),
+        None,
+        options.config.max_second_pass_batch,
+    )
+    model = StatefulMoonshine(runner, 1, None, lambda _: second_pass)
+    try:
+        _warm_up(model, second_pass)
+    except Exception as error:  # for example an operation that the device lacks
+        _log.warning("the decoder of %r does not run on %s: %s", checkpoint.name, runner.device.type, error)
+        return runner
+    return model
+
+
+def _warm_up(model: StatefulMoonshine, second_pass: SecondPassModel) -> None:
+    """Run two chunks and decode them."""
+    samples, state = np.zeros(_WARM_UP_FRAMES * model.frame_samples, np.float32), model.initial_state(0)
+    decoder_state = second_pass.initial_state()
+    for _ in range(2):
+        [output] = model.forward_chunks([Chunk(samples, len(samples), state)])
+        request = DecodeRequest(output.encoded, output.kept_encoded, None, decoder_state, (), (), max_tokens=2)
+        [decoded] = second_pass.decode([request])
+        state, decoder_state = output.state, decoded.state
+
+
+def _read_decoder(checkpoint: Checkpoint, options: ModelOptions) -> DecoderCheckpoint | None:
+    """Read the decoder; None if the model has none, or if it is not needed."""
+    if checkpoint.folder is None or not options.second_pass:
+        return None
+    return read_decoder(checkpoint.folder, checkpoint.name)
+
+
 def _second_pass(checkpoint: Checkpoint, options: ModelOptions) -> Callable[[CorePool], SecondPassModel] | None:
     """Load the decoder; None if the model has none."""
-    decoder = None if checkpoint.folder is None else read_decoder(checkpoint.folder, checkpoint.name)
-    if decoder is None:
+    if (decoder := _read_decoder(checkpoint, options)) is None:
         return None
     runner: DecoderRunner | None = None if options.backend == "torch" else _onnx_decoder(checkpoint, decoder, options)
     if runner is None:  # in float32: with PyTorch's int8 products, a draft could change the result
@@ -199,7 +254,7 @@ class StatefulMoonshine(OnePerCore):
         runner = self.runner
         samples = pad_to(chunk.samples, runner.min_samples)
         logits, encoded, state = self.encoder.forward(samples, chunk.kept_samples, chunk.state)
-        log_probs = runner.log_softmax(torch.from_numpy(logits))[: runner.frames(len(chunk.samples))]
+        log_probs = torch.from_numpy(logits).log_softmax(-1).numpy()[: runner.frames(len(chunk.samples))]
         if self.second_pass is None:
             return ChunkOutput(log_probs, state)
         stride = runner.model.encoder.stride

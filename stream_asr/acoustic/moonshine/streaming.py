@@ -51,11 +51,12 @@ def forward_step(
         encoder: the encoder.
         samples: float, shape (1, samples).
         first: position of the first frame before frames are joined, float32, shape ().
-        moments: `StepOutput.moments` of the kept audio before, summed over steps; float64, shape (3,).
+        moments: `StepOutput.moments` of the kept audio before, summed over steps; float64 (float32 on devices that lack
+            it), shape (3,).
         past: cached keys and values, for each layer.
     """
     filtered = encoder.filter(samples)
-    new_moments = _moments(filtered)
+    new_moments = _moments(filtered, moments.dtype)
     x = encoder.convolve(_normalize(encoder, filtered, moments + new_moments.sum(1)))
     stride, own, encoded = 1, [], None
     for number, (layer, before) in enumerate(zip(encoder.layers, past, strict=True)):
@@ -68,11 +69,11 @@ def forward_step(
     return StepOutput(encoder.layer_norm(x), x if encoded is None else encoded, new_moments, tuple(own))
 
 
-def _moments(filtered: Tensor) -> Tensor:
+def _moments(filtered: Tensor, dtype: torch.dtype) -> Tensor:
     """See `StepOutput.moments`. Single precision holds the sums of one step; those of an utterance need double."""
     numbers = filtered[0].float()
     total = numbers.sum(0)
-    return torch.stack((torch.full_like(total, filtered.shape[1]), total, (numbers * numbers).sum(0))).double()
+    return torch.stack((torch.full_like(total, filtered.shape[1]), total, (numbers * numbers).sum(0))).to(dtype)
 
 
 def _normalize(encoder: Encoder, filtered: Tensor, moments: Tensor) -> Tensor:
@@ -119,7 +120,8 @@ def forward_chunk(
     """
     past = state.past or len(encoder.layers) * (_empty_past(encoder, samples),)
     first = torch.tensor(float(state.frames), device=samples.device)
-    step = forward_step(encoder, samples[None], first, state.moments.to(samples.device), past)
+    moments_dtype = torch.float32 if samples.device.type == "mps" else torch.float64
+    step = forward_step(encoder, samples[None], first, state.moments.to(samples.device, moments_dtype), past)
     if not kept_samples:
         return step.frames, step.encoded, state
     frames, cached = kept_samples // encoder.stride, []
