@@ -44,6 +44,14 @@ CATALOG = (
     ),
 )
 
+SECOND_PASS_CATALOG = (
+    CatalogEntry(EMBEDDED, False, 19.5, "English; the default with --model embedded-en, and only with it"),
+    CatalogEntry(RECOMMENDED_SECOND_PASS, True, 61.5, "English; recommended on a CPU with other models"),
+    CatalogEntry("openai/whisper-small.en", True, 241.7, "English; for GPUs and recordings"),
+    CatalogEntry("openai/whisper-small", True, 241.7, "99 languages, see --language; for GPUs and recordings"),
+)
+"""What `--second-pass` can name."""
+
 ALTERNATIVES = (
     f"the bundled model ({EMBEDDED!r}, the default) always works, "
     f"and so does a local folder with a Transformers CTC checkpoint"

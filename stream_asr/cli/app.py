@@ -270,14 +270,19 @@ def devices() -> None:
 
 @app.command()
 def models() -> None:
-    """List the bundled model and recommended models."""
-    from stream_asr.acoustic.catalog import CATALOG
+    """List models and second passes: what is bundled and what is recommended.
 
-    for entry in CATALOG:
-        availability = "downloads at first use" if entry.needs_download else "no download"
-        print(f"{entry.name:<30} {entry.parameters_m:>6.1f} M  {availability:<24}{entry.about}")
+    A model shows words at once and finds their times. A second pass recognizes each utterance again, with fewer errors.
+    """
+    from stream_asr.acoustic.catalog import CATALOG, SECOND_PASS_CATALOG
+
+    for option, entries in (("--model", CATALOG), ("--second-pass", SECOND_PASS_CATALOG)):
+        for entry in entries:
+            availability = "downloads at first use" if entry.needs_download else "no download"
+            print(f"{option:<14} {entry.name:<28} {entry.parameters_m:>6.1f} M  {availability:<24}{entry.about}")
     print(
-        "\nAny other CTC model of Transformers works, too: --model NAME/ON-THE-HUB or --model path/to/folder",
+        "\nAny other CTC model of Transformers works as --model, and any speech seq2seq model as --second-pass: "
+        "NAME/ON-THE-HUB or path/to/folder",
         file=sys.stderr,
     )
 

@@ -64,6 +64,15 @@ def finetune(
             "--skip-bad-rows", help="Skip rows that cannot be used instead of stopping.", rich_help_panel=_DATA
         ),
     ] = _DEFAULTS.skip_bad_rows,
+    verbatim: Annotated[
+        bool,
+        typer.Option(
+            "--verbatim",
+            help="Train the attention decoder on the texts exactly as they are. By default, texts without capitals or "
+            "punctuation get those that the decoder writes.",
+            rich_help_panel=_DATA,
+        ),
+    ] = _DEFAULTS.verbatim,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Continue the interrupted run in --output.", rich_help_panel=_LENGTH),
@@ -213,7 +222,7 @@ def finetune(
     device: DeviceOption = Device.auto,
     threads: Threads = None,
 ) -> None:
-    """Fine-tune a CTC model on your own recordings.
+    """Fine-tune a model on your own recordings: the CTC model, and its attention decoder if it has one.
 
     A manifest is a tab-separated table whose first line names the columns, or a file of JSON lines. The columns path
     and text are required; speaker, start and end (seconds) are optional. Relative paths are relative to the folder of
@@ -243,6 +252,7 @@ def finetune(
         model=model,
         alphabet=alphabet,
         skip_bad_rows=skip_bad_rows,
+        verbatim=verbatim,
         batch_s=batch_seconds,
         accumulate=accumulate,
         learning_rate=learning_rate,

@@ -19,6 +19,7 @@ from stream_asr.audio.pcm import AudioConverter
 from stream_asr.audio.sources import pace_realtime, read_raw_pcm
 from stream_asr.cli.caption_loop import LoopResult, run_caption_loop
 from stream_asr.cli.interrupt import Interrupt, catch_interrupts
+from stream_asr.cli.loading import describe_models
 from stream_asr.cli.sinks import Sink, open_sink
 from stream_asr.cli.views import JsonLinesView, PlainView, TerminalView, View
 from stream_asr.config import SAMPLE_RATE
@@ -121,7 +122,7 @@ def run_demo(recognizer: Recognizer) -> None:
 
 
 def _latency_table(report: LatencyReport, stream: Stream, recognizer: Recognizer, cpu_s: float) -> Table:
-    table = Table(title=f"{recognizer.model.name}, {stream.received_s:.1f} s of audio", title_justify="left")
+    table = Table(title=f"{describe_models(recognizer)}, {stream.received_s:.1f} s of audio", title_justify="left")
     table.add_column("measured live, compute included")
     table.add_column("p50", justify="right")
     table.add_column("p95", justify="right")

@@ -41,12 +41,19 @@ def load_recognizer(model: ModelOptions, decoding: DecodingOptions, speech: Spee
             backend=model.backend.value,
             threads=model.threads,
             cuda_graphs=model.cuda_graphs,
+            second_pass=model.second_pass or "auto",
+            language=model.language,
             lm=None if decoding.no_lm else decoding.lm or "auto",
             hotwords=decoding.hotwords or (),
             raw=decoding.raw,
             vad=speech.vad.value,
             config=config,
         )
+
+
+def describe_models(recognizer: Recognizer) -> str:
+    """Return the names of the model and of its second pass."""
+    return f"{recognizer.model.name} (second pass: {recognizer.second_pass_name or 'none'})"
 
 
 def _segmenter_config(speech: SpeechOptions) -> SegmenterConfig:

@@ -78,8 +78,9 @@ SecondPassName = Annotated[
     typer.Option(
         "--second-pass",
         metavar="NAME|FOLDER|none",
-        help="Seq2seq model that recognizes each utterance again while it grows, such as Whisper or Moonshine: a name "
-        "on the Hugging Face hub or a local folder. none switches the second pass off. "
+        help="Seq2seq model that recognizes each utterance again while it grows, with fewer errors and with "
+        "punctuation, such as Whisper or Moonshine: a name on the Hugging Face hub or a local folder. none shows the "
+        "words of --model as they are, which needs less CPU time. "
         "[dim]default: the decoder of embedded-en with embedded-en, else none[/dim]",
         rich_help_panel=_MODEL,
         show_default=False,
@@ -90,8 +91,8 @@ Language = Annotated[
     typer.Option(
         "--language",
         metavar="CODE|NAME",
-        help="Language of the speech, for a second pass that knows several, such as multilingual Whisper: en or "
-        "english. [dim]default: detected for each utterance[/dim]",
+        help="Language of the speech, such as de or german, for a second pass that knows several languages, such as "
+        "multilingual Whisper. --model must know the same language. [dim]default: detected for each utterance[/dim]",
         rich_help_panel=_MODEL,
         show_default=False,
     ),
@@ -103,6 +104,8 @@ class ModelOptions:
     """The model, and where and how it runs."""
 
     model: ModelName = None
+    second_pass: SecondPassName = None
+    language: Language = None
     device: DeviceOption = Device.auto
     precision: Annotated[
         Precision,
@@ -174,7 +177,11 @@ class DecodingOptions:
     ] = None
     raw: Annotated[
         bool,
-        typer.Option("--raw", help="Write words as the model does, without sentence case.", rich_help_panel=_DECODING),
+        typer.Option(
+            "--raw",
+            help="Write bare words: without punctuation, and in the only case of --model if it has one.",
+            rich_help_panel=_DECODING,
+        ),
     ] = False
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from stream_asr.cli.loading import load_recognizer
+from stream_asr.cli.loading import describe_models, load_recognizer
 from stream_asr.cli.options import DecodingOptions, ModelOptions, SpeechOptions
 from stream_asr.errors import InputError
 from stream_asr.server.settings import ServerSettings
@@ -141,7 +141,7 @@ def serve(
 
     def print_addresses() -> None:
         print(
-            f"stream-asr: serving {recognizer.model.name} on http{secure}://{netloc}, "
+            f"stream-asr: serving {describe_models(recognizer)} on http{secure}://{netloc}, "
             f"websocket ws{secure}://{netloc}/v1/stream; Ctrl-C stops",
             file=sys.stderr,
             flush=True,

@@ -21,7 +21,14 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], reco
     """Run a command in this process, with the model that the tests share unless ``load_model`` is true."""
 
     def from_pretrained(
-        name: str | None, config: RecognizerConfig, *, lm: str | None, raw: bool, vad: str, **_: object
+        name: str | None,
+        config: RecognizerConfig,
+        *,
+        second_pass: str,
+        lm: str | None,
+        raw: bool,
+        vad: str,
+        **_: object,
     ) -> Recognizer:
         return Recognizer(
             recognizer.model,
@@ -29,6 +36,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], reco
             detector=detector_factory(vad, config.segmenter),
             lm=recognizer.lm if lm else None,
             casing=choose_casing(recognizer.model.labels, raw=raw),
+            second_pass=recognizer.second_pass if second_pass == "auto" else None,
+            raw=raw,
         )
 
     def run_command(*arguments: object, stdin: bytes = b"", load_model: bool = False) -> Result:

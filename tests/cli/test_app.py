@@ -40,6 +40,7 @@ def test_version(run: RunCommand) -> None:
         ("--max-utterance-ms", "5"),
         ("--device", "toaster"),
         ("--no-such-option",),
+        ("--second-pass",),
     ],
 )
 def test_wrong_usage_exits_with_status_2(run: RunCommand, clip: Path, arguments: tuple[str, ...]) -> None:
@@ -52,6 +53,30 @@ def test_unknown_model_exits_with_status_2(run: RunCommand, clip: Path) -> None:
     result = run("transcribe", clip, "--model", "./no-such-folder", load_model=True)
     assert result.status == 2
     assert "embedded-en" in result.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--second-pass", "./no-such-folder"), "there is no folder './no-such-folder'; 'none' switches"),
+        (("--language", "de"), "the language 'de' has no effect"),
+        (("--second-pass", "none", "--language", "de"), "the language 'de' has no effect"),
+    ],
+)
+def test_wrong_second_pass_exits_with_status_2(
+    run: RunCommand, clip: Path, options: tuple[str, ...], message: str
+) -> None:
+    result = run("transcribe", clip, *options, load_model=True)
+    assert result.status == 2
+    assert result.err.startswith(f"stream-asr: {message}")
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["demo", "transcribe", "listen", "stream", "serve"])
+def test_commands_that_recognize_speech_take_a_second_pass(run: RunCommand, command: str) -> None:
+    help_text = run(command, "--help").out
+    assert "--second-pass" in help_text
+    assert "--language" in help_text
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import soxr
 
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
+from stream_asr.events import bare_text
 from tests.support.command_line import TERMINAL_ENVIRONMENT, RunCommand, read_terminal, start_process
 
 
@@ -31,7 +32,13 @@ def test_text_has_one_line_per_utterance(run: RunCommand, clip: Path) -> None:
 def test_raw_writes_words_in_the_case_of_the_model(run: RunCommand, clip: Path) -> None:
     raw, cased = run("transcribe", clip, "--raw").out, run("transcribe", clip).out
     assert raw != cased
-    assert raw.lower() == cased.lower()
+    assert raw.split() == bare_text(cased).split()
+
+
+def test_second_pass_can_be_switched_off(run: RunCommand, clip: Path) -> None:
+    first_pass = run("transcribe", clip, "--second-pass", "none").out
+    assert first_pass.startswith("Good morning and")
+    assert bare_text(first_pass) == " ".join(first_pass.lower().split()), "no punctuation"
 
 
 def test_json_has_words_with_times_and_confidences(run: RunCommand, clip: Path) -> None:
