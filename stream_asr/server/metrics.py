@@ -78,7 +78,9 @@ class _EngineCollector(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily | HistogramMetricFamily]:
         stats = self._engine_stats()
-        yield GaugeMetricFamily("stream_asr_queue_windows", "Windows waiting for the model", stats.waiting_windows)
+        yield GaugeMetricFamily(
+            "stream_asr_queue_windows", "Windows and decoding passes waiting for the models", stats.waiting_windows
+        )
         yield GaugeMetricFamily("stream_asr_streams", "Streams in the engine", stats.streams)
         buckets, passes = [], 0
         for size, count in enumerate(stats.batches):

@@ -65,7 +65,7 @@ def test_health_checks_and_metrics() -> None:
     with run_server() as server:
         assert_serves_new_client(server)
         assert server.get("/healthz").json() == {"status": "ok"}
-        assert server.get("/readyz").json() == {"status": "ready", "model": "fake"}
+        assert server.get("/readyz").json() == {"status": "ready", "model": "fake", "second_pass": None}
         response = server.get("/metrics")
         assert response.headers["content-type"].startswith("text/plain")
         lines = response.text.splitlines()

@@ -29,7 +29,7 @@ def test_eight_concurrent_clients_get_the_finals_of_transcribe(recognizer: Recog
     def stream_audio(address: str, number: int) -> None:
         with connect(f"{address}/v1/stream", proxy=None, ping_interval=None) as connection:
             client = NativeClient(connection)
-            client.start(encoding="pcm_s16le")
+            assert client.start(encoding="pcm_s16le")["second_pass"] == "embedded-en"
             block_samples = 1000 * (number + 1)
             for start in range(0, len(pcm), block_samples):
                 connection.send(pcm[start : start + block_samples].tobytes())

@@ -31,7 +31,9 @@ async def readyz(request: Request) -> Response:
         return JSONResponse({"status": "not ready", "reason": "the recognizer has stopped"}, 503)
     if service.sessions.draining:
         return JSONResponse({"status": "not ready", "reason": SHUTTING_DOWN}, 503)
-    return JSONResponse({"status": "ready", "model": service.recognizer.model.name})
+    recognizer = service.recognizer
+    names = {"model": recognizer.model.name, "second_pass": recognizer.second_pass_name}
+    return JSONResponse({"status": "ready", **names})
 
 
 @router.get("/metrics")

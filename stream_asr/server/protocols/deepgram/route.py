@@ -68,7 +68,9 @@ def _report_error(service: Service, error: SessionError) -> Response:
 
 def _make_request_info(service: Service) -> RequestInfo:
     created = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return RequestInfo(str(uuid.uuid4()), created, service.recognizer.model.name, stream_asr.__version__)
+    recognizer = service.recognizer
+    two_pass = recognizer.second_pass is not None
+    return RequestInfo(str(uuid.uuid4()), created, recognizer.model.name, stream_asr.__version__, two_pass)
 
 
 # --- live audio -----------------------------------------------------------------------------------------------

@@ -48,12 +48,14 @@ class RequestInfo:
         created: time of the request: ISO 8601, UTC.
         model: name of the model.
         version: version of this package.
+        two_pass: whether an attention decoder decodes the utterances again.
     """
 
     request_id: str
     created: str
     model: str
     version: str
+    two_pass: bool = False
 
     @property
     def model_uuid(self) -> str:
@@ -63,7 +65,7 @@ class RequestInfo:
     @property
     def model_info(self) -> dict[str, str]:
         """Description of the model."""
-        return {"name": self.model, "version": self.version, "arch": "ctc"}
+        return {"name": self.model, "version": self.version, "arch": "ctc+attention" if self.two_pass else "ctc"}
 
     def metadata_object(self, sha256: str, duration_s: float, channels: int) -> dict[str, Any]:
         """Build the metadata of a stream or recording.

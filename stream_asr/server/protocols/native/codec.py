@@ -142,6 +142,7 @@ class Ready:
         session: session key for `Resume`.
         model: name of the model.
         sample_rate: sample rate of the recognizer in Hz. Event times are multiples of its sample period.
+        second_pass: name of the second pass; None for none.
         received: after `Resume` only: samples of the client's audio that the server has, at the client's rate.
         events: after `Resume` only: number of events before the next one that the server will send.
     """
@@ -150,6 +151,7 @@ class Ready:
     session: str
     model: str
     sample_rate: int
+    second_pass: str | None = None
     received: int | None = None
     events: int | None = None
 

@@ -47,7 +47,8 @@ async def stream(websocket: WebSocket) -> None:
             first_message = await connection.receive(service.settings.start_timeout_s)
         session = await _open_or_resume(service, first_message)
         with service.sessions.manage(session, resumable=True):
-            ready = codec.Ready(session.key, service.recognizer.model.name, SAMPLE_RATE)
+            recognizer = service.recognizer
+            ready = codec.Ready(session.key, recognizer.model.name, SAMPLE_RATE, recognizer.second_pass_name)
             if session.resumes:
                 ready = replace(ready, received=session.received_samples, events=session.outbox.sent)
             await connection.send(codec.encode(ready))

@@ -124,6 +124,11 @@ def encode_all(results: ResultEncoder, *events: SessionEvent) -> list[dict[str, 
     return [json.loads(message) for event in events for message in results.on_event(event)]
 
 
+def test_architecture_names_the_passes() -> None:
+    two_pass = RequestInfo(REQUEST_INFO.request_id, REQUEST_INFO.created, "m", "1", two_pass=True)
+    assert [info.model_info["arch"] for info in (REQUEST_INFO, two_pass)] == ["ctc", "ctc+attention"]
+
+
 def test_stable_text_is_final_before_the_utterance_ends() -> None:
     results = ResultEncoder(Query(interim_results=True, vad_events=True), REQUEST_INFO)
     messages = encode_all(

@@ -142,7 +142,8 @@ def test_server_messages_are_encoded() -> None:
     assert codec.encode(codec.Ready("s", "m", 16_000)) == (
         '{"type":"ready","session":"s","model":"m","sample_rate":16000}'
     )
-    resumed = json.loads(codec.encode(codec.Ready("s", "m", 16_000, 0, 0)))
+    assert json.loads(codec.encode(codec.Ready("s", "m", 16_000, "p")))["second_pass"] == "p"
+    resumed = json.loads(codec.encode(codec.Ready("s", "m", 16_000, received=0, events=0)))
     assert (resumed["received"], resumed["events"]) == (0, 0)
     assert codec.encode(codec.Ack(5)) == '{"type":"ack","received":5}'
     assert codec.encode(codec.Done(8, 0.5)) == '{"type":"done","received":8,"seconds":0.5}'
