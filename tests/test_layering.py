@@ -60,7 +60,8 @@ IMPURE = {
 FORBIDDEN_FOR_TRAINING = ("streaming", "stream", "recognizer", "server", "cli", "vad")
 
 MAX_LINES = 500
-"""A longer module has to make its case here."""
+LONG_MODULES = {"stream_asr.config": 600}
+"""Modules that may be longer: all settings of the recognizer are in one place."""
 
 
 def imports(path: Path, *, lazy: bool) -> set[str]:
@@ -161,7 +162,7 @@ def test_no_import_cycles() -> None:
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_modules_have_a_readable_size(name: str) -> None:
-    assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+    assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= LONG_MODULES.get(name, MAX_LINES)
 
 
 def test_tests_mirror_the_package() -> None:

@@ -168,7 +168,7 @@ def test_wrong_number_of_outputs_fails_the_stream() -> None:
     with Recognizer(ModelWithoutOutput(), detector=lambda: loud) as recognizer, recognizer.stream() as stream:
         stream.feed(conversation("hello"))
         stream.finish()
-        with pytest.raises(StreamASRError, match="0 outputs for 1 windows"):
+        with pytest.raises(StreamASRError, match="0 outputs for 1 jobs"):
             list(stream)
 
 
