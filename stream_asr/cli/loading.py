@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def load_recognizer(model: ModelOptions, decoding: DecodingOptions, speech: Spee
     from stream_asr.recognizer import Recognizer
 
     with Console(stderr=True).status("loading the model ..."):
-        return Recognizer.from_pretrained(
+        recognizer = Recognizer.from_pretrained(
             model.model,
             device=model.device.value,
             precision=model.precision.value,
@@ -49,6 +50,13 @@ def load_recognizer(model: ModelOptions, decoding: DecodingOptions, speech: Spee
             vad=speech.vad.value,
             config=config,
         )
+    if recognizer.second_pass is not None and (decoding.lm or decoding.hotwords or decoding.lm_weight is not None):
+        print(
+            "stream-asr: language models and hotwords only change the newest words of a caption, which the second pass "
+            "then replaces; to use them, add --second-pass none",
+            file=sys.stderr,
+        )
+    return recognizer
 
 
 def describe_models(recognizer: Recognizer) -> str:

@@ -146,8 +146,8 @@ class DecodingOptions:
             "--lm",
             metavar="FILE",
             help="Language model, which makes likely words win over similar ones: a file from `stream-asr lm build`, "
-            "or lm-en, the bundled English one. [dim]default: lm-en for embedded-en and models fine-tuned from it, "
-            "else none[/dim]",
+            "or lm-en, the bundled English one. Use it with --second-pass none. "
+            "[dim]default: lm-en for embedded-en and models fine-tuned from it, else none[/dim]",
             rich_help_panel=_DECODING,
             show_default=False,
         ),
@@ -170,7 +170,7 @@ class DecodingOptions:
             "--hotwords",
             metavar="FILE",
             help="File of names and terms that are likely to occur, one word or phrase per line. A line may end in a "
-            "weight: `Anneke Visser : 1.5`.",
+            "weight: `Anneke Visser : 1.5`. Use it with --second-pass none.",
             rich_help_panel=_DECODING,
             show_default=False,
         ),

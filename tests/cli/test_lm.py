@@ -22,6 +22,16 @@ def shared_model(monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer) -> Aco
     return recognizer.model
 
 
+def test_user_learns_that_the_second_pass_replaces_words_with_hotwords(
+    run: RunCommand, tmp_path: Path, clip: Path
+) -> None:
+    hotwords = tmp_path / "names.txt"
+    hotwords.write_text("demonstration\n")
+    assert "add --second-pass none" in run("transcribe", clip, "--hotwords", hotwords).err
+    for options in (("--second-pass", "none", "--hotwords", hotwords), ("--no-lm",)):
+        assert run("transcribe", clip, *options).err == ""
+
+
 def test_built_language_model_and_hotwords_change_the_text(
     run: RunCommand, tmp_path: Path, clip: Path, shared_model: AcousticModel
 ) -> None:
