@@ -215,7 +215,13 @@ def main() -> None:
         settings = options.model_settings(arguments, recognizer)
         sizes: list[WindowSizes] = arguments.contexts or arguments.grid
         for each in sizes:
-            with Recognizer(recognizer.model, each.config(), lm=recognizer.lm, hotwords=hotwords) as other:
+            with Recognizer(
+                recognizer.model,
+                each.config(),
+                lm=recognizer.lm,
+                hotwords=hotwords,
+                second_pass=recognizer.second_pass,
+            ) as other:
                 measure(other, "transcribe", f"transcribe {each}")
         for path in [] if sizes else arguments.path or PATHS:
             measure(recognizer, path, path)

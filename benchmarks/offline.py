@@ -208,7 +208,7 @@ def main() -> None:
         for model, is_trained in models:
             for threads in arguments.threads or sorted({1, usable_threads()}):
                 with Recognizer.from_pretrained(
-                    model, device=device.type, threads=threads, precision=precision
+                    model, device=device.type, threads=threads, precision=precision, second_pass=None
                 ) as recognizer:
                     pretrained = load_pretrained(model, dtype=getattr(torch, precision))
                     speeds += compare_methods(

@@ -126,6 +126,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="auto", help="auto, float32, float16 or int8 (default: %(default)s)")
     parser.add_argument("--backend", default="auto", help="auto, torch or onnxruntime (default: %(default)s)")
     parser.add_argument("--cuda-graphs", action="store_true", help="run the model through CUDA graphs")
+    parser.add_argument("--second-pass", default="auto", help="hub name, folder or none (default: the model's own)")
     lm = parser.add_mutually_exclusive_group()
     lm.add_argument("--lm", default="auto", help="language model (default: the one that belongs to the model, if any)")
     lm.add_argument("--no-lm", dest="lm", action="store_const", const=None, help="decode without a language model")
@@ -140,6 +141,7 @@ def load_recognizer(arguments: argparse.Namespace, hotwords: HotwordList = ()) -
         precision=arguments.precision,
         backend=arguments.backend,
         cuda_graphs=arguments.cuda_graphs,
+        second_pass=arguments.second_pass,
         lm=arguments.lm,
         hotwords=hotwords,
     )
@@ -156,5 +158,6 @@ def model_settings(arguments: argparse.Namespace, recognizer: Recognizer) -> dic
         "backend": getattr(recognizer.model, "backend", "torch"),
         "cuda_graphs": arguments.cuda_graphs,
         "threads": torch.get_num_threads(),
+        "second_pass": recognizer.second_pass_name,
         "lm": None if recognizer.lm is None else arguments.lm,
     }

@@ -57,6 +57,7 @@ def main() -> None:
     for name, option in _OPTIONS.items():
         parser.add_argument(option, dest=name, type=parse_numbers, metavar="A,B,...")
     arguments = parser.parse_args()
+    arguments.second_pass = "none"  # it does not use language models
     defaults = BeamConfig()
     if arguments.width is not None:
         preview_width = min(defaults.preview_width, arguments.width)
