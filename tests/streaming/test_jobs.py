@@ -1,4 +1,4 @@
-"""The queue of commit windows of one stream."""
+"""The queue of commit windows and decoding passes of one stream."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 from stream_asr.config import WindowConfig
 from stream_asr.decoding.greedy import GreedyDecoder
 from stream_asr.streaming.caption import Caption
-from stream_asr.streaming.jobs import Job, JobQueue, Priority, Utterance
+from stream_asr.streaming.jobs import Job, JobKind, JobQueue, Priority, Utterance
 from stream_asr.streaming.windows import Window, WindowGeometry, WindowPlan
 from tests.support.fakes import FRAME, LABELS
 
 
-def any_length(samples: int) -> bool:
+def any_job(kind: JobKind, samples: int) -> bool:
     return True
 
 
@@ -30,11 +30,11 @@ def test_windows_are_taken_in_order_even_if_a_later_one_fits() -> None:
     utterance, queue = make_utterance(), JobQueue(stateful=False)
     queue.put(make_job(utterance, 10))
     queue.put(make_job(utterance, 5))
-    assert queue.take(Priority.COMMIT, lambda samples: samples == 5 * FRAME) is None
+    assert queue.take(Priority.COMMIT, lambda kind, samples: samples == 5 * FRAME) is None
     assert queue.committed_samples == 15 * FRAME
-    lengths = [len(job.samples) for _ in range(2) if (job := queue.take(Priority.COMMIT, any_length))]
+    lengths = [len(job.samples) for _ in range(2) if (job := queue.take(Priority.COMMIT, any_job))]
     assert lengths == [10 * FRAME, 5 * FRAME]
-    assert queue.take(Priority.COMMIT, any_length) is None
+    assert queue.take(Priority.COMMIT, any_job) is None
     assert queue.committed_samples == 0
 
 
@@ -42,9 +42,9 @@ def test_only_ended_live_utterances_have_final_priority() -> None:
     for live in (True, False):
         utterance, queue = make_utterance(live=live), JobQueue(stateful=False)
         queue.put(make_job(utterance, 10))
-        assert queue.take(Priority.FINAL, any_length) is None
+        assert queue.take(Priority.FINAL, any_job) is None
         utterance.end = 10 * FRAME
-        job = queue.take(Priority.FINAL, any_length)
+        job = queue.take(Priority.FINAL, any_job)
         assert (job is not None) == live
 
 
@@ -53,14 +53,14 @@ def test_windows_of_a_stateful_model_wait_for_the_previous_state() -> None:
     first.state = "initial"
     for utterance in (first, first, second):
         queue.put(make_job(utterance, 10))
-    job = queue.take(Priority.COMMIT, any_length)
+    job = queue.take(Priority.COMMIT, any_job)
     assert job is not None
     assert (job.utterance, job.state) == (first, "initial")
-    job = queue.take(Priority.COMMIT, any_length)
+    job = queue.take(Priority.COMMIT, any_job)
     assert job is not None
     assert job.utterance is second
-    assert queue.take(Priority.COMMIT, any_length) is None
+    assert queue.take(Priority.COMMIT, any_job) is None
     first.state, first.in_flight = "next", False
-    job = queue.take(Priority.COMMIT, any_length)
+    job = queue.take(Priority.COMMIT, any_job)
     assert job is not None
     assert job.state == "next"
