@@ -130,7 +130,7 @@ class AttentionState:
 
     Attributes:
         decoder: the decoder.
-        frames: frames of commit windows since the last stable word.
+        frames: frames of commit windows since the last stable word, which may reach beyond them.
         stable: the words that can no longer change.
         unstable: the other words of the newest hypothesis.
         earlier: the unstable words of earlier hypotheses, newest last, bare.
@@ -168,9 +168,8 @@ class AttentionState:
         Args:
             log_probs: frames of the next commit window, those of its right context included.
         """
-        blank = self.decoder.labels.blank
-        frames = [part for part in (self.frames.log_probs, log_probs) if len(part)]
-        return any(bool((part[:, blank] < self.decoder.config.min_blank_log_prob).any()) for part in frames)
+        frames = self._since_stable(self._join(log_probs)).log_probs
+        return bool((frames[:, self.decoder.labels.blank] < self.decoder.config.min_blank_log_prob).any())
 
     def update(self, output: DecodeOutput, log_probs: FloatArray, new_frames: int, *, final: bool) -> AttentionState:
         """Return the state after a hypothesis.
@@ -179,7 +178,7 @@ class AttentionState:
             output: a hypothesis that begins with `prefix`.
             log_probs: the CTC model's output for the window: natural logarithms, float32, shape (frames, tokens).
             new_frames: how many of these frames are committed; the others are right context.
-                final: whether the window is the last one of the utterance. Then no word becomes stable any more.
+            final: whether the window is the last one of the utterance. Then no word becomes stable any more.
         """
         config, placed = self.decoder.config, self._place(output, log_probs)
         joined = self._join(log_probs[:new_frames])
@@ -196,17 +195,11 @@ class AttentionState:
             and (count < agreed or self._is_confirmed(placed[count]))
         ):
             count += 1
-        start = placed[count - 1].aligned.stop_frame if count else joined.start_frame
         earlier = tuple(
             words[count:] if words[:count] == bare[:count] else () for words in hypotheses[1 - config.agreement :]
         )
-        return replace(
-            self,
-            frames=joined.since(start),
-            stable=self.stable + placed[:count],
-            unstable=placed[count:],
-            earlier=earlier,
-        )
+        state = replace(self, stable=self.stable + placed[:count], unstable=placed[count:], earlier=earlier)
+        return replace(state, frames=state._since_stable(joined).since(0))
 
     def before(self, frame: int) -> AttentionState:
         """Return the state without the last words that lie after a frame for the most part."""
@@ -228,7 +221,7 @@ class AttentionState:
             words = words[1:]  # it would change a stable word
         if not words:
             return ()
-        frames = self._join(log_probs)
+        frames = self._since_stable(self._join(log_probs))
         alignment = self.decoder.aligner.align(frames.log_probs, [word.text for word in words], free_end=True)
         offset = frames.start_frame
         placed = tuple(
@@ -270,6 +263,12 @@ class AttentionState:
             if not scores or np.mean(scores) < config.loop_score:
                 return words[: len(words) - len(copies)]
         return words
+
+    def _since_stable(self, frames: Frames) -> Frames:
+        """Return the frames after the last stable word; none of them if it reaches beyond them."""
+        stop = frames.start_frame + len(frames.log_probs)
+        start = self.stable[-1].aligned.stop_frame if self.stable else frames.start_frame
+        return frames.between(min(start, stop), stop)
 
     def _join(self, log_probs: FloatArray) -> Frames:
         own = self.frames.log_probs
