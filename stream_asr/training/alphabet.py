@@ -25,11 +25,13 @@ class Target:
         text: the normalized text, as the model writes it.
         ids: token ids, in order, without blanks.
         dropped: removed punctuation, with repetitions.
+        tokens: tokens of the attention decoder, without begin and end; empty for a model without one.
     """
 
     text: str
     ids: tuple[int, ...]
     dropped: str
+    tokens: tuple[int, ...] = ()
 
     @property
     def min_frames(self) -> int:

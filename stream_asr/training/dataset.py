@@ -35,6 +35,7 @@ class Utterance:
         seconds: duration of the utterance.
         speaker: name of the speaker; empty if unknown.
         target: text in the form in which the model writes it.
+        transcript: the text as the manifest has it.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Utterance:
     seconds: float
     speaker: str
     target: Target
+    transcript: str = ""
 
 
 class Collator(Protocol[B_co]):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from stream_asr.acoustic.moonshine.decoder_checkpoint import DecoderCheckpoint, read_decoder
+from stream_asr.acoustic.moonshine.encoder import find_encoder
 from stream_asr.acoustic.options import pick_device, use_threads
 from stream_asr.acoustic.pretrained import Pretrained, load_pretrained
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
@@ -17,7 +19,7 @@ from stream_asr.training.artifacts import describe_utterances, pluralize
 from stream_asr.training.augmentation import Augmentation, NoiseSource, RecordedNoise, SpecAugment, synthetic_noise
 from stream_asr.training.checkpoint import State, load_checkpoint, seed_all
 from stream_asr.training.dataset import Dataset, Utterance
-from stream_asr.training.hooks import CHECKPOINT, FineTuneHooks
+from stream_asr.training.hooks import CHECKPOINT, RECORDINGS_CHANGED, FineTuneHooks
 from stream_asr.training.loop import LoopConfig, Trainer
 from stream_asr.training.manifest import BadRow, Row, read_manifest
 from stream_asr.training.progress import ProgressDisplay
@@ -25,6 +27,8 @@ from stream_asr.training.schedule import linear_schedule
 from stream_asr.training.scoring import ErrorRates
 from stream_asr.training.settings import SYNTHETIC, FineTuneSettings
 from stream_asr.training.trainable_ctc import TrainableCTC, enable_gradient_checkpointing, freeze_parameters
+from stream_asr.training.trainable_two_pass import TrainableTwoPass
+from stream_asr.training.transcripts import encode_transcripts, with_tokens
 from stream_asr.training.validation import ValidationResult, validate_rows
 from stream_asr.training.vocabulary import alphabet_of, create_tokenizer
 
@@ -72,8 +76,15 @@ def finetune(
     pretrained = _load_base_model(settings, manifests)
     model = pretrained.model.to(device).eval()
     runner = TransformersCTC(pretrained.name, model, pretrained.feature_extractor, pretrained.labels, device=device)
-    ctc = TrainableCTC(runner, SpecAugment(settings.mask_time, settings.mask_frequency))
+    spec_augment = SpecAugment(settings.mask_time, settings.mask_frequency)
+    decoder = _load_decoder(settings, pretrained)
+    ctc = TrainableCTC(runner, spec_augment) if decoder is None else TrainableTwoPass(runner, spec_augment, decoder)
     train, evaluation = _validate_manifests(settings, manifests, pretrained, ctc, display)
+    if isinstance(ctc, TrainableTwoPass):
+        if saved is None:
+            train = encode_transcripts(train, ctc, settings, display)
+        else:
+            train = _saved_tokens(train, saved, settings)
     freeze_parameters(model, feature_encoder=not settings.train_feature_encoder, layers=settings.freeze_layers)
     if settings.gradient_checkpointing:
         enable_gradient_checkpointing(model)
@@ -87,9 +98,9 @@ def finetune(
     )
     evaluation_batches = Dataset(evaluation, ctc, batch_s=settings.batch_s)
     hooks = FineTuneHooks(settings, pretrained, ctc, batches, evaluation_batches, display, stop)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in ctc.module.parameters() if parameter.requires_grad]
     trainer = Trainer(
-        model,
+        ctc.module,
         batches,
         ctc.loss,
         torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay),
@@ -103,7 +114,7 @@ def finetune(
         ),
         hooks,
     )
-    trainable, total = (sum(weight.numel() for weight in part) / 1e6 for part in (parameters, model.parameters()))
+    trainable, total = (sum(weight.numel() for weight in part) / 1e6 for part in (parameters, ctc.module.parameters()))
     display.show_message(
         f"{pretrained.name}: training {trainable:.1f} of {total:.1f} million parameters on {device.type}"
     )
@@ -176,6 +187,23 @@ def _load_base_model(settings: FineTuneSettings, manifests: Sequence[_Manifest])
         return load_pretrained(settings.model)
     texts = [row.text for rows, _ in manifests for row in rows]
     return load_pretrained(settings.model, tokenizer=create_tokenizer(settings.alphabet, texts))
+
+
+def _load_decoder(settings: FineTuneSettings, pretrained: Pretrained) -> DecoderCheckpoint | None:
+    """Return the attention decoder of the base model. None if it has none, or if it writes another language."""
+    if pretrained.folder is None or settings.alphabet is not None or find_encoder(pretrained.model) is None:
+        return None
+    return read_decoder(pretrained.folder, pretrained.name)
+
+
+def _saved_tokens(utterances: Sequence[Utterance], saved: State, settings: FineTuneSettings) -> tuple[Utterance, ...]:
+    """Restore the targets of the attention decoder from a checkpoint: the decoder that made them has changed since."""
+    tokens = saved.get("tokens")
+    if tokens is None:
+        raise InputError(f"{settings.output / CHECKPOINT} was written by a version that trained the CTC model only")
+    if len(tokens) != len(utterances):
+        raise InputError(RECORDINGS_CHANGED)
+    return tuple(with_tokens(*item) for item in zip(utterances, tokens, strict=True))
 
 
 def _validate_manifests(

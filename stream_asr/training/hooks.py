@@ -22,6 +22,7 @@ from stream_asr.training.trainable_ctc import Batch, TrainableCTC
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
+RECORDINGS_CHANGED = "the recordings or their texts have changed since the run was started"
 
 
 class FineTuneHooks:
@@ -75,7 +76,7 @@ class FineTuneHooks:
             InputError: the run used other recordings or texts.
         """
         if saved["recordings"] != self._fingerprint():
-            raise InputError("the recordings or their texts have changed since the run was started")
+            raise InputError(RECORDINGS_CHANGED)
         self.before = ErrorRates(**saved["before"])
         self.best = ErrorRates(**saved["best"]) if saved["best"] else None
         self._log.write("resume", step=saved["trainer"]["position"]["step"])
@@ -101,7 +102,8 @@ class FineTuneHooks:
     def save_best(self, position: Position) -> None:
         assert self._latest is not None
         self.best = self._latest
-        save_model(self._settings.output, self._pretrained)
+        decoder = self._ctc.decoder_checkpoint()
+        save_model(self._settings.output, self._pretrained, decoder)
         card = model_card(
             self._settings.output.resolve().name,
             base=self._pretrained.name,
@@ -109,6 +111,7 @@ class FineTuneHooks:
             evaluation=self._evaluation.utterances,
             before=self.before,
             after=self.best,
+            second_pass=decoder is not None,
             steps=position.step,
             audio_s=position.audio_s,
             settings={
@@ -126,6 +129,7 @@ class FineTuneHooks:
                 "trainer": state,
                 "settings": self._settings.fixed_values(),
                 "recordings": self._fingerprint(),
+                "tokens": [list(item.target.tokens) for item in self._train.utterances],
                 "before": asdict(self.before),
                 "best": asdict(self.best) if self.best else None,
             },
@@ -137,7 +141,10 @@ class FineTuneHooks:
         for dataset in (self._train, self._evaluation):
             for item in dataset.utterances:
                 target = (item.target.text, item.target.ids, item.target.dropped)
-                digest.update(repr((str(item.path.absolute()), item.start_s, item.seconds, target)).encode())
+                values: tuple[object, ...] = (str(item.path.absolute()), item.start_s, item.seconds, target)
+                if item.target.tokens:
+                    values += (item.transcript,)
+                digest.update(repr(values).encode())
         return digest.hexdigest()
 
     def _measure(self) -> ErrorRates:

@@ -6,8 +6,12 @@ Wagner and Fischer, "The String-to-String Correction Problem", 1974 (row-wise re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+_APOSTROPHES = re.compile("[’ʼ`´]")
+_SEPARATORS = re.compile(r"[^\w']|_")
 
 
 def edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
@@ -18,6 +22,11 @@ def edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
         for j, actual in enumerate(hypothesis, 1):
             diagonal, row[j] = row[j], min(diagonal + (expected != actual), row[j] + 1, row[j - 1] + 1)
     return row[-1]
+
+
+def plain_text(text: str) -> str:
+    """Return a text in lower case without punctuation, as CTC models write it. Apostrophes stay."""
+    return " ".join(_SEPARATORS.sub(" ", _APOSTROPHES.sub("'", text.lower())).split())
 
 
 @dataclass(frozen=True, slots=True)

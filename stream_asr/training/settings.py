@@ -47,6 +47,15 @@ VALIDATION_THREADS = 4
 TIME_TOLERANCE_S = 0.05
 """How far a ``start`` or ``end`` may lie beyond its recording: manifests often round times to one decimal."""
 
+# Models with an attention decoder
+
+CTC_WEIGHT = 0.3
+"""Share of the CTC loss in the joint loss; the cross-entropy of the attention decoder has the rest. The passes share
+the encoder. The decoder has the larger share, because it writes the words."""
+
+LABEL_SMOOTHING = 0.1
+"""Probability that the targets of the attention decoder spread over the whole vocabulary, against overconfidence."""
+
 # Training loop
 
 MAX_GRADIENT_NORM = 1.0
@@ -74,6 +83,7 @@ class FineTuneSettings:
         alphabet: characters for a new output layer: path of a text file that contains them, or `FROM_TEXT`. None keeps
             the output layer of the base model.
         skip_bad_rows: skip unusable rows instead of rejecting the manifest.
+        verbatim: train the attention decoder on the texts exactly as they are, without adding capitals and punctuation.
         batch_s: maximum length of a batch in seconds of audio, padding included. Also the maximum length of a clip.
         accumulate: batches per optimizer step.
         learning_rate: peak learning rate.
@@ -106,6 +116,7 @@ class FineTuneSettings:
     model: str | None = None
     alphabet: str | None = None
     skip_bad_rows: bool = False
+    verbatim: bool = False
     batch_s: float = 60.0
     accumulate: int = 1
     learning_rate: float = 1e-4

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stream_asr.acoustic.moonshine.decoder_checkpoint import DecoderCheckpoint
 from stream_asr.acoustic.pretrained import HEADS
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.array_types import FloatArray
@@ -66,10 +67,15 @@ class TrainableCTC:
     Args:
         runner: the model as the recognizer runs it.
         spec_augment: masking of the features. Models with their own SpecAugment are configured accordingly.
+
+    Attributes:
+        model: the CTC model.
+        module: everything that is trained.
     """
 
     def __init__(self, runner: TransformersCTC, spec_augment: SpecAugment) -> None:
         self.model: nn.Module = runner.model
+        self.module = self.model
         self._runner = runner
         config = runner.model.config
         self._spec_augment: SpecAugment | None = spec_augment
@@ -127,6 +133,10 @@ class TrainableCTC:
                 path = BestPath.from_log_probs(log_probs[:frames], 0)
                 texts.append(decode(path, self._runner.labels, self._runner.frame_samples).text)
         return texts
+
+    def decoder_checkpoint(self) -> DecoderCheckpoint | None:
+        """Return the attention decoder with its current weights; None for a model without one."""
+        return None
 
     def _log_probs(self, micro_batch: MicroBatch) -> Tensor:
         """Return log-probabilities, float32, shape (clips, frames, vocabulary)."""

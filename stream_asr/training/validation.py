@@ -115,7 +115,7 @@ def _validate_row(
             f"{seconds:.2f} s are {frames} frames of the model, too few for {len(target.ids)} tokens, which need "
             f"{target.min_frames}: is {target.text[:40]!r} the text of {row.path}?"
         )
-    return Utterance(row.path, row.start_s, row.end_s, seconds, row.speaker, target)
+    return Utterance(row.path, row.start_s, row.end_s, seconds, row.speaker, target, row.text.strip())
 
 
 def _encode(text: str, alphabet: Alphabet) -> Target:

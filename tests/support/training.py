@@ -1,10 +1,14 @@
-"""Model families that can be fine-tuned."""
+"""Model families that can be fine-tuned, and a small attention decoder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from string import ascii_letters
 
+from stream_asr.acoustic.base import Vocabulary
+from stream_asr.acoustic.moonshine.decoder_checkpoint import DecoderCheckpoint
 from tests.support.checkpoints import (
     save_data2vec,
     save_hubert,
@@ -15,6 +19,7 @@ from tests.support.checkpoints import (
     save_wav2vec2_layer,
     save_wavlm,
 )
+from tests.support.decoders import SMALL, make_checkpoint
 
 MODEL_FAMILIES: dict[str, Callable[[Path], None]] = {
     "wav2vec2 group norm": save_wav2vec2_group,
@@ -27,3 +32,10 @@ MODEL_FAMILIES: dict[str, Callable[[Path], None]] = {
     "moonshine": save_moonshine_ctc,
 }
 """Save a small checkpoint of each family."""
+
+
+def make_letter_decoder() -> DecoderCheckpoint:
+    """Create a decoder for `save_moonshine_ctc` whose tokens are letters and punctuation."""
+    pieces = (b"", b"", b"", *(character.encode() for character in f"{ascii_letters} .,!?'"))
+    checkpoint = make_checkpoint(sizes=replace(SMALL, tokens=len(pieces)))
+    return replace(checkpoint, vocabulary=Vocabulary(pieces, 2))

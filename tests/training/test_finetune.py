@@ -17,7 +17,10 @@ import torch
 from torch import Tensor
 
 from stream_asr import Recognizer
+from stream_asr.acoustic.base import Chunk, DecodeRequest
 from stream_asr.acoustic.loading import load_model
+from stream_asr.acoustic.moonshine.decoder_checkpoint import save_decoder
+from stream_asr.acoustic.moonshine.model import StatefulMoonshine
 from stream_asr.array_types import FloatArray
 from stream_asr.cli.finetune_view import FineTuneView
 from stream_asr.cli.interrupt import catch_interrupts
@@ -33,7 +36,7 @@ from stream_asr.training.settings import FineTuneSettings
 from stream_asr.training.trainable_ctc import Batch, TrainableCTC
 from tests.support.checkpoints import save_moonshine_ctc, save_wav2vec2_layer
 from tests.support.command_line import Result, run_main
-from tests.support.training import MODEL_FAMILIES
+from tests.support.training import MODEL_FAMILIES, make_letter_decoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -46,6 +49,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that learns fast."""
     folder = tmp_path_factory.mktemp("base")
     save_moonshine_ctc(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_pass_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with an attention decoder."""
+    folder = tmp_path_factory.mktemp("two_pass_base")
+    save_moonshine_ctc(folder, joined_after=1)
+    save_decoder(folder, make_letter_decoder())
     return folder
 
 
@@ -172,6 +184,34 @@ def test_model_overfits_two_utterances(run: RunCommand, manifest: Path, tmp_path
     assert "| learning_rate | 0.003 |" in card
 
 
+def test_both_passes_learn_two_utterances(run: RunCommand, manifest: Path, two_pass_base: Path, tmp_path: Path) -> None:
+    manifest.write_text(manifest.read_text().replace(FIRST, "Hi you!"), encoding="utf-8")
+    output = tmp_path / "out"
+    status, out, _ = run(
+        "--model", two_pass_base, "--output", output, *OVERFIT, "--steps", 160, "--learning-rate", 1e-3, "--verbatim"
+    )
+    assert status == 0
+    assert out.endswith("before, 0.00 % after\n")
+    assert "with an attention decoder" in (output / "README.md").read_text()
+    assert transcribe_with(output, read_clip(manifest.with_name("talk.flac"), 0.3, 1.4)) == "hi you"
+    model = load_model(output, device="cpu")
+    assert isinstance(model, StatefulMoonshine)
+    assert model.second_pass is not None
+    samples = read_clip(manifest.with_name("talk.flac"), 0.3, 1.4)
+    samples = np.pad(samples, (0, -len(samples) % model.frame_samples))
+    [chunk] = model.forward_chunks([Chunk(samples, len(samples), model.initial_state(10**6))])
+    state = model.second_pass.initial_state()
+    request = DecodeRequest(chunk.encoded, len(samples) // 384, None, state, (), (), 20)
+    [hypothesis] = model.second_pass.decode([request])
+    assert model.second_pass.vocabulary.text(hypothesis.tokens) == " Hi you!"
+
+
+def test_new_alphabet_has_no_second_pass(manifest: Path, two_pass_base: Path, tmp_path: Path) -> None:
+    settings = make_settings(manifest, two_pass_base, tmp_path / "out", steps=1, alphabet="from-text")
+    assert finetune(settings, RecordingDisplay()).finished
+    assert not (tmp_path / "out" / "decoder.json").exists()
+
+
 def test_log_is_valid_json_if_the_loss_is_nan(run: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loss = TrainableCTC.loss
     monkeypatch.setattr(TrainableCTC, "loss", lambda ctc, batch: loss(ctc, batch) * math.nan)
@@ -257,6 +297,37 @@ def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_run(
         (folder / "model.safetensors").read_bytes() for folder in (settings.output, interrupted.output)
     )
     assert best == best_resumed
+
+
+def test_resumed_run_of_both_passes_ends_with_the_same_weights(
+    manifest: Path, two_pass_base: Path, tmp_path: Path
+) -> None:
+    settings = make_settings(
+        manifest, two_pass_base, tmp_path / "uninterrupted", augment_speed=True, mask_time=0.3, batch_s=1.2
+    )
+    assert finetune(settings, RecordingDisplay()).finished
+    interrupted = replace(settings, output=tmp_path / "interrupted")
+    assert not finetune(interrupted, RecordingDisplay(), StopAfter(3)).finished
+    assert finetune(replace(interrupted, resume=True), RecordingDisplay()).finished
+    for file in ("model.safetensors", "decoder.safetensors", "decoder.json"):
+        assert (settings.output / file).read_bytes() == (interrupted.output / file).read_bytes()
+    expected, actual = (
+        load_checkpoint(folder / "checkpoint.pt")["trainer"] for folder in (settings.output, interrupted.output)
+    )
+    assert any(name.startswith("decoder.") for name in expected["model"])
+    for name, weight in expected["model"].items():
+        assert torch.equal(weight, actual["model"][name]), name
+
+
+def test_run_of_an_earlier_version_without_the_decoder_cannot_be_resumed(
+    manifest: Path, two_pass_base: Path, tmp_path: Path
+) -> None:
+    settings = make_settings(manifest, two_pass_base, tmp_path / "out", steps=1)
+    finetune(settings, RecordingDisplay())
+    state = load_checkpoint(tmp_path / "out" / "checkpoint.pt")
+    save_checkpoint(tmp_path / "out" / "checkpoint.pt", {name: state[name] for name in state if name != "tokens"})
+    with pytest.raises(InputError, match="a version that trained the CTC model only"):
+        finetune(replace(settings, resume=True), RecordingDisplay())
 
 
 def test_only_the_same_run_can_be_resumed(manifest: Path, base: Path, tmp_path: Path) -> None:

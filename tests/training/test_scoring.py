@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_asr.training.scoring import ErrorRates, edit_distance
+from stream_asr.training.scoring import ErrorRates, edit_distance, plain_text
 
 WORDS = st.text(alphabet="abc", max_size=6)
 
@@ -41,3 +41,7 @@ def test_error_rates_are_micro_averaged() -> None:
 
 def test_empty_reference_does_not_divide_by_zero() -> None:
     assert ErrorRates.of([""], ["a"]).wer == 100
+
+
+def test_plain_text_has_neither_case_nor_punctuation() -> None:
+    assert plain_text(" It’s well-known: Zoë, P. O. Box_7! ") == "it's well known zoë p o box 7"
