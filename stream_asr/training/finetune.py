@@ -1,4 +1,4 @@
-"""Fine-tune a CTC model on a manifest of recordings."""
+"""Fine-tune a model on a manifest of recordings."""
 
 from __future__ import annotations
 
