@@ -139,11 +139,17 @@ class Caption:
             # A decoder ends every hypothesis with a period, as if the speaker had stopped.
             words[-1] = replace(words[-1], word=words[-1].word.rstrip(_TERMINATORS) or words[-1].word)
         end_s = words[-1].end if words else 0.0
-        for word in first_words:
-            if word.start + word.end > 2 * end_s:
-                first = not words or words[-1].word.endswith(_SENTENCE_ENDS)
-                text = word.word if self._casing is None else self._casing(word.word, first)
-                words.append(replace(word, word=text))
+        later = [word for word in first_words if word.start + word.end > 2 * end_s]
+        if words and later and 2 * later[0].start < words[-1].start + words[-1].end:
+            # The same word, of which the second pass has seen the beginning only.
+            if len(words) > stable:
+                words.pop()
+            else:
+                later.pop(0)
+        for word in later:
+            first = not words or words[-1].word.endswith(_SENTENCE_ENDS)
+            text = word.word if self._casing is None else self._casing(word.word, first)
+            words.append(replace(word, word=text))
         return tuple(words)
 
     def _show(self, frames: Frames, stop: int) -> None:
