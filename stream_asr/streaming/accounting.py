@@ -6,7 +6,7 @@ recognized, and `OverloadAlarm` reports a stream that falls behind. All position
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 from stream_asr.audio.ring_buffer import Gap
@@ -69,35 +69,45 @@ class SampleAccounting:
 
 @dataclass(frozen=True, slots=True)
 class _PendingMark:
-    """A mark at ``position`` that has to wait until the first ``jobs`` jobs are done."""
+    """A mark at ``position``; ``serial`` counts the marks before it."""
 
     mark: int
     position: int
-    jobs: int
+    serial: int
 
 
 class Marks:
     """Holds marks, oldest first, until the audio before them has been recognized.
 
     A mark is added when the endpointer has reached its position. At that time all commit windows before it are
-    planned, and so are their decoding passes. The mark passes once as many jobs are done.
+    planned, and so are their decoding passes. The mark passes once these jobs are done. Jobs are not always done in
+    the order in which they were planned.
     """
 
     def __init__(self) -> None:
         self._pending: deque[_PendingMark] = deque()
-        self._jobs_planned = self._jobs_done = 0
+        self._added = 0
+        self._unfinished: Counter[int] = Counter()  # jobs by the number of marks before them
 
-    def jobs_planned(self, jobs: int = 1) -> None:
-        """Count commit windows that were queued, and the decoding passes that will follow them."""
-        self._jobs_planned += jobs
+    def jobs_planned(self, jobs: int = 1) -> int:
+        """Count a commit window that was queued, and the decoding pass that will follow it.
 
-    def job_done(self) -> None:
+        Returns:
+            Number of marks before these jobs, for `job_done`.
+        """
+        self._unfinished[self._added] += jobs
+        return self._added
+
+    def job_done(self, marks_before: int) -> None:
         """Count a commit window or a decoding pass whose output was delivered."""
-        self._jobs_done += 1
+        self._unfinished[marks_before] -= 1
+        if not self._unfinished[marks_before]:
+            del self._unfinished[marks_before]
 
     def add(self, mark: int, position: int) -> None:
         """Add a mark at ``position``, the end of the audio that the endpointer has processed."""
-        self._pending.append(_PendingMark(mark, position, self._jobs_planned))
+        self._pending.append(_PendingMark(mark, position, self._added))
+        self._added += 1
 
     def take_passed(self, reflected: int, idle: bool) -> list[Marked]:
         """Remove and return the marks that have passed, in order.
@@ -112,7 +122,8 @@ class Marks:
         return passed
 
     def _has_passed(self, pending: _PendingMark, reflected: int, idle: bool) -> bool:
-        return self._jobs_done >= pending.jobs and (idle or reflected >= pending.position)
+        jobs_done = all(marks_before > pending.serial for marks_before in self._unfinished)
+        return jobs_done and (idle or reflected >= pending.position)
 
 
 class OverloadAlarm:

@@ -87,6 +87,7 @@ class Job:
         utterance: the utterance that the window belongs to.
         is_preview: whether it is a preview window.
         is_last: whether it is the last commit window of an utterance whose end is known.
+        marks_before: number of marks of the stream that were added before the job.
         state: state of a stateful model before the window; set when the job is taken.
     """
 
@@ -95,6 +96,7 @@ class Job:
     utterance: Utterance
     is_preview: bool
     is_last: bool = False
+    marks_before: int = 0
     state: State = None
 
     @property
@@ -124,6 +126,7 @@ class DecodeJob:
         samples: the audio of the utterance up to the end of the window, for a model that uses audio; else None.
         utterance: the utterance.
         is_last: `Job.is_last`.
+        marks_before: `Job.marks_before`.
         request: what the model is asked for; set when the job is taken.
     """
 
@@ -134,7 +137,13 @@ class DecodeJob:
     samples: FloatArray | None
     utterance: Utterance
     is_last: bool
+    marks_before: int = 0
     request: DecodeRequest | None = None
+
+    @property
+    def committed_samples(self) -> int:
+        """Samples whose frames were committed."""
+        return self.window.new_stop - self.window.new_start
 
 
 class JobQueue:
@@ -155,21 +164,21 @@ class JobQueue:
 
     @property
     def committed_samples(self) -> int:
-        """Samples whose frames the queued windows will commit."""
+        """Samples whose frames the queued windows will commit, and the passes after them will decode."""
         return self._committed_samples
 
     def put(self, job: Job | DecodeJob) -> None:
         if isinstance(job, DecodeJob):
             self._passes.append(job)
-            return
-        self._windows.append(job)
+        else:
+            self._windows.append(job)
         self._committed_samples += job.committed_samples
 
     def take(self, priority: Priority, accepts: Accepts) -> Job | DecodeJob | None:
         """Remove and return the oldest job that need not wait for another job, decoding passes first.
 
-        Younger jobs of the same kind are never taken in its place: the windows of an utterance are committed in order,
-        and each decoding pass continues the one before.
+        Younger jobs of the same kind and class are never taken in its place: the windows of an utterance are committed
+        in order, and each decoding pass continues the one before.
 
         Args:
             priority: the least urgent class to take.
@@ -182,10 +191,12 @@ class JobQueue:
         return self._take_pass(priority, accepts) or self._take_window(priority, accepts)
 
     def _take_pass(self, priority: Priority, accepts: Accepts) -> DecodeJob | None:
-        job = next((job for job in self._passes if not job.utterance.is_decoding), None)
+        ready = (job for job in self._passes if not job.utterance.is_decoding)
+        job = min(ready, key=lambda job: job.utterance.priority, default=None)  # the oldest one of the most urgent
         if job is None or job.utterance.priority > priority or not accepts(JobKind.DECODE, len(job.log_probs)):
             return None
         self._passes.remove(job)
+        self._committed_samples -= job.committed_samples
         second_pass = job.utterance.second_pass
         assert second_pass is not None
         job.utterance.is_decoding = True

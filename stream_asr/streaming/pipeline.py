@@ -165,7 +165,7 @@ class Pipeline:
             self._previewed = max(self._previewed, job.window.stop)
             if utterance.second_pass is not None:
                 self._queue.put(self._decode_job(job, output, utterance.second_pass))
-            self._job_done(utterance)
+            self._job_done(job)
         self._update(utterance)
 
     def deliver_pass(self, job: DecodeJob, output: DecodeOutput) -> None:
@@ -174,12 +174,12 @@ class Pipeline:
         assert utterance.second_pass is not None
         utterance.is_decoding = False
         utterance.second_pass.update(job.window, job.log_probs, output, is_last=job.is_last)
-        self._job_done(utterance)
+        self._job_done(job)
         self._update(utterance)
 
-    def _job_done(self, utterance: Utterance) -> None:
-        utterance.pending -= 1
-        self._marks.job_done()
+    def _job_done(self, job: Job | DecodeJob) -> None:
+        job.utterance.pending -= 1
+        self._marks.job_done(job.marks_before)
 
     def _update(self, utterance: Utterance) -> None:
         if utterance is self._open[0]:
@@ -301,8 +301,9 @@ class Pipeline:
     def _enqueue(self, utterance: Utterance, window: Window, *, is_last: bool = False) -> None:
         jobs = 1 if utterance.second_pass is None else 2  # a decoding pass will follow
         utterance.pending += jobs
-        self._marks.jobs_planned(jobs)
-        self._queue.put(Job(window, self._samples(window), utterance, is_preview=False, is_last=is_last))
+        marks_before = self._marks.jobs_planned(jobs)
+        samples = self._samples(window)
+        self._queue.put(Job(window, samples, utterance, is_preview=False, is_last=is_last, marks_before=marks_before))
 
     def _decode_job(self, job: Job, output: ChunkOutput, second_pass: SecondPass) -> DecodeJob:
         """Return the decoding pass that follows a commit window."""
@@ -311,7 +312,16 @@ class Pipeline:
             new = job.samples[window.new_start - window.start :]
             samples = np.concatenate([*utterance.audio, new])
             utterance.audio.append(new[: window.new_stop - window.new_start])
-        return DecodeJob(window, output.log_probs, output.encoded, output.kept_encoded, samples, utterance, job.is_last)
+        return DecodeJob(
+            window,
+            output.log_probs,
+            output.encoded,
+            output.kept_encoded,
+            samples,
+            utterance,
+            job.is_last,
+            job.marks_before,
+        )
 
     def _due_preview(self) -> Window | None:
         """Return the preview window up to the newest audio; None if no preview is due."""

@@ -35,11 +35,14 @@ def test_gap_is_counted_when_no_later_utterance_can_overlap_it() -> None:
 
 def test_mark_waits_for_the_windows_that_were_planned_before_it() -> None:
     marks = Marks()
-    marks.jobs_planned()
+    first = marks.jobs_planned(2)
     marks.add(1, position=SECOND)
-    marks.jobs_planned()
-    assert marks.take_passed(reflected=2 * SECOND, idle=True) == []
-    marks.job_done()
+    later = marks.jobs_planned()
+    for job in (first, later):
+        assert marks.take_passed(reflected=2 * SECOND, idle=True) == []
+        marks.job_done(job)
+    assert marks.take_passed(reflected=2 * SECOND, idle=True) == [], "a job before the mark is not done"
+    marks.job_done(first)
     assert marks.take_passed(reflected=2 * SECOND, idle=False) == [Marked(1)]
     assert marks.take_passed(reflected=2 * SECOND, idle=True) == []
 
