@@ -319,8 +319,8 @@ class Pipeline:
             output.kept_encoded,
             samples,
             utterance,
-            job.is_last,
-            job.marks_before,
+            is_last=job.is_last,
+            marks_before=job.marks_before,
         )
 
     def _due_preview(self) -> Window | None:
