@@ -219,12 +219,19 @@ class AttentionState:
         words = split_words(self.decoder.vocabulary, output.tokens[skip:], output.log_probs[skip:])
         if self.stable and words and not self._begins_word(words[0]):
             words = words[1:]  # it would change a stable word
+        frames = self._since_stable(self._join(log_probs))
+        placed = self._align(words, frames)
+        kept = self._without_loops(placed)
+        if len(kept) < len(placed):  # the repetitions may have pushed the words before them out of place
+            kept = self._align([word.word for word in kept], frames)
+        return self._without_loops(tuple(word for word in kept if not self._is_vetoed(word)))
+
+    def _align(self, words: Sequence[TokenWord], frames: Frames) -> tuple[PlacedWord, ...]:
         if not words:
             return ()
-        frames = self._since_stable(self._join(log_probs))
         alignment = self.decoder.aligner.align(frames.log_probs, [word.text for word in words], free_end=True)
         offset = frames.start_frame
-        placed = tuple(
+        return tuple(
             PlacedWord(
                 word,
                 replace(
@@ -236,7 +243,6 @@ class AttentionState:
             )
             for word, aligned in zip(words, alignment.words, strict=True)
         )
-        return self._without_loops(tuple(word for word in placed if not self._is_vetoed(word)))
 
     def _begins_word(self, word: TokenWord) -> bool:
         return self.decoder.vocabulary.pieces[word.tokens[0]].startswith(b" ")
