@@ -159,7 +159,8 @@ class FakeStatefulModel(FakeModel):
 
 _ENCODER_FRAME = FRAME // 2
 _PUNCTUATION = ",.?"
-_PIECES = ("", *(f" {letter}" for letter in string.ascii_letters + GARBLED), *_TOKENS[2:], *_PUNCTUATION)
+_FIRST_PIECES = (f" {character}" for character in string.ascii_letters + GARBLED + _PUNCTUATION)
+_PIECES = ("", *_FIRST_PIECES, *_TOKENS[2:], *_PUNCTUATION)
 _PIECE_IDS = {piece: index for index, piece in enumerate(_PIECES)}
 VOCABULARY = Vocabulary(tuple(piece.encode() for piece in _PIECES), end=0)
 
