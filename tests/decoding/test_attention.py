@@ -12,9 +12,12 @@ from stream_asr.acoustic.base import DecodeOutput, Vocabulary
 from stream_asr.array_types import FloatArray
 from stream_asr.config import SecondPassConfig
 from stream_asr.decoding.attention import AttentionDecoder, AttentionState, split_words
+from stream_asr.events import Word
 from tests.support.fakes import FRAME, LABELS, VOCABULARY, FakeModel, encode, silence, sound
 
-CONFIG = SecondPassConfig(stable_margin_ms=100, confirmation_score=0.0)
+CONFIG = SecondPassConfig(
+    stable_margin_ms=100, confirmation_score=0.0, veto_score=-4.0, veto_non_blank=0.1, loop_score=-1.5
+)
 """Words become stable by agreement only."""
 
 MARGIN = 5
@@ -126,25 +129,27 @@ def test_word_without_letters_of_the_ctc_model_is_not_confirmed() -> None:
     assert state.update(output, frames("see you soon "), 1, final=False).stable_text == "see"
 
 
+def quiet(count: int, letters: float = -6.0) -> FloatArray:
+    """Return frames of silence in which letters have a small probability."""
+    log_probs = np.full((count, len(LABELS.tokens)), letters, dtype=np.float32)
+    log_probs[:, LABELS.blank] = -0.1
+    return log_probs
+
+
 def test_word_in_silence_is_vetoed() -> None:
-    log_probs = np.concatenate([frames("see"), blanks(100)])
+    log_probs = np.concatenate([frames("see"), quiet(100)])
     assert texts(update(start(), " see you.", log_probs)) == ["see"]
-    assert texts(update(start(), " You", blanks(100))) == []
+    assert texts(update(start(), " You", quiet(100))) == []
     assert texts(update(start(), " You", blanks(0))) == []
 
 
-def test_word_is_vetoed_by_its_score_or_by_a_better_score_in_silence() -> None:
-    log_probs = np.full((40, len(LABELS.tokens)), -5.0, dtype=np.float32)
-    log_probs[:, LABELS.blank] = -0.1
-
-    def is_vetoed(**thresholds: float) -> bool:
-        state = start(replace(CONFIG, veto_score=-7.0, doubtful_score=-4.0, veto_non_blank=0.1))
-        return not texts(update(start(replace(state.decoder.config, **thresholds)), " you", log_probs))
-
-    assert is_vetoed()
-    assert not is_vetoed(doubtful_score=-5.1)
-    assert is_vetoed(doubtful_score=-5.1, veto_score=-5.0)
-    assert not is_vetoed(veto_non_blank=0.006), "exp(-5) is 0.0067"
+@pytest.mark.parametrize(
+    ("veto_score", "veto_non_blank", "expected"), [(-4.0, 0.1, []), (-5.1, 0.1, ["you"]), (-4.0, 0.006, ["you"])]
+)
+def test_veto_requires_a_bad_score_and_silence(veto_score: float, veto_non_blank: float, expected: list[str]) -> None:
+    """Each letter has a score of -5 in each frame, which is a probability of 0.0067."""
+    state = start(replace(CONFIG, veto_score=veto_score, veto_non_blank=veto_non_blank))
+    assert texts(update(state, " you", quiet(40, -5.0))) == expected
 
 
 def test_punctuation_alone_is_not_vetoed() -> None:
@@ -164,9 +169,11 @@ def test_repetition_that_the_ctc_model_confirms_stays() -> None:
 
 
 def test_two_copies_are_no_loop() -> None:
-    assert texts(
-        update(start(replace(CONFIG, veto_score=-99, doubtful_score=-99)), " see you you", frames("see you and "))
-    ) == ["see", "you", "you"]
+    assert texts(update(start(replace(CONFIG, veto_score=-99)), " see you you", frames("see you and "))) == [
+        "see",
+        "you",
+        "you",
+    ]
 
 
 def test_continuation_of_a_stable_word_is_dropped() -> None:
@@ -217,7 +224,7 @@ def test_words_keep_their_frames_when_stable_words_reach_into_the_right_context(
     assert [word.word for word in state.words] == text.split()
 
 
-def whole_words(text: str, start_frame: int) -> Sequence[object]:
+def whole_words(text: str, start_frame: int) -> Sequence[Word]:
     words = "".join(f" {word}" for word in text.split())
     return update(start(CONFIG, start_frame), words, frames(text), final=True).words
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stream_asr.acoustic.base import DecodeRequest
+from stream_asr.acoustic.base import DecodeOutput, DecodeRequest
 from stream_asr.array_types import FloatArray
 from stream_asr.config import EngineConfig, RecognizerConfig, SecondPassConfig, WindowConfig
 from stream_asr.decoding.attention import AttentionDecoder
@@ -112,7 +112,7 @@ def test_request_that_fails_ends_only_its_own_stream() -> None:
 
 def test_wrong_number_of_outputs_is_an_error() -> None:
     class Forgetful(FakeSecondPass):
-        def decode(self, requests: Sequence[DecodeRequest]) -> list[object]:  # type: ignore[override]
+        def decode(self, requests: Sequence[DecodeRequest]) -> list[DecodeOutput]:
             return []
 
     decoder = Forgetful()

@@ -131,7 +131,9 @@ def test_embedded_model_recognizes_each_utterance_from_start_to_end(speech: Floa
     assert [(final.start, final.end) for final in whole.utterances] == [
         (final.start, final.end) for final in windowed.utterances
     ]
+    assert recognizer.config.windows is not None
+    silence = WindowGeometry.from_config(recognizer.config.windows, recognizer.model.frame_samples).end_silence
     for final in whole.utterances:
         clip = speech[round(final.start * 16_000) : round(final.end * 16_000)]
-        [log_probs] = recognizer.model.log_probs([np.pad(clip, (0, END_SILENCE))])
+        [log_probs] = recognizer.model.log_probs([np.pad(clip, (0, silence))])
         assert recognizer.decoder.start(0).commit(log_probs, len(log_probs)).finish().text == final.text
