@@ -135,11 +135,13 @@ def finetune(
         float, typer.Option("--weight-decay", min=0, help="Weight decay of AdamW.", rich_help_panel=_OPTIMIZATION)
     ] = _DEFAULTS.weight_decay,
     freeze_layers: Annotated[
-        int,
+        Optional[int],
         typer.Option(
             "--freeze-layers",
             min=0,
-            help="Do not train this many of the lowest encoder layers. Helps to keep the accuracy on other speech.",
+            help="Do not train this many of the lowest encoder layers. Helps to keep the accuracy on other speech. "
+            "[dim]default: those that feed the attention decoder, if the model has one and --train-feature-encoder is "
+            "not given; else 0[/dim]",
             rich_help_panel=_OPTIMIZATION,
         ),
     ] = _DEFAULTS.freeze_layers,

@@ -85,7 +85,10 @@ def finetune(
             train = encode_transcripts(train, ctc, settings, display)
         else:
             train = _saved_tokens(train, saved, settings)
-    freeze_parameters(model, feature_encoder=not settings.train_feature_encoder, layers=settings.freeze_layers)
+    layers = settings.freeze_layers
+    if layers is None:
+        layers = 0 if settings.train_feature_encoder else ctc.shared_layers
+    freeze_parameters(model, feature_encoder=not settings.train_feature_encoder, layers=layers)
     if settings.gradient_checkpointing:
         enable_gradient_checkpointing(model)
 

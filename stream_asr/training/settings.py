@@ -94,7 +94,9 @@ class FineTuneSettings:
         augment_speed: play each clip at a random speed in `SPEED_RANGE`.
         augment_noise: `SYNTHETIC`, or a folder of noise recordings; None for no noise.
         train_feature_encoder: also train the convolutions over the waveform.
-        freeze_layers: number of encoder layers to freeze, from the lowest.
+        freeze_layers: number of encoder layers to freeze, from the lowest. None freezes those that an attention decoder
+            shares with the CTC model, so that the decoder keeps its accuracy on other speech; it freezes none without a
+            decoder or with ``train_feature_encoder``.
         gradient_checkpointing: recompute activations in the backward pass: slower, but needs much less memory.
         device: auto, cpu, cuda or mps.
         precision: auto, float32, bfloat16 or float16. On CUDA, auto is mixed precision with bfloat16, or with float16
@@ -127,7 +129,7 @@ class FineTuneSettings:
     augment_speed: bool = False
     augment_noise: str | None = None
     train_feature_encoder: bool = False
-    freeze_layers: int = 0
+    freeze_layers: int | None = None
     gradient_checkpointing: bool = False
     device: str = "auto"
     precision: str = "auto"

@@ -71,7 +71,10 @@ class TrainableCTC:
     Attributes:
         model: the CTC model.
         module: everything that is trained.
+        shared_layers: number of encoder layers, from the lowest, that an attention decoder shares; 0 without one.
     """
+
+    shared_layers = 0
 
     def __init__(self, runner: TransformersCTC, spec_augment: SpecAugment) -> None:
         self.model: nn.Module = runner.model

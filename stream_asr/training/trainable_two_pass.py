@@ -58,6 +58,8 @@ class TrainableTwoPass(TrainableCTC):
 
     def __init__(self, runner: TransformersCTC, spec_augment: SpecAugment, checkpoint: DecoderCheckpoint) -> None:
         super().__init__(runner, spec_augment)
+        encoder: Any = runner.model.encoder
+        self.shared_layers = encoder.joined_after or len(encoder.layers)
         self._checkpoint = checkpoint
         self._decoder = load_decoder(checkpoint).to(runner.device)
         self._decoder.embed_tokens.requires_grad_(False)
@@ -121,7 +123,7 @@ class TrainableTwoPass(TrainableCTC):
         """Collect the encoder states of all passes through the model, float, shape (clips, frames, width) each."""
         states: list[Tensor] = []
         encoder: Any = self._runner.model.encoder
-        last = encoder.layers[(encoder.joined_after or len(encoder.layers)) - 1]
+        last = encoder.layers[self.shared_layers - 1]
         handle = last.register_forward_hook(lambda _, __, output: states.append(output[0]))
         try:
             yield states

@@ -21,6 +21,7 @@ from stream_asr.acoustic.base import Chunk, DecodeRequest
 from stream_asr.acoustic.loading import load_model
 from stream_asr.acoustic.moonshine.decoder_checkpoint import save_decoder
 from stream_asr.acoustic.moonshine.model import StatefulMoonshine
+from stream_asr.acoustic.pretrained import load_pretrained
 from stream_asr.array_types import FloatArray
 from stream_asr.cli.finetune_view import FineTuneView
 from stream_asr.cli.interrupt import catch_interrupts
@@ -188,7 +189,18 @@ def test_both_passes_learn_two_utterances(run: RunCommand, manifest: Path, two_p
     manifest.write_text(manifest.read_text().replace(FIRST, "Hi you!"), encoding="utf-8")
     output = tmp_path / "out"
     status, out, _ = run(
-        "--model", two_pass_base, "--output", output, *OVERFIT, "--steps", 160, "--learning-rate", 1e-3, "--verbatim"
+        "--model",
+        two_pass_base,
+        "--output",
+        output,
+        *OVERFIT,
+        "--steps",
+        160,
+        "--learning-rate",
+        1e-3,
+        "--verbatim",
+        "--freeze-layers",
+        0,
     )
     assert status == 0
     assert out.endswith("before, 0.00 % after\n")
@@ -204,6 +216,17 @@ def test_both_passes_learn_two_utterances(run: RunCommand, manifest: Path, two_p
     request = DecodeRequest(chunk.encoded, len(samples) // 384, None, state, (), (), 20)
     [hypothesis] = model.second_pass.decode([request])
     assert model.second_pass.vocabulary.text(hypothesis.tokens) == " Hi you!"
+
+
+@pytest.mark.parametrize(("options", "trained"), [({}, False), ({"freeze_layers": 0}, True)])
+def test_layers_below_the_decoder_are_trained_on_request(
+    options: dict[str, int], trained: bool, manifest: Path, two_pass_base: Path, tmp_path: Path
+) -> None:
+    finetune(make_settings(manifest, two_pass_base, tmp_path / "out", steps=1, **options), RecordingDisplay())
+    before, after = (load_pretrained(folder).model.state_dict() for folder in (two_pass_base, tmp_path / "out"))
+    shared, upper = "encoder.layers.0.mlp.fc1.weight", "encoder.layers.1.mlp.fc1.weight"
+    assert torch.equal(before[shared], after[shared]) != trained
+    assert not torch.equal(before[upper], after[upper])
 
 
 def test_new_alphabet_has_no_second_pass(manifest: Path, two_pass_base: Path, tmp_path: Path) -> None:
