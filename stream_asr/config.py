@@ -178,7 +178,7 @@ class WindowConfig:
     """Previews pause once they show this much silence in addition to the longest hold-back."""
 
     end_silence_ms: int = 400
-    """Silence that follows a flush or the end of a stream, in which the model finishes the last word."""
+    """Silence that follows the end of an utterance, in which the model finishes the last word."""
 
     max_whole_window_ms: int = 30_000
     """Committed part of the longest window for whole utterances; attention cost grows with the square of its length."""
@@ -202,7 +202,12 @@ are not.
 
 
 MOONSHINE_SECOND_PASS_WINDOWS = WindowConfig(
-    state_context_ms=60_000, commit_ms=768, right_context_ms=1152, preview_interval_ms=192, hold_back_ms=160
+    state_context_ms=60_000,
+    commit_ms=768,
+    right_context_ms=1152,
+    preview_interval_ms=288,
+    hold_back_ms=160,
+    fragment_hold_back_factor=1,
 )
 """The same for models with an attention decoder as second pass. It needs the whole utterance as left context and about
 a second of right context."""
@@ -327,10 +332,10 @@ class SecondPassConfig:
     min_blank_log_prob: float = -0.05
     """Log-probability of the CTC blank in all frames above which nothing was said, so that nothing is decoded."""
 
-    veto_score: float = -4.0
+    veto_score: float = -5.0
     """Mean log-probability of the CTC model's tokens up to which a word may be vetoed."""
 
-    veto_non_blank: float = 0.1
+    veto_non_blank: float = 0.05
     """A word is vetoed if no token of the CTC model reaches this probability in its frames."""
 
     max_loop_words: int = 4

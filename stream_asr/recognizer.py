@@ -199,7 +199,9 @@ class Recognizer:
                 f"the second pass {EMBEDDED!r} works with the bundled model and models that were fine-tuned from it, "
                 f"without CUDA graphs, but not here with {loaded.name!r}; name another second pass or 'none'"
             )
-        if lm == "auto" and loaded.language_model in BUNDLED_LMS:
+        # A second pass that decodes previews as well writes all words.
+        writes_all_words = decoder is not None and not decoder.uses_audio
+        if lm == "auto" and not writes_all_words and loaded.language_model in BUNDLED_LMS:
             language_model = _load_lm(loaded.language_model)
         casing = choose_casing(loaded.labels, raw=raw)
         return cls(

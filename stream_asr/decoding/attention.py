@@ -252,8 +252,9 @@ class AttentionState:
         config, aligned = self.decoder.config, word.aligned
         if not word.bare:
             return False
-        score = config.veto_score if aligned.score is None else aligned.score
-        return score <= config.veto_score and aligned.non_blank < config.veto_non_blank
+        # The score is None for what the CTC model cannot write.
+        is_doubtful = aligned.score is None or aligned.score <= config.veto_score
+        return is_doubtful and aligned.non_blank < config.veto_non_blank
 
     def _without_loops(self, words: tuple[PlacedWord, ...]) -> tuple[PlacedWord, ...]:
         """Cut a repetition at the end of a hypothesis to its first occurrence, unless the CTC model confirms it."""

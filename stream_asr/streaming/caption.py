@@ -56,6 +56,7 @@ class Caption:
         self._hold_back = hold_back_samples
         self._fragment_hold_back = fragment_hold_back_samples
         self._second_pass = second_pass
+        self._shows_first_pass = second_pass is None or not second_pass.decodes_previews
         self._casing = casing
         self._committed = decoder.start(start // frame_samples)
         self._stable = ""
@@ -66,6 +67,8 @@ class Caption:
     @property
     def reflected(self) -> int:
         """Newest sample that the text reflects."""
+        if self._second_pass is not None and not self._shows_first_pass:
+            return self._second_pass.decoded
         return self._reflected
 
     def commit(self, window: Window, log_probs: FloatArray) -> None:
@@ -75,6 +78,8 @@ class Caption:
             window: the next commit window of the utterance, in order.
             log_probs: output for the whole window, float32, shape (frames, tokens).
         """
+        if not self._shows_first_pass:
+            return
         frames = Frames(window.start // self._frame_samples, log_probs)
         # Rounded up: the last frame of a stream may be incomplete.
         stop_frame = -(-window.new_stop // self._frame_samples)
@@ -91,23 +96,19 @@ class Caption:
             window: the preview window.
             log_probs: output for the whole window, float32, shape (frames, tokens).
         """
-        self._show(Frames(window.start // self._frame_samples, log_probs), window.audio_end)
+        if self._shows_first_pass:
+            self._show(Frames(window.start // self._frame_samples, log_probs), window.audio_end)
 
     def partial(self) -> Partial | None:
         """Return the caption so far; None if its text has not changed since the last call."""
-        hypothesis = self._committed.preview(self._uncommitted.since(self._committed.stop_frame).log_probs)
-        words = hypothesis.words
-        if hypothesis.complete < len(words):
-            hold_back = self._fragment_hold_back if hypothesis.fragment else self._hold_back
-            if words[-1].end > samples_to_s(self._reflected - hold_back):
-                words = words[:-1]
+        words = self._first_pass_words() if self._shows_first_pass else ()
         if self._second_pass is not None:
             self._stable, words = self._second_pass.stable, self._continue(self._second_pass, words)
         shown = self._stable, " ".join(word.word for word in words)
         if shown == self._last_shown:
             return None
         self._last_shown = shown
-        return Partial(self.utterance, samples_to_s(self._start), samples_to_s(self._reflected), *shown, words)
+        return Partial(self.utterance, samples_to_s(self._start), samples_to_s(self.reflected), *shown, words)
 
     def final(self, end: int) -> Final:
         """Return the final of the utterance once all of its windows are committed and decoded.
@@ -123,6 +124,16 @@ class Caption:
             words = tuple(word.clip(end_s) for word in self._committed.finish().words)
         hypothesis = Hypothesis(words, len(words))
         return Final(self.utterance, samples_to_s(self._start), end_s, hypothesis.text, hypothesis.confidence, words)
+
+    def _first_pass_words(self) -> tuple[Word, ...]:
+        """Return the words of the first pass, without an incomplete last word."""
+        hypothesis = self._committed.preview(self._uncommitted.since(self._committed.stop_frame).log_probs)
+        words = hypothesis.words
+        if hypothesis.complete < len(words):
+            hold_back = self._fragment_hold_back if hypothesis.fragment else self._hold_back
+            if words[-1].end > samples_to_s(self._reflected - hold_back):
+                words = words[:-1]
+        return words
 
     def _continue(self, second_pass: SecondPass, first_words: tuple[Word, ...]) -> tuple[Word, ...]:
         """Return the words of the second pass, followed by those of the first pass that are later.

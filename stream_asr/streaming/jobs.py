@@ -116,16 +116,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodeJob:
-    """A pass of the second-pass model, which decodes an utterance up to the end of a commit window.
+    """A pass of the second-pass model, which decodes an utterance up to the end of a window.
 
     Attributes:
-        window: the commit window.
+        window: the window.
         log_probs: the acoustic model's output for the window, float32, shape (frames, tokens).
         encoded: encoder states for the samples of the window; None for a model that uses audio.
         kept_frames: how many of them belong to the committed samples.
         samples: the audio of the utterance up to the end of the window, for a model that uses audio; else None.
         utterance: the utterance.
         is_last: `Job.is_last`.
+        is_preview: whether the window is a preview window.
         marks_before: `Job.marks_before`.
         request: what the model is asked for; set when the job is taken.
     """
@@ -136,7 +137,8 @@ class DecodeJob:
     kept_frames: int
     samples: FloatArray | None
     utterance: Utterance
-    is_last: bool
+    is_last: bool = False
+    is_preview: bool = False
     marks_before: int = 0
     request: DecodeRequest | None = None
 
@@ -144,6 +146,15 @@ class DecodeJob:
     def committed_samples(self) -> int:
         """Samples whose frames were committed."""
         return self.window.new_stop - self.window.new_start
+
+    def with_request(self) -> DecodeJob:
+        """Return the job with the request that continues the pass before."""
+        second_pass = self.utterance.second_pass
+        assert second_pass is not None
+        request = second_pass.request(
+            self.window, self.log_probs, self.encoded, self.kept_frames, self.samples, is_preview=self.is_preview
+        )
+        return replace(self, request=request)
 
 
 class JobQueue:
@@ -197,11 +208,8 @@ class JobQueue:
             return None
         self._passes.remove(job)
         self._committed_samples -= job.committed_samples
-        second_pass = job.utterance.second_pass
-        assert second_pass is not None
         job.utterance.is_decoding = True
-        request = second_pass.request(job.window, job.log_probs, job.encoded, job.kept_frames, job.samples)
-        return replace(job, request=request)
+        return job.with_request()
 
     def _take_window(self, priority: Priority, accepts: Accepts) -> Job | None:
         job = next((job for job in self._windows if not job.utterance.in_flight), None)

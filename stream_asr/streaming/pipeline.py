@@ -89,6 +89,7 @@ class Pipeline:
         self._open: deque[Utterance] = deque()  # utterances without a final; only the first is announced
         self._utterances_started = 0
         self._preview_in_flight = False
+        self._preview_pass: DecodeJob | None = None  # decodes the newest preview
         self._previewed = 0  # end of the newest preview
         self._previews_skipped = 0
         # Positions, and what to do when they are reached. Appended by the writer, popped by the engine.
@@ -139,11 +140,14 @@ class Pipeline:
         """
         if self._queue:
             return self._queue.take(priority, accepts)
-        if (
-            priority < Priority.PREVIEW
-            or (window := self._due_preview()) is None
-            or not accepts(JobKind.WINDOW, window.stop - window.start)
-        ):
+        if priority < Priority.PREVIEW:
+            return None
+        if (preview_pass := self._preview_pass) is not None:
+            if not accepts(JobKind.DECODE, len(preview_pass.log_probs)):
+                return None
+            self._preview_pass = None
+            return preview_pass.with_request()
+        if (window := self._due_preview()) is None or not accepts(JobKind.WINDOW, window.stop - window.start):
             return None
         new_samples = window.stop - self._previewed
         self._previews_skipped += max(0, new_samples // self._geometry.preview_interval - 1)
@@ -156,9 +160,14 @@ class Pipeline:
         """Process the output of the acoustic model for a job from `take_job`."""
         utterance = job.utterance
         if job.is_preview:
-            self._preview_in_flight = False
             utterance.caption.preview(job.window, output.log_probs)
+            self._preview_in_flight = self._decodes_preview(utterance)
+            if self._preview_in_flight:
+                self._preview_pass = DecodeJob(
+                    job.window, output.log_probs, output.encoded, 0, None, utterance, is_preview=True
+                )
         else:
+            self._drop_preview_pass()
             utterance.state, utterance.in_flight = output.state, False
             utterance.caption.commit(job.window, output.log_probs)
             # The right context of a commit window serves as a preview.
@@ -172,10 +181,24 @@ class Pipeline:
         """Process the output of the second-pass model for a job from `take_job`."""
         utterance = job.utterance
         assert utterance.second_pass is not None
-        utterance.is_decoding = False
-        utterance.second_pass.update(job.window, job.log_probs, output, is_last=job.is_last)
-        self._job_done(job)
+        if job.is_preview:
+            self._preview_in_flight = False
+            utterance.second_pass.preview(job.window, job.log_probs, output)
+        else:
+            utterance.is_decoding = False
+            utterance.second_pass.update(job.window, job.log_probs, output, is_last=job.is_last)
+            self._job_done(job)
         self._update(utterance)
+
+    def _decodes_preview(self, utterance: Utterance) -> bool:
+        """Whether to decode the preview that was just delivered, which no commit window has overtaken."""
+        second_pass = utterance.second_pass
+        return second_pass is not None and second_pass.decodes_previews and not self._queue and utterance.end is None
+
+    def _drop_preview_pass(self) -> None:
+        """Drop the pass that would decode the newest preview: commit windows come first, and they include its audio."""
+        if self._preview_pass is not None:
+            self._preview_pass, self._preview_in_flight = None, False
 
     def _job_done(self, job: Job | DecodeJob) -> None:
         job.utterance.pending -= 1
@@ -285,7 +308,7 @@ class Pipeline:
         self._plan_commits(boundary.decided_at)
         utterance = self._open[-1]
         utterance.end = boundary.position
-        available = None if boundary.reason is EndReason.FLUSH else boundary.decided_at
+        available = boundary.decided_at if boundary.reason is EndReason.MAX_LENGTH else None
         if window := utterance.plan.last_window(boundary.position, available):
             self._enqueue(utterance, window, is_last=True)
         self._accounting.add_utterance(utterance.start, boundary.position)
@@ -300,6 +323,7 @@ class Pipeline:
 
     def _enqueue(self, utterance: Utterance, window: Window, *, is_last: bool = False) -> None:
         jobs = 1 if utterance.second_pass is None else 2  # a decoding pass will follow
+        self._drop_preview_pass()
         utterance.pending += jobs
         marks_before = self._marks.jobs_planned(jobs)
         samples = self._samples(window)

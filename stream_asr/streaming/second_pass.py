@@ -17,7 +17,7 @@ Rewrite: TypeAlias = Callable[[Iterable[Word]], tuple[Word, ...]]
 
 
 class SecondPass:
-    """Decodes an utterance again after each commit window.
+    """Decodes an utterance again after each commit window, and after previews if the model is fast enough for that.
 
     Args:
         decoder: the rules for hypotheses.
@@ -35,11 +35,14 @@ class SecondPass:
         rewrite: Rewrite | None = None,
     ) -> None:
         self.uses_audio = model.uses_audio
+        self.decodes_previews = not model.uses_audio
         self._decoder = decoder
         self._start = start
         self._model_state = model.initial_state()
         self._rewrite: Rewrite = rewrite or tuple
         self._state = decoder.start(start // decoder.frame_samples)
+        self._shown = self._state
+        self._committed = start
         self._decoded = start
         self._is_complete = False
 
@@ -60,8 +63,8 @@ class SecondPass:
 
     @property
     def words(self) -> tuple[Word, ...]:
-        """The words of the newest hypothesis."""
-        return self._rewrite(self._state.words)
+        """The words of the newest hypothesis, that of a preview included."""
+        return self._rewrite(self._shown.words)
 
     @property
     def _stable(self) -> tuple[Word, ...]:
@@ -74,20 +77,25 @@ class SecondPass:
         encoded: FloatArray | None,
         kept_frames: int,
         samples: FloatArray | None,
+        *,
+        is_preview: bool = False,
     ) -> DecodeRequest:
-        """Return the request to decode the utterance up to the end of a commit window.
+        """Return the request to decode the utterance up to the end of a window.
 
         Args:
-            window: the window after the one that was decoded last.
+            window: the window after the commit window that was decoded last.
             log_probs: output of the first pass for the window, float32, shape (frames, tokens).
             encoded: encoder states for the window, which has no left context; None for a model that uses audio.
             kept_frames: how many of them belong to the committed samples.
             samples: the audio of the utterance up to the end of the window, for a model that uses audio; else None.
+            is_preview: whether it is a preview window.
         """
         prefix, limit = self._state.prefix, self._decoder.max_tokens(window.stop - self._start)
         if not self._state.has_speech(self._new_frames(window, log_probs)):
             limit = len(prefix)
-        return DecodeRequest(encoded, kept_frames, samples, self._model_state, prefix, self._state.draft, limit)
+        # A draft changes the rounding. What is committed must not depend on previews.
+        draft = self._shown.draft if is_preview else self._state.draft
+        return DecodeRequest(encoded, kept_frames, samples, self._model_state, prefix, draft, limit)
 
     def update(self, window: Window, log_probs: FloatArray, output: DecodeOutput, *, is_last: bool) -> None:
         """Update the words.
@@ -103,9 +111,23 @@ class SecondPass:
         new_frames = -(-(window.new_stop - window.new_start) // frame_samples)
         self._state = self._state.update(output, frames, new_frames, final=is_last)
         self._model_state = output.state
-        self._decoded, self._is_complete = window.audio_end, is_last
+        self._committed, self._is_complete = window.new_stop, is_last
         if is_last and window.audio_end > window.new_stop:
             self._state = self._state.before(window.new_stop // frame_samples)
+        self._shown, self._decoded = self._state, window.audio_end
+
+    def preview(self, window: Window, log_probs: FloatArray, output: DecodeOutput) -> None:
+        """Show the words of a preview until newer ones arrive.
+
+        Args:
+            window: the preview window. It is ignored if it does not follow the commit window that was decoded last.
+            log_probs: output of the first pass for the window, float32, shape (frames, tokens).
+            output: the hypothesis.
+        """
+        if window.new_start == self._committed:
+            frames = self._new_frames(window, log_probs)
+            self._shown = self._state.update(output, frames, len(frames), final=True)
+            self._decoded = window.audio_end
 
     def final_words(self, end: int) -> tuple[Word, ...]:
         """Return the words of the utterance, all windows of which are decoded.

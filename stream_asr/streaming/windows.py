@@ -138,8 +138,8 @@ class WindowPlan:
         Args:
             end: absolute sample at which the utterance ends.
             available: end of the audio that was available when the end was decided. After a forced cut, the audio
-                after ``end`` serves as right context. None if speech may have been cut off by a flush or by the end of
-                the stream: then silence follows, in which the model finishes the last word.
+                after ``end`` serves as right context. None for any other end: then silence follows, in which the model
+                finishes the last word.
         """
         if end <= self._committed:
             return None
