@@ -79,16 +79,19 @@ class WindowGeometry:
 
         left, commit, right = map(to_samples, (config.left_context_ms, config.commit_ms, config.right_context_ms))
         right = max(right, frame_samples)  # the receptive field of a frame extends a little beyond its end
+        end_silence = min(to_samples(config.end_silence_ms), right)
         if max_window_samples is not None:
             room = max_window_samples - commit - right
             if room < 0:
                 raise ValueError(
                     f"commit_ms + right_context_ms exceed the model's longest input of {max_window_samples} samples"
                 )
-            left = min(left, room - room % frame_samples)
+            room -= room % frame_samples
+            end_silence = min(end_silence, room)
+            left = min(left, room - end_silence)
         preview_left = min(left, to_samples(config.preview_left_context_ms))
-        interval, end_silence = map(to_samples, (config.preview_interval_ms, config.end_silence_ms))
-        return cls(left, commit, right, preview_left, interval, min(end_silence, right), frame_samples)
+        interval = to_samples(config.preview_interval_ms)
+        return cls(left, commit, right, preview_left, interval, end_silence, frame_samples)
 
     def without_left_context(self) -> WindowGeometry:
         """Return the geometry for a model that keeps its left context as a state."""
@@ -174,7 +177,7 @@ def whole_utterance_config(
     commit_ms = min(config.segmenter.max_utterance_ms, windows.max_whole_window_ms)
     if max_window_samples is not None:
         geometry = WindowGeometry.from_config(windows, frame_samples, max_window_samples)
-        room = max_window_samples - geometry.left - geometry.right
+        room = max_window_samples - geometry.left - geometry.right - geometry.end_silence
         commit_ms = min(commit_ms, (room - room % frame_samples) // SAMPLES_PER_MS)
     windows = replace(windows, commit_ms=max(windows.commit_ms, commit_ms))
     engine = replace(
