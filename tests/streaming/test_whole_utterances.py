@@ -120,7 +120,8 @@ def test_settings_are_consistent_and_suit_the_model(
     expected = max(16 * min(max_utterance_ms, 30_000), minimum.commit)
     if limit is not None:  # rounded to whole frames and milliseconds
         rounding = 2 * max(frame_samples, 16)
-        expected = min(expected, max(limit - usual.left - usual.right - rounding, minimum.commit))
+        room = limit - usual.left - usual.right - usual.end_silence
+        expected = min(expected, max(room - rounding, minimum.commit))
     assert expected <= geometry.commit < max(16 * 30_000, minimum.commit) + frame_samples
 
 

@@ -88,6 +88,31 @@ def test_left_context_is_shortened_to_the_longest_window_of_the_model() -> None:
         WindowGeometry.from_config(WindowConfig(), FRAME, max_window_samples=16_000)
 
 
+@given(
+    st.integers(0, 60),
+    st.integers(1, 50),
+    st.integers(1, 40),
+    st.integers(0, 40),
+    st.integers(0, 60),
+    st.integers(1, 9),
+)
+def test_silence_at_the_end_fits_into_the_longest_window_of_the_model(
+    left: int, commit: int, right: int, silence: int, spare: int, end_frames: int
+) -> None:
+    config = WindowConfig(
+        left_context_ms=20 * left, commit_ms=20 * commit, right_context_ms=20 * right, end_silence_ms=20 * silence
+    )
+    limit = (commit + right + spare) * FRAME
+    geometry = WindowGeometry.from_config(config, FRAME, limit)
+    for end in range(end_frames * 1000, 4 * limit, 4567):
+        plan = WindowPlan(geometry, 0)
+        windows = plan.commit_windows(end)
+        last = plan.last_window(end, None)
+        assert last is not None
+        assert last.audio_end == end
+        assert all(-(-(window.stop - window.start) // FRAME) * FRAME <= limit for window in [*windows, last])
+
+
 def test_audio_after_a_forced_cut_is_right_context() -> None:
     plan = WindowPlan(WindowGeometry.from_config(WindowConfig(right_context_ms=800), FRAME), 0)
     window = plan.last_window(16_000, available=16_000 + 1000)

@@ -68,7 +68,7 @@ loud = Loud(20)
 
 def _token_ids(levels: FloatArray) -> npt.NDArray[np.int_]:
     """Return the token of each frame, given the mean amplitudes of frames."""
-    ids = np.rint(levels / _STEP).astype(int)
+    ids: npt.NDArray[np.int_] = np.rint(levels / _STEP).astype(int)
     ids[ids >= len(_TOKENS)] = LABELS.blank
     return ids
 
