@@ -93,18 +93,37 @@ def test_passes_run_before_windows_of_their_stream_and_finals_before_both() -> N
     assert order == ["window z", "pass z", "window y", "pass y", "window y", "pass y"]
 
 
+def test_windows_and_passes_never_share_a_batch(caplog: pytest.LogCaptureFixture) -> None:
+    model, decoder = FakeModel(pads=True), FakeSecondPass(parallel_requests=8)
+    engine = Engine(model, CONFIG.engine, decoder)
+    open_stream(engine, decoder, conversation("hello world"))
+    engine.step()
+    assert (len(model.batches), len(decoder.batches)) == (1, 0)
+    open_stream(engine, decoder, conversation("good day"))
+    for _ in range(2):  # the stream with a pass is the second one in one step and the first one in the other
+        engine.step()
+    assert (len(model.batches), len(decoder.batches)) == (2, 1)
+    run_until_idle(engine)
+    assert not caplog.records, "the engine would run mixed jobs again, one by one"
+
+
 def test_request_that_fails_ends_only_its_own_stream() -> None:
-    def fail_on_long_audio(requests: Sequence[DecodeRequest]) -> None:
-        if any(request.samples is not None and len(request.samples) > 40_000 for request in requests):
+    batches: list[int] = []
+
+    def fail_on_z(requests: Sequence[DecodeRequest]) -> None:
+        batches.append(len(requests))
+        letters = (np.rint(request.samples * 64) for request in requests if request.samples is not None)
+        if any(LABELS.tokens.index("z") in levels for levels in letters):
             raise ValueError("bad request")
 
-    decoder = FakeSecondPass(fail_on_long_audio, parallel_requests=8)
+    decoder = FakeSecondPass(fail_on_z, parallel_requests=8)
     engine = Engine(FakeModel(pads=True), CONFIG.engine, decoder)
     first = open_stream(engine, decoder, conversation("hello world"))
-    bad = open_stream(engine, decoder, conversation("the quick brown fox jumps over the lazy dog"))
+    bad = open_stream(engine, decoder, conversation("zip and zap and zoo"))
     last = open_stream(engine, decoder, conversation("hello world"))
     run_until_idle(engine)
     assert final_texts(first.take_all()) == final_texts(last.take_all()) != []
+    assert batches[:4] == [3, 1, 1, 1], "all in one batch, then one by one"
     bad.take_all()
     with pytest.raises(StreamASRError, match="bad request"):
         bad.take_all()
