@@ -132,15 +132,15 @@ class FakeModel:
 class FakeStatefulModel(FakeModel):
     """A `StatefulModel` that recognizes `sound`, with encoder states for `FakeSecondPass`.
 
-    Takes the arguments of `FakeModel`. A state is the end of the audio before a window. An encoder state is the mean
-    amplitude of half a frame.
+    Takes the arguments of `FakeModel`. A state is the end of the audio before a window, and the number of encoder
+    states before it. An encoder state is the mean amplitude of half a frame, and its place in the utterance.
     """
 
     window_config = WindowConfig(left_context_ms=1000, commit_ms=800, right_context_ms=400)
     second_pass_window_config = window_config
 
     def initial_state(self, left_samples: int) -> State:
-        return np.zeros(0, dtype=np.float32)
+        return np.zeros(0, dtype=np.float32), 0
 
     def forward_chunks(self, chunks: Sequence[Chunk]) -> list[ChunkOutput]:
         windows = [chunk.samples for chunk in chunks]
@@ -150,11 +150,14 @@ class FakeStatefulModel(FakeModel):
         return [self._forward(chunk) for chunk in chunks]
 
     def _forward(self, chunk: Chunk) -> ChunkOutput:
-        audio = np.concatenate([chunk.state, chunk.samples])
-        log_probs = self._recognize(audio)[len(chunk.state) // FRAME :]
-        state = audio[: len(chunk.state) + chunk.kept_samples][-max(1, self._context_frames) * FRAME :]
-        encoded = np.abs(chunk.samples).reshape(-1, _ENCODER_FRAME).mean(axis=1, keepdims=True)
-        return ChunkOutput(log_probs, state, encoded, 2 * -(-chunk.kept_samples // FRAME))
+        context, place = chunk.state
+        audio = np.concatenate([context, chunk.samples])
+        log_probs = self._recognize(audio)[len(context) // FRAME :]
+        context = audio[: len(context) + chunk.kept_samples][-max(1, self._context_frames) * FRAME :]
+        levels = np.abs(chunk.samples).reshape(-1, _ENCODER_FRAME).mean(axis=1)
+        places = np.arange(place, place + len(levels), dtype=np.float32)
+        kept = 2 * -(-chunk.kept_samples // FRAME)
+        return ChunkOutput(log_probs, (context, place + kept), np.stack([levels, places], axis=1), kept)
 
 
 _ENCODER_FRAME = FRAME // 2
@@ -205,7 +208,7 @@ class FakeSecondPass:
         self._lies = lies
 
     def initial_state(self) -> State:
-        return None if self.uses_audio else np.zeros((0, 1), dtype=np.float32)
+        return None if self.uses_audio else np.zeros((0, 2), dtype=np.float32)
 
     def decode(self, requests: Sequence[DecodeRequest]) -> list[DecodeOutput]:
         self.batches.append(len(requests))
@@ -220,7 +223,9 @@ class FakeSecondPass:
             levels = np.abs(request.samples.reshape(-1, FRAME)).mean(axis=1)
         else:
             assert request.encoded is not None
-            levels = np.concatenate([request.state, request.encoded]).reshape(-1, 2).mean(axis=1)
+            levels, places = np.concatenate([request.state, request.encoded]).T
+            assert np.array_equal(places, np.arange(len(places))), "encoder states are missing or repeated"
+            levels = levels.reshape(-1, 2).mean(axis=1)
             state = np.concatenate([request.state, request.encoded[: request.kept_frames]])
         # The result is a function of the request, without its draft.
         rng = random.Random(f"{crc32(levels.tobytes())} {request.prefix}")
