@@ -351,7 +351,7 @@ def test_page_fits_any_width(open_tab: OpenTab, wav: bytes, width: int) -> None:
 
 
 def test_overlay_shows_captions_with_its_options(open_tab: OpenTab, expected_texts: list[str]) -> None:
-    tab = open_tab("/captions?size=50&color=rgb(255,255,0)&lines=2&hold=1&align=left&shadow=0")
+    tab = open_tab("/captions?size=50&color=rgb(255,255,0)&lines=2&hold=2&align=left&shadow=0")
     page = tab.page
     page.locator("#captions p").nth(1).wait_for()
     style = page.evaluate("""() => {
