@@ -31,12 +31,8 @@ def stable_text(hypotheses: Iterable[Sequence[str]]) -> str:
     Args:
         hypotheses: the complete words of each hypothesis; at least one hypothesis.
     """
-    shortest, *others = sorted(hypotheses, key=len)
-    length = len(shortest)
-    for words in others:
-        while shortest[:length] != words[:length]:
-            length -= 1
-    return " ".join(shortest[:length])
+    words = list(hypotheses)
+    return " ".join(words[0][: agreed_length(words)])
 
 
 def agreed_length(hypotheses: Sequence[Sequence[str]]) -> int:

@@ -15,7 +15,7 @@ and agreement).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import exp
 
 import numpy as np
@@ -140,7 +140,7 @@ class AttentionState:
     frames: Frames
     stable: tuple[PlacedWord, ...] = ()
     unstable: tuple[PlacedWord, ...] = ()
-    earlier: tuple[tuple[str, ...], ...] = field(default=())
+    earlier: tuple[tuple[str, ...], ...] = ()
 
     @property
     def prefix(self) -> tuple[int, ...]:
@@ -156,11 +156,6 @@ class AttentionState:
     def words(self) -> tuple[Word, ...]:
         """All words, with times."""
         return tuple(word.to_event(self.decoder.frame_samples) for word in self.stable + self.unstable)
-
-    @property
-    def stable_text(self) -> str:
-        """The text that can no longer change."""
-        return " ".join(word.word.text for word in self.stable)
 
     def has_speech(self, log_probs: FloatArray) -> bool:
         """Whether the CTC model finds anything after the stable words.
