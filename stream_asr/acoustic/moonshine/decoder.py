@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stream_asr.acoustic.moonshine.layers import KeysValues, Rotation, SelfAttention, make_rotation
+from stream_asr.acoustic.moonshine.layers import KeysValues, Rotation, SelfAttention, group_layers, make_rotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ class Decoder(nn.Module):
         parts = (
             projected.unflatten(2, (2 * sizes.layers, sizes.heads, sizes.head_width)).permute(2, 0, 3, 1, 4).unbind()
         )
-        return [KeysValues(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+        return group_layers(parts)
 
     def _layers(self) -> list[DecoderLayer]:
         return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from stream_asr.acoustic.int8 import INT8_MAX
 from stream_asr.acoustic.moonshine.decoder import Decoder, DecoderSizes, forward_step
 from stream_asr.acoustic.moonshine.decoder_onnx import GRAPH_FILES, PROJECT_WEIGHTS
-from stream_asr.acoustic.moonshine.layers import KeysValues
+from stream_asr.acoustic.moonshine.layers import flatten_layers, group_layers
 from stream_asr.acoustic.moonshine.onnx_export import export_graph, name_weights, save_without_weights
 from stream_asr.acoustic.moonshine.onnx_runtime import EightBit, quantize_weight
 
@@ -74,7 +74,7 @@ class _Project(nn.Module):
         self.decoder = decoder
 
     def forward(self, encoded: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tensor for layer in self.decoder.project(encoded) for tensor in (layer.keys, layer.values))
+        return flatten_layers(self.decoder.project(encoded))
 
 
 class _Step(nn.Module):
@@ -99,16 +99,13 @@ class _Step(nn.Module):
             For each token the most probable next token, its log-probability, and that of the target, each of shape
             (tokens,); keys and values of the earlier tokens and of these, in the order of ``past``.
         """
-        frames, before = (
-            [KeysValues(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)] for parts in (encoded, past)
-        )
-        states, own = forward_step(self.decoder, tokens, first, frames, before)
+        before = group_layers(past)
+        states, own = forward_step(self.decoder, tokens, first, group_layers(encoded), before)
         log_probs = self.decoder.logits(states[0]).log_softmax(-1)
         best = log_probs.argmax(-1)
         best_log_probs, target_log_probs = log_probs.gather(1, torch.stack((best, targets), dim=1)).unbind(1)
         joined = [earlier.concat(new) for earlier, new in zip(before, own, strict=True)]
-        flat = [tensor for layer in joined for tensor in (layer.keys, layer.values)]
-        return (best, best_log_probs, target_log_probs, *flat)
+        return (best, best_log_probs, target_log_probs, *flatten_layers(joined))
 
 
 def _export_project(decoder: Decoder) -> onnx.ModelProto:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stream_asr.acoustic.moonshine.decoder import Decoder, causal_mask, forward_step, padding_mask
-from stream_asr.acoustic.moonshine.layers import KeysValues
+from stream_asr.acoustic.moonshine.layers import flatten_layers, group_layers
 from stream_asr.acoustic.moonshine.second_pass import Cache, DecoderPass, PassOutput, RunPasses
 from stream_asr.array_types import FloatArray
 
@@ -39,7 +39,7 @@ class TorchDecoder:
     def project(self, encoded: Sequence[FloatArray]) -> list[Cache]:
         # Frames do not depend on each other here.
         joined = torch.cat([torch.from_numpy(states) for states in encoded]).to(self._device, self._decoder.dtype)
-        parts = _flatten(self._decoder.project(joined[None]))
+        parts = flatten_layers(self._decoder.project(joined[None]))
         lengths = [len(states) for states in encoded]
         return list(zip(*(part.split(lengths, dim=2) for part in parts), strict=True))
 
@@ -89,7 +89,7 @@ class TorchDecoder:
             causal = causal_mask(max(counts), 0, frames[0])
             earlier = padding_mask(lengths, max(before), decoder.dtype)
             mask = torch.cat((earlier.expand(-1, -1, max(counts), -1), causal.expand(len(passes), 1, -1, -1)), dim=3)
-        states, own = forward_step(decoder, tokens, first, _pairs(frames), _pairs(past), mask, encoded_mask)
+        states, own = forward_step(decoder, tokens, first, group_layers(frames), group_layers(past), mask, encoded_mask)
         # Only the rows of tokens pass through the output layer, which is the largest one.
         valid = torch.cat([states[item, :count] for item, count in enumerate(counts)])
         log_probs = decoder.logits(valid).float().log_softmax(-1)
@@ -97,21 +97,13 @@ class TorchDecoder:
         wanted = torch.cat([targets[item, :count] for item, count in enumerate(counts)])
         target_log_probs = log_probs.gather(1, wanted[:, None])[:, 0]
         columns = [values.split(counts) for values in (best, best_log_probs, target_log_probs)]
-        new = _flatten(own)
+        new = flatten_layers(own)
         outputs = []
         for item, (each, row) in enumerate(zip(passes, zip(*columns, strict=True), strict=True)):
             added = tuple(part[item : item + 1, :, : counts[item]] for part in new)
             best_row, best_log_probs_row, target_row = (values.tolist() for values in row)
             outputs.append(PassOutput(best_row, best_log_probs_row, target_row, self.concat(each.past, added)))
         return outputs
-
-
-def _flatten(layers: Sequence[KeysValues]) -> Cache:
-    return tuple(tensor for layer in layers for tensor in (layer.keys, layer.values))
-
-
-def _pairs(cache: Cache) -> list[KeysValues]:
-    return [KeysValues(*pair) for pair in zip(cache[::2], cache[1::2], strict=True)]
 
 
 def _pad(caches: Sequence[Cache]) -> Cache:

@@ -6,6 +6,7 @@ Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embeddin
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -147,6 +148,16 @@ class KeysValues:
     def between(self, start: int, stop: int) -> KeysValues:
         """Select frames [start, stop)."""
         return KeysValues(self.keys[:, :, start:stop], self.values[:, :, start:stop])
+
+
+def flatten_layers(layers: Iterable[KeysValues]) -> tuple[Tensor, ...]:
+    """Return ``(keys of layer 0, values of layer 0, keys of layer 1, ...)``."""
+    return tuple(tensor for layer in layers for tensor in (layer.keys, layer.values))
+
+
+def group_layers(tensors: Sequence[Tensor]) -> list[KeysValues]:
+    """Return the keys and values of each layer, from the order of `flatten_layers`."""
+    return [KeysValues(*pair) for pair in zip(tensors[::2], tensors[1::2], strict=True)]
 
 
 def fused_order(rotary_dim: int, head_width: int) -> list[int]:

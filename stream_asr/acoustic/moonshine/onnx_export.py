@@ -21,7 +21,7 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 
 from stream_asr.acoustic.moonshine.encoder import Encoder
-from stream_asr.acoustic.moonshine.layers import KeysValues
+from stream_asr.acoustic.moonshine.layers import flatten_layers, group_layers
 from stream_asr.acoustic.moonshine.onnx_runtime import (
     GRAPH_FILES,
     SIZES_KEY,
@@ -100,10 +100,8 @@ class _StreamingModel(nn.Module):
             Logits, float, shape (1, frames, tokens); `StepOutput.encoded`; the moments; keys and values of the new
             frames in the order of ``past``.
         """
-        layers = [KeysValues(*pair) for pair in zip(past[::2], past[1::2], strict=True)]
-        step = forward_step(self.encoder, samples, first, moments, layers)
-        own = [tensor for layer in step.own for tensor in (layer.keys, layer.values)]
-        return (step.frames @ head_weight + head_bias, step.encoded, step.moments, *own)
+        step = forward_step(self.encoder, samples, first, moments, group_layers(past))
+        return (step.frames @ head_weight + head_bias, step.encoded, step.moments, *flatten_layers(step.own))
 
 
 def _export(encoder: Encoder) -> onnx.ModelProto:
