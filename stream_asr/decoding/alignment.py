@@ -17,14 +17,10 @@ import numpy as np
 from stream_asr.acoustic.labels import Labels
 from stream_asr.array_types import FloatArray
 from stream_asr.decoding.alignment_lattice import Fragment, Lattice, Symbol, Trie
-from stream_asr.lm.text import strip_accents
+from stream_asr.lm.text import APOSTROPHES, SPOKEN_PUNCTUATION, strip_accents
 
 _MAX_CACHED_WORDS = 10_000
 """Number of cached words above which a cache is emptied."""
-
-_APOSTROPHES = "'’ʼ‘`´"
-_SPOKEN_PUNCTUATION = "%&@#§‰"
-"""Characters that are spoken as words although Unicode classifies them as punctuation."""
 
 _WILDCARD = "\0"
 """Stands in a spelling for characters that the model cannot write."""
@@ -90,7 +86,7 @@ class ForcedAligner:
         self._has_spaces = any(" " in text for text in texts)
         # Whether a token may have letters of two words.
         self._spans_words = any(" " in text.lstrip(" ") if self._has_spaces else len(text) > 1 for text in texts)
-        self._apostrophe = next((character for character in _APOSTROPHES if character in self._alphabet), "")
+        self._apostrophe = next((character for character in APOSTROPHES if character in self._alphabet), "")
         self._spellings: dict[str, _Spelling] = {}
         self._fragments: dict[tuple[str, bool, bool], Fragment] = {}
 
@@ -154,19 +150,19 @@ class ForcedAligner:
     def _spell_part(self, text: str) -> list[tuple[str, bool]]:
         """Return the spelling of a part of a word without punctuation."""
         letters: list[tuple[str, bool]] = []
-        for character in text.strip(_APOSTROPHES):
+        for character in text.strip(APOSTROPHES):
             spelled = self._spell_character(character)
             if spelled is None:
                 return [(_WILDCARD, False)]
             letters += [(letter, False) for letter in spelled]
         # An apostrophe at the edge of a word is often a quotation mark.
         quotation_mark = [(self._apostrophe, True)] if self._apostrophe else []
-        before, after = text[0] in _APOSTROPHES, text[-1] in _APOSTROPHES
+        before, after = text[0] in APOSTROPHES, text[-1] in APOSTROPHES
         return quotation_mark * before + letters + quotation_mark * after
 
     def _spell_character(self, character: str) -> str | None:
         """Return what the model writes for a character, which may be nothing; None if the model cannot write it."""
-        if character in _APOSTROPHES:
+        if character in APOSTROPHES:
             return self._apostrophe
         for form in (character, unicodedata.normalize("NFD", character), strip_accents(character).lower()):
             if self._alphabet.issuperset(form):
@@ -301,7 +297,7 @@ def _distribute(spellings: Sequence[_Spelling], frames: _FramePeaks) -> Alignmen
 
 def _is_punctuation(character: str) -> bool:
     """Return whether a character is not spoken. Apostrophes belong to the letters."""
-    if character in _APOSTROPHES or character in _SPOKEN_PUNCTUATION:
+    if character in APOSTROPHES or character in SPOKEN_PUNCTUATION:
         return False
     category = unicodedata.category(character)
     return category[0] in "PZ" or category == "Sk" or character.isspace()

@@ -6,6 +6,12 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+APOSTROPHES = "'’ʼ‘`´"
+"""Characters that texts use as apostrophes."""
+
+SPOKEN_PUNCTUATION = "%&@#§‰"
+"""Characters that are spoken as words although Unicode classifies them as punctuation."""
+
 _TITLES = {"mr": "mister", "mrs": "missus", "messrs": "messieurs", "dr": "doctor", "st": "saint"}
 _TITLE = re.compile(rf"\b({'|'.join(_TITLES)})\b\.?", re.IGNORECASE)
 _NUMBER = re.compile(r"\d[\d,]*")

@@ -7,10 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from stream_asr.acoustic.labels import Labels
-
-_APOSTROPHES = "'’ʼ‘`´"
-_SPOKEN_SYMBOLS = "%&@#§‰"
-"""Characters that are spoken as words although Unicode classifies them as punctuation."""
+from stream_asr.lm.text import APOSTROPHES, SPOKEN_PUNCTUATION
 
 
 class OutOfAlphabetError(ValueError):
@@ -77,7 +74,7 @@ class Alphabet:
         for character in unicodedata.normalize("NFC", text.lower() if self._lower_case else text):
             if character in self._characters:
                 kept.append(character)
-            elif character in _APOSTROPHES:
+            elif character in APOSTROPHES:
                 if "'" in self._characters:
                     kept.append("'")
                 else:
@@ -117,8 +114,8 @@ def alphabet_characters(texts: Iterable[str]) -> str:
     """
     used = set(unicodedata.normalize("NFC", " ".join(texts).lower()))
     letters = {character for character in used if unicodedata.category(character)[0] in "LMN"}
-    return "".join(sorted(letters | ({"'"} if used & set(_APOSTROPHES) else set())))
+    return "".join(sorted(letters | ({"'"} if used & set(APOSTROPHES) else set())))
 
 
 def _is_punctuation(character: str) -> bool:
-    return unicodedata.category(character)[0] == "P" and character not in _SPOKEN_SYMBOLS
+    return unicodedata.category(character)[0] == "P" and character not in SPOKEN_PUNCTUATION
