@@ -12,11 +12,11 @@ from stream_asr.array_types import FloatArray
 from stream_asr.config import EngineConfig, RecognizerConfig, WindowConfig
 from stream_asr.decoding.greedy import GreedyDecoder
 from stream_asr.errors import StreamASRError
-from stream_asr.events import Event, Final
 from stream_asr.streaming.engine import Engine
 from stream_asr.streaming.mailbox import Mailbox
 from stream_asr.streaming.pipeline import Pipeline
 from tests.support.fakes import FRAME, LABELS, FakeModel, conversation, loud, silence, sound
+from tests.support.streaming import add_stream, final_texts, run_until_idle
 
 CONFIG = RecognizerConfig(
     windows=WindowConfig(left_context_ms=1000, commit_ms=800, right_context_ms=400),
@@ -33,22 +33,7 @@ def open_stream(
 ) -> Mailbox:
     """Add a stream to the engine, with audio in its buffer."""
     pipeline = Pipeline(CONFIG, GreedyDecoder(LABELS, FRAME), FRAME, detector=loud, live=live)
-    mailbox = Mailbox(pipeline, max_unread)
-    if audio is not None:
-        pipeline.buffer.write(audio)
-    if ended:
-        pipeline.end_of_audio()
-    engine.add(mailbox)
-    return mailbox
-
-
-def final_texts(events: Sequence[Event]) -> list[str]:
-    return [event.text for event in events if isinstance(event, Final)]
-
-
-def run_until_idle(engine: Engine) -> None:
-    while engine.step():
-        pass
+    return add_stream(engine, pipeline, audio, max_unread=max_unread, ended=ended)
 
 
 def test_windows_of_equal_length_from_several_streams_share_a_batch() -> None:

@@ -15,12 +15,12 @@ from stream_asr.config import EngineConfig, RecognizerConfig, SecondPassConfig, 
 from stream_asr.decoding.attention import AttentionDecoder
 from stream_asr.decoding.greedy import GreedyDecoder
 from stream_asr.errors import StreamASRError
-from stream_asr.events import Event, Final
 from stream_asr.streaming.engine import Engine
 from stream_asr.streaming.mailbox import Mailbox
 from stream_asr.streaming.pipeline import Pipeline
 from stream_asr.streaming.second_pass import SecondPass
 from tests.support.fakes import FRAME, LABELS, FakeModel, FakeSecondPass, conversation, loud, silence, sound
+from tests.support.streaming import add_stream, final_texts, run_until_idle
 
 CONFIG = RecognizerConfig(
     windows=WindowConfig(left_context_ms=1000, commit_ms=800, right_context_ms=600),
@@ -42,21 +42,7 @@ def open_stream(
         second_pass=lambda start: SecondPass(rules, decoder, start),
         live=live,
     )
-    mailbox = Mailbox(pipeline, 1000)
-    pipeline.buffer.write(audio)
-    if ended:
-        pipeline.end_of_audio()
-    engine.add(mailbox)
-    return mailbox
-
-
-def final_texts(events: Sequence[Event]) -> list[str]:
-    return [event.text for event in events if isinstance(event, Final)]
-
-
-def run_until_idle(engine: Engine) -> None:
-    while engine.step():
-        pass
+    return add_stream(engine, pipeline, audio, ended=ended)
 
 
 def test_passes_of_several_streams_share_a_batch() -> None:

@@ -1,13 +1,17 @@
-"""Feed audio to streams."""
+"""Feed audio to streams, and run engines without a thread."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from stream_asr import Recognizer
 from stream_asr.array_types import FloatArray
-from stream_asr.events import Event
+from stream_asr.events import Event, Final
+from stream_asr.streaming.engine import Engine
+from stream_asr.streaming.mailbox import Mailbox
+from stream_asr.streaming.pipeline import Pipeline
 
 
 def collect_events(
@@ -34,3 +38,25 @@ def collect_events(
             start, turn = start + size, turn + 1
         stream.finish()
         return events + list(stream)
+
+
+def add_stream(
+    engine: Engine, pipeline: Pipeline, audio: FloatArray | None = None, *, max_unread: int = 1000, ended: bool = False
+) -> Mailbox:
+    """Add a stream to an engine, with audio in its buffer."""
+    mailbox = Mailbox(pipeline, max_unread)
+    if audio is not None:
+        pipeline.buffer.write(audio)
+    if ended:
+        pipeline.end_of_audio()
+    engine.add(mailbox)
+    return mailbox
+
+
+def final_texts(events: Sequence[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Final)]
+
+
+def run_until_idle(engine: Engine) -> None:
+    while engine.step():
+        pass
