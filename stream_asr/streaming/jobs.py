@@ -107,7 +107,7 @@ class Job:
     @property
     def committed_samples(self) -> int:
         """Samples whose frames will be committed; 0 for a preview."""
-        return 0 if self.is_preview else self.window.new_stop - self.window.new_start
+        return 0 if self.is_preview else self.window.new_samples
 
     @property
     def priority(self) -> Priority:
@@ -145,7 +145,7 @@ class DecodeJob:
     @property
     def committed_samples(self) -> int:
         """Samples whose frames were committed."""
-        return self.window.new_stop - self.window.new_start
+        return self.window.new_samples
 
     def with_request(self) -> DecodeJob:
         """Return the job with the request that continues the pass before."""

@@ -335,7 +335,8 @@ class Pipeline:
         if second_pass.uses_audio:
             new = job.samples[window.new_start - window.start :]
             samples = np.concatenate([*utterance.audio, new])
-            utterance.audio.append(new[: window.new_stop - window.new_start])
+            # A copy: a view would keep the left context in memory as well.
+            utterance.audio.append(new[: window.new_samples].copy())
         return DecodeJob(
             window,
             output.log_probs,

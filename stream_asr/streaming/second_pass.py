@@ -91,7 +91,7 @@ class SecondPass:
             is_preview: whether it is a preview window.
         """
         prefix, limit = self._state.prefix, self._decoder.max_tokens(window.stop - self._start)
-        if not self._state.has_speech(self._new_frames(window, log_probs)):
+        if not self._state.has_speech(self._frames(window, log_probs)):
             limit = len(prefix)
         # A draft changes the rounding. What is committed must not depend on previews.
         draft = self._shown.draft if is_preview else self._state.draft
@@ -106,14 +106,12 @@ class SecondPass:
             output: the hypothesis.
             is_last: whether the window is the last one of the utterance.
         """
-        frame_samples = self._decoder.frame_samples
-        frames = self._new_frames(window, log_probs)
-        new_frames = -(-(window.new_stop - window.new_start) // frame_samples)
-        self._state = self._state.update(output, frames, new_frames, final=is_last)
+        frames = self._frames(window, log_probs)
+        self._state = self._state.update(output, frames, self._count_new_frames(window), final=is_last)
         self._model_state = output.state
         self._committed, self._is_complete = window.new_stop, is_last
         if is_last and window.audio_end > window.new_stop:
-            self._state = self._state.before(window.new_stop // frame_samples)
+            self._state = self._state.before(window.new_stop // self._decoder.frame_samples)
         self._shown, self._decoded = self._state, window.audio_end
 
     def preview(self, window: Window, log_probs: FloatArray, output: DecodeOutput) -> None:
@@ -125,7 +123,7 @@ class SecondPass:
             output: the hypothesis.
         """
         if window.new_start == self._committed:
-            frames = self._new_frames(window, log_probs)
+            frames = self._frames(window, log_probs)
             self._shown = self._state.update(output, frames, len(frames), final=True)
             self._decoded = window.audio_end
 
@@ -140,9 +138,10 @@ class SecondPass:
             state = state.before(end // self._decoder.frame_samples)
         return tuple(word.clip(end_s) for word in self._rewrite(state.words))
 
-    def _new_frames(self, window: Window, log_probs: FloatArray) -> FloatArray:
-        """Return the frames without those of the left context; at least as many as are committed."""
-        frame_samples = self._decoder.frame_samples
-        new_frames = -(-(window.new_stop - window.new_start) // frame_samples)
-        frames = log_probs[(window.new_start - window.start) // frame_samples :]
-        return self._decoder.labels.pad(frames, new_frames)
+    def _frames(self, window: Window, log_probs: FloatArray) -> FloatArray:
+        """Return the frames without those of the left context; at least as many as are new."""
+        frames = log_probs[(window.new_start - window.start) // self._decoder.frame_samples :]
+        return self._decoder.labels.pad(frames, self._count_new_frames(window))
+
+    def _count_new_frames(self, window: Window) -> int:
+        return -(-window.new_samples // self._decoder.frame_samples)

@@ -34,6 +34,11 @@ class Window:
     silence_from: int | None = None
 
     @property
+    def new_samples(self) -> int:
+        """Length of the part whose frames count."""
+        return self.new_stop - self.new_start
+
+    @property
     def audio_end(self) -> int:
         """End of the audio in the window."""
         return self.stop if self.silence_from is None else self.silence_from
@@ -47,7 +52,7 @@ class WindowGeometry:
         left, commit, right: L, S and R of commit windows.
         preview_left: left context of preview windows.
         preview_interval: minimum new audio between two preview windows.
-        end_silence: silence after a flush or the end of a stream.
+        end_silence: silence after the end of an utterance.
         frame: length of a model frame.
     """
 
