@@ -330,7 +330,7 @@ class SecondPassConfig:
     """Tokens that a hypothesis may have in addition."""
 
     min_blank_log_prob: float = -0.05
-    """Log-probability of the CTC blank in all frames above which nothing was said, so that nothing is decoded."""
+    """Nothing is decoded if the log-probability of the CTC blank is at least this in all frames."""
 
     veto_score: float = -5.0
     """Mean log-probability of the CTC model's tokens up to which a word may be vetoed."""
@@ -345,7 +345,7 @@ class SecondPassConfig:
     """How often words have to be repeated to be cut."""
 
     loop_score: float = -1.5
-    """Mean log-probability of the CTC model's tokens from which on a repetition was said and is not cut."""
+    """Mean log-probability of the CTC model's tokens from which on a repetition is not cut, because it was spoken."""
 
     def __post_init__(self) -> None:
         _require(self.agreement >= 2, f"agreement is {self.agreement}; it must be at least 2")

@@ -2,7 +2,7 @@
 
 After each commit window the decoder decodes the whole utterance so far, the right context of the window included, and
 its stable tokens are a prefix that every later hypothesis has to begin with. The frames of the CTC model say where the
-words are, confirm them, and veto words of which there is no trace in the audio.
+words are, confirm them, and veto words that are not in the audio.
 
 Everything here depends only on hypotheses and on frames of commit windows, in their order. Which of the words are
 stable is decided in `stream_asr.decoding.agreement`.
@@ -243,7 +243,7 @@ class AttentionState:
         return self.decoder.vocabulary.pieces[word.tokens[0]].startswith(b" ")
 
     def _is_vetoed(self, word: PlacedWord) -> bool:
-        """Return whether the CTC model is sure that a word was not said."""
+        """Return whether the CTC model is certain that a word was not spoken."""
         config, aligned = self.decoder.config, word.aligned
         if not word.bare:
             return False

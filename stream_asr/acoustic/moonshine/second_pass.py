@@ -203,7 +203,7 @@ class MoonshineSecondPass:
         if known == limit:
             return DecodeOutput(prefix, tuple(log_probs), DecoderState(kept, prefix, tuple(log_probs), past))
         expected = prefix + request.draft[: max(0, limit - len(prefix) - 1)]
-        # The row of each token scores the next one, and the row of the last token scores what nobody expects.
+        # The row of each token scores the next one, and the row of the last token has no expected next token.
         rows = ((self._begin, *expected)[known:], (*expected, end)[known:])
         output = yield DecoderPass(*rows, past)
         log_probs += output.target_log_probs[: len(prefix) - known]
