@@ -25,6 +25,7 @@ from stream_asr.streaming.jobs import Accepts, DecodeJob, Job, JobKind, Priority
 from stream_asr.streaming.pipeline import Pipeline
 from stream_asr.streaming.windows import Window
 from tests.support.fakes import FRAME, LABELS, FakeModel, Loud, conversation, loud, silence, sound
+from tests.support.strategies import speeches
 
 CONFIG = RecognizerConfig(
     segmenter=SegmenterConfig(max_utterance_ms=6000),
@@ -106,19 +107,6 @@ def finals(events: Iterable[Event]) -> list[Final]:
     return [event for event in events if isinstance(event, Final)]
 
 
-words = st.text("abcdefghijklmnopqrstuvwyz", min_size=1, max_size=9)
-sentences = st.lists(words, min_size=1, max_size=12).map(" ".join)
-
-
-@st.composite
-def speeches(draw: st.DrawFn) -> FloatArray:
-    """Sentences and pauses of random length, not aligned to any grid."""
-    parts = [silence(0.5), np.zeros(draw(st.integers(0, 319)), dtype=np.float32)]
-    for _ in range(draw(st.integers(1, 3))):
-        parts += [sound(draw(sentences)), np.zeros(draw(st.integers(0, 20_000)), dtype=np.float32)]
-    return np.concatenate(parts)
-
-
 def paces(max_block: int, max_passes: int) -> st.SearchStrategy[list[tuple[int, int]]]:
     """Block lengths with the number of model passes after each. The last block keeps the test from taking too long."""
     blocks = st.lists(st.tuples(st.integers(1, max_block), st.integers(0, max_passes)), max_size=6)
@@ -132,7 +120,7 @@ def test_speech_is_transcribed() -> None:
 
 @pytest.mark.parametrize("decoding", DECODERS)
 @settings(max_examples=20)
-@given(speeches(), paces(9000, 4))
+@given(speeches(12), paces(9000, 4))
 def test_same_audio_same_text(decoding: str, audio: FloatArray, pace: list[tuple[int, int]]) -> None:
     """Promise 1: the text depends neither on block sizes nor on how far the engine gets between blocks."""
     decoder, doubtful = DECODERS[decoding]
@@ -170,7 +158,7 @@ def test_windows_do_not_depend_on_block_sizes() -> None:
 
 @pytest.mark.parametrize("decoding", DECODERS)
 @settings(max_examples=20)
-@given(speeches(), paces(9000, 4))
+@given(speeches(12), paces(9000, 4))
 def test_stable_means_stable(decoding: str, audio: FloatArray, pace: list[tuple[int, int]]) -> None:
     """Promise 2: stable text only grows, and the final begins with it."""
     decoder, doubtful = DECODERS[decoding]
@@ -203,7 +191,7 @@ def test_stable_means_stable(decoding: str, audio: FloatArray, pace: list[tuple[
 
 
 @settings(max_examples=30)
-@given(speeches(), paces(60_000, 1))
+@given(speeches(12), paces(60_000, 1))
 def test_nothing_vanishes(audio: FloatArray, pace: list[tuple[int, int]]) -> None:
     """Promise 3: each sample is recognized, silent or dropped, and dropped samples are reported exactly."""
     audio = np.tile(audio, 3)
@@ -366,7 +354,7 @@ def test_word_times_are_positions_in_the_audio() -> None:
 
 
 @settings(max_examples=30)
-@given(speeches())
+@given(speeches(12))
 def test_times_are_monotonic(audio: FloatArray) -> None:
     previous = 0.0
     for final in transcribe(audio):

@@ -51,6 +51,7 @@ from tests.support.second_pass import (
     spoken_words,
     transcribe,
 )
+from tests.support.strategies import speeches
 
 MODELS: dict[str, Callable[[float], tuple[FakeModel, FakeSecondPass]]] = {
     "audio": lambda lies: (FakeModel(pads=True), FakeSecondPass(lies=lies)),
@@ -62,8 +63,6 @@ all_decoders = pytest.mark.parametrize("lies", LIES.values(), ids=LIES.keys())
 kinds = st.sampled_from(sorted(MODELS))
 decoders = st.sampled_from(list(LIES.values()))
 
-words = st.text("abcdefghijklmnopqrstuvwyz", min_size=1, max_size=9)
-sentences = st.lists(words, min_size=1, max_size=9).map(" ".join)
 configs = st.builds(
     lambda agreement, confirmation, end_silence: replace(
         CONFIG,
@@ -82,20 +81,11 @@ paces = st.lists(st.tuples(st.integers(1, 9000), batches), max_size=4).map(
 )
 
 
-@st.composite
-def speeches(draw: st.DrawFn) -> FloatArray:
-    """Sentences and pauses of random length, not aligned to any grid."""
-    parts = [silence(0.5), np.zeros(draw(st.integers(0, 319)), dtype=np.float32)]
-    for _ in range(draw(st.integers(1, 3))):
-        parts += [sound(draw(sentences)), np.zeros(draw(st.integers(0, 20_000)), dtype=np.float32)]
-    return np.concatenate(parts)
-
-
 flush_places = st.lists(st.floats(0, 1), max_size=3)
 
 
 @settings(max_examples=20)
-@given(kinds, decoders, speeches(), configs, paces, flush_places)
+@given(kinds, decoders, speeches(9), configs, paces, flush_places)
 def test_text_depends_on_the_audio_only_and_stable_text_never_changes(
     kind: str, lies: float, audio: FloatArray, config: RecognizerConfig, turns: list[Turn], flushes: list[float]
 ) -> None:
@@ -110,7 +100,7 @@ def test_text_depends_on_the_audio_only_and_stable_text_never_changes(
 
 
 @settings(max_examples=12)
-@given(kinds, decoders, speeches(), paces)
+@given(kinds, decoders, speeches(9), paces)
 def test_overload_breaks_no_promise(kind: str, lies: float, audio: FloatArray, turns: list[Turn]) -> None:
     """Promises 2, 3, 4 and 6 of a source that does not wait: dropped audio is reported, queues stay short."""
     audio = np.tile(audio, 3)

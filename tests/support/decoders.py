@@ -10,8 +10,12 @@ import torch
 from stream_asr.acoustic.base import DecodeOutput, DecodeRequest, State, Vocabulary
 from stream_asr.acoustic.moonshine.decoder import Decoder, DecoderSizes
 from stream_asr.acoustic.moonshine.decoder_checkpoint import DecoderCheckpoint, float_weights
+from stream_asr.acoustic.moonshine.decoder_onnx import GRAPH_FILES
 from stream_asr.acoustic.moonshine.second_pass import MoonshineSecondPass
 from stream_asr.array_types import FloatArray
+
+DECODER_FILES = [file for files in GRAPH_FILES.values() for file in (files.project, files.step)]
+"""File names of the graphs."""
 
 SMALL = DecoderSizes(width=64, inner_width=96, layers=2, heads=2, rotary_dim=28, rope_theta=10_000.0, tokens=50)
 

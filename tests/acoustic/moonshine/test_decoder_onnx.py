@@ -23,11 +23,9 @@ from stream_asr.acoustic.moonshine.decoder_onnx import (
 )
 from stream_asr.acoustic.moonshine.decoder_torch import TorchDecoder
 from stream_asr.acoustic.moonshine.second_pass import DecoderPass, DecoderRunner, PassOutput
-from tests.support.decoders import SMALL, make_checkpoint, random_states
+from tests.support.decoders import DECODER_FILES, SMALL, make_checkpoint, random_states
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-BUNDLED_FILES = [file for files in GRAPH_FILES.values() for file in (files.project, files.step)]
 
 
 def run(runner: DecoderRunner, encoded: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> list[PassOutput]:
@@ -124,19 +122,10 @@ def test_graphs_are_found_by_the_sizes_of_the_decoder(bundled: DecoderCheckpoint
     assert not has_graphs(tmp_path, bundled.sizes)
 
 
-@pytest.mark.parametrize("file", BUNDLED_FILES)
-def test_bundled_graphs_have_no_weights_and_run_in_old_runtimes(file: str) -> None:
-    path = EMBEDDED_FOLDER / file
-    assert path.stat().st_size < 100_000
-    model = onnx.load(path, load_external_data=False)
-    assert model.ir_version <= 10
-    assert {operators.domain: operators.version for operators in model.opset_import}[""] <= 20
-
-
 @pytest.mark.slow
 def test_bundled_graphs_are_up_to_date(bundled: DecoderCheckpoint, tmp_path: Path) -> None:
     save_decoder_graphs(bundled.sizes, tmp_path)
-    for file in BUNDLED_FILES:
+    for file in DECODER_FILES:
         old, new = (onnx.load(folder / file, load_external_data=False) for folder in (EMBEDDED_FOLDER, tmp_path))
         assert [node.op_type for node in old.graph.node] == [node.op_type for node in new.graph.node]
         assert {weight.name for weight in old.graph.initializer} == {weight.name for weight in new.graph.initializer}

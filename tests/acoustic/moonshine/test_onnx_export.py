@@ -32,6 +32,7 @@ from stream_asr.acoustic.moonshine.streaming import EncoderState, forward_chunk
 from stream_asr.acoustic.moonshine.transformers import MoonshineCTCConfig, MoonshineForCTC
 from stream_asr.acoustic.transformers_ctc import TransformersCTC
 from stream_asr.array_types import FloatArray
+from tests.support.decoders import DECODER_FILES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -163,7 +164,7 @@ def test_int8_graph_quantizes_the_most_expensive_products() -> None:
     assert len(products) == 1 + 3 * 8
 
 
-@pytest.mark.parametrize("file", GRAPH_FILES.values())
+@pytest.mark.parametrize("file", [*GRAPH_FILES.values(), *DECODER_FILES])
 def test_bundled_graphs_have_no_weights_and_run_in_old_runtimes(file: str) -> None:
     path = EMBEDDED_FOLDER / file
     assert path.stat().st_size < 100_000
