@@ -1,0 +1,1 @@
+"""Synthesize the recordings of the hotword benchmark."""
