@@ -132,7 +132,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     lm.add_argument("--no-lm", dest="lm", action="store_const", const=None, help="decode without a language model")
 
 
-def load_recognizer(arguments: argparse.Namespace, hotwords: HotwordList = ()) -> Recognizer:
+def load_recognizer(arguments: argparse.Namespace, hotwords: HotwordList = (), *, vad: str = "webrtc") -> Recognizer:
     """Load the recognizer that the options of `add_model_options` describe."""
     return Recognizer.from_pretrained(
         arguments.model,
@@ -144,6 +144,7 @@ def load_recognizer(arguments: argparse.Namespace, hotwords: HotwordList = ()) -
         second_pass=arguments.second_pass,
         lm=arguments.lm,
         hotwords=hotwords,
+        vad=vad,
     )
 
 

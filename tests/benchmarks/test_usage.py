@@ -11,7 +11,19 @@ import options
 import pytest
 
 FOLDER = Path(options.__file__).parent
-SCRIPTS = (*("accuracy", "backends", "latency", "offline", "peers", "soak", "tables", "throughput", "tune_lm", "vad"),)
+SCRIPTS = (
+    "accuracy",
+    "backends",
+    "false_words",
+    "latency",
+    "offline",
+    "peers",
+    "soak",
+    "tables",
+    "throughput",
+    "tune_lm",
+    "vad",
+)
 
 
 def run_script(name: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> object:
@@ -43,6 +55,7 @@ def test_help_shows_the_documentation(
         ("accuracy", ["--plot", "grid.png"], "--plot requires --grid"),
         ("accuracy", ["--grid", "1, 2"], "argument --grid: '1, 2': three lists are needed"),
         ("accuracy", ["--hotwords", "missing.txt"], "missing.txt"),
+        ("false_words", ["--sounds", "speech"], "argument --sounds: invalid choice: 'speech'"),
         ("vad", ["--sweep", "--plot", "vad.png"], "--plot cannot be used with --sweep"),
         ("backends", ["--model", "."], "has no config.json"),
         ("throughput", ["--most", "0"], "argument --most: must be an integer of at least 1, not '0'"),
