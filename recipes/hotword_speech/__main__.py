@@ -27,7 +27,7 @@ OUTPUT = Path("benchmarks/hotwords")
 
 VOICES = (
     *("af_heart", "am_michael", "bf_emma", "af_bella", "am_fenrir", "bm_george", "af_kore", "am_puck", "bf_isabella"),
-    *("af_aoede", "am_eric", "bm_fable", "af_sarah", "bm_lewis", "af_nova"),
+    *("af_aoede", "am_eric", "bm_daniel", "af_sarah", "bm_lewis", "af_nova"),
 )
 """Voices in turn: American and British, women and men."""
 
@@ -134,26 +134,30 @@ def main(
     voices: Annotated[Path, typer.Option(help="Folder of Kokoro's voice files, NAME.bin.")],
     output: Annotated[Path, typer.Option(help="Folder for the recordings, the manifest and the names.")] = OUTPUT,
 ) -> None:
-    """Synthesize one recording for each line of sentences.tsv, as Ogg Opus. Takes a few minutes on two CPU cores."""
+    """Synthesize one recording for each line of sentences.tsv, as Ogg Opus.
+
+    Recordings that exist are skipped; delete those to be repeated.
+    """
     phonemizer, kokoro = Phonemizer(), Kokoro(voices)
     sentences = read_sentences(SENTENCES)
     (output / "audio").mkdir(parents=True, exist_ok=True)
     paths: list[str] = []
     speakers = [VOICES[number % len(VOICES)] for number in range(len(sentences))]
     for number, (each, voice) in enumerate(track(list(zip(sentences, speakers, strict=True)), "Synthesizing"), 1):
+        paths.append(f"audio/{number:02}.ogg")
+        if (output / paths[-1]).exists():
+            continue
         accent = "en-gb" if voice.startswith("b") else "en-us"
         phonemes = phonemizer.convert(each.sentence, accent, each.name, each.phonemes)
-        samples = kokoro.synthesize(phonemes, voice)
-        paths.append(f"audio/{number:02}.ogg")
-        soundfile.write(
-            output / paths[-1],
-            samples,
-            SAMPLE_RATE,
-            format="OGG",
-            subtype="OPUS",
-            compression_level=OPUS_COMPRESSION,
-        )
+        _write_opus(output / paths[-1], kokoro.synthesize(phonemes, voice))
     write_tables(output, sentences, paths, speakers)
+
+
+def _write_opus(path: Path, samples: FloatArray) -> None:
+    # Under another name first, so that an interrupted run leaves no half of a recording.
+    unfinished = path.with_suffix(".part")
+    soundfile.write(unfinished, samples, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=OPUS_COMPRESSION)
+    unfinished.replace(path)
 
 
 if __name__ == "__main__":
