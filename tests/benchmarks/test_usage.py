@@ -56,6 +56,8 @@ def test_help_shows_the_documentation(
         ("accuracy", ["--grid", "1, 2"], "argument --grid: '1, 2': three lists are needed"),
         ("accuracy", ["--hotwords", "missing.txt"], "missing.txt"),
         ("false_words", ["--sounds", "speech"], "argument --sounds: invalid choice: 'speech'"),
+        ("hotwords", ["--weights", "0"], "argument --weights: must be a number greater than 0, not '0'"),
+        ("hotwords", ["--names", "missing.txt"], "cannot read the hotwords in missing.txt: No such file or directory"),
         ("vad", ["--sweep", "--plot", "vad.png"], "--plot cannot be used with --sweep"),
         ("backends", ["--model", "."], "has no config.json"),
         ("throughput", ["--most", "0"], "argument --most: must be an integer of at least 1, not '0'"),
