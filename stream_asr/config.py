@@ -165,6 +165,10 @@ class WindowConfig:
     preview_left_context_ms: int = 1000
     """Audio before the new part of a preview window; at most ``left_context_ms`` is used."""
 
+    preview_right_context_ms: int | None = None
+    """Right context of a frame from which on previews do not encode it again, for a model with a state: previews then
+    encode only newer audio. None to encode everything after the committed part again."""
+
     preview_interval_ms: int = 200
     """Minimum new audio between two preview windows."""
 
@@ -185,8 +189,9 @@ class WindowConfig:
 
     def __post_init__(self) -> None:
         _require_not_negative(self, "left_context_ms", "right_context_ms", "preview_left_context_ms")
-        if self.state_context_ms is not None:
-            _require_not_negative(self, "state_context_ms")
+        for name in ("state_context_ms", "preview_right_context_ms"):
+            if getattr(self, name) is not None:
+                _require_not_negative(self, name)
         _require_positive(self, "commit_ms", "preview_interval_ms", "fragment_hold_back_factor", "max_whole_window_ms")
         _require_not_negative(self, "hold_back_ms", "silence_margin_ms", "end_silence_ms")
 
@@ -205,8 +210,9 @@ MOONSHINE_SECOND_PASS_WINDOWS = WindowConfig(
     state_context_ms=60_000,
     commit_ms=768,
     right_context_ms=1152,
+    preview_right_context_ms=576,
     preview_interval_ms=288,
-    hold_back_ms=160,
+    hold_back_ms=96,
     fragment_hold_back_factor=1,
 )
 """The same for models with an attention decoder as second pass. It needs the whole utterance as left context and about
@@ -319,6 +325,10 @@ class SecondPassConfig:
 
     confirmation_score: float = -0.1
     """Mean log-probability of the CTC model's tokens from which on it confirms a word without a second hypothesis."""
+
+    show_score: float = -4.0
+    """Mean log-probability of the CTC model's tokens from which on a word is shown at once. Other words are shown, with
+    those after them, once they are in two successive hypotheses."""
 
     stable_margin_ms: int = 384
     """A word becomes stable only if the next word started at least this long before the newest audio."""

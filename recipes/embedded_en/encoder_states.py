@@ -89,7 +89,7 @@ def _streamed_states(encoder: Encoder, samples: Tensor, windows: StreamingWindow
     state, parts = EncoderState(windows.left_frames), []
     for start in range(0, len(samples), kept * STRIDE_SAMPLES):
         window = samples[start:][: (kept + right) * STRIDE_SAMPLES]
-        states, _, state = forward_chunk(encoder, window, kept * STRIDE_SAMPLES, state)
+        states, _, state, _ = forward_chunk(encoder, window, kept * STRIDE_SAMPLES, state)
         if start + (kept + right) * STRIDE_SAMPLES >= len(samples):
             parts.append(states[0])
             break

@@ -107,11 +107,14 @@ class Chunk:
         samples: float32, shape (samples,), whole multiples of the model's ``frame_samples``.
         kept_samples: length of the part, from the first sample, that enters the next state; the rest is right context.
         state: the state before the first sample.
+        preview_kept_samples: length of the part that enters the preview state: 0 for no such state, else at least
+            ``kept_samples``.
     """
 
     samples: FloatArray
     kept_samples: int
     state: State
+    preview_kept_samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +127,17 @@ class ChunkOutput:
         encoded: encoder states for an attention decoder, float32, shape (encoder frames, width), for all samples of
             the chunk; None if the model has no such decoder.
         kept_encoded: how many of them belong to the kept samples.
+        preview_state: the preview state, from which previews continue: the state after ``preview_kept_samples``; None
+            for no such state.
+        preview_kept_encoded: how many of ``encoded`` belong to these samples.
     """
 
     log_probs: FloatArray
     state: State
     encoded: FloatArray | None = None
     kept_encoded: int = 0
+    preview_state: State = None
+    preview_kept_encoded: int = 0
 
 
 class StreamingEncoder(Protocol):
@@ -142,7 +150,9 @@ class StreamingEncoder(Protocol):
     def initial_state(self, max_left_frames: int) -> State:
         """The state at the start of an utterance, for attention that reaches back at most so many encoder frames."""
 
-    def forward(self, samples: FloatArray, kept_samples: int, state: State) -> tuple[FloatArray, FloatArray, State]:
+    def forward(
+        self, samples: FloatArray, kept_samples: int, state: State, preview_kept_samples: int = 0
+    ) -> tuple[FloatArray, FloatArray, State, State]:
         """Run one chunk.
 
         Args:
@@ -150,10 +160,11 @@ class StreamingEncoder(Protocol):
             kept_samples: how many of them enter the next state: whole output frames, or more than there are samples
                 if no chunk follows.
             state: the state before the first sample.
+            preview_kept_samples: see `Chunk`.
 
         Returns:
             Logits, float32, shape (frames, tokens); encoder states for an attention decoder, float32, shape (encoder
-            frames, width); and the next state.
+            frames, width); the next state; and the preview state, which shares memory with the next state.
         """
 
 

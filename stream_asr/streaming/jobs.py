@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 from typing import TypeAlias
 
-from stream_asr.acoustic.base import Chunk, DecodeRequest, State
+import numpy as np
+
+from stream_asr.acoustic.base import Chunk, ChunkOutput, DecodeRequest, State
 from stream_asr.array_types import FloatArray
 from stream_asr.streaming.caption import Caption
 from stream_asr.streaming.second_pass import SecondPass
@@ -41,6 +43,53 @@ class Priority(IntEnum):
     PREVIEW = 2
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PreviewStart:
+    """Where the next preview of an utterance starts to encode, and the output of earlier passes before this point.
+
+    Attributes:
+        position: absolute sample, a whole number of frames after the committed samples.
+        state: state of the model there.
+        log_probs: output for the samples between, float32, shape (frames, tokens).
+        encoded: encoder states for these samples; None if the model outputs none.
+    """
+
+    position: int
+    state: State
+    log_probs: FloatArray
+    encoded: FloatArray | None
+
+    @classmethod
+    def after(cls, job: Job, output: ChunkOutput, frame_samples: int) -> PreviewStart | None:
+        """Return where previews continue after a job; None if the model returned no preview state.
+
+        Args:
+            job: the job.
+            output: its output; that of a preview from the end of the committed samples on, see `prepend`.
+            frame_samples: length of a frame.
+        """
+        if output.preview_state is None:
+            return None
+        position = job.start + job.preview_kept_samples
+        frames = slice(job.committed_samples // frame_samples, (position - job.window.start) // frame_samples)
+        encoded = output.encoded
+        if encoded is not None:
+            encoded = encoded[output.kept_encoded : output.preview_kept_encoded]
+        return cls(position, output.preview_state, output.log_probs[frames], encoded)
+
+    def prepend(self, output: ChunkOutput) -> ChunkOutput:
+        """Return the output of the next preview as if it had started at the end of the committed samples."""
+        encoded, before = output.encoded, self.encoded
+        if encoded is not None and before is not None:
+            encoded = np.concatenate([before, encoded])
+        return replace(
+            output,
+            log_probs=np.concatenate([self.log_probs, output.log_probs]),
+            encoded=encoded,
+            preview_kept_encoded=output.preview_kept_encoded + (0 if before is None else len(before)),
+        )
+
+
 @dataclass(slots=True)
 class Utterance:
     """An utterance without a final.
@@ -53,6 +102,7 @@ class Utterance:
         pending: commit windows and their decoding passes that are queued or in flight.
         end: absolute sample at which it ends; None while it continues.
         state: state of a stateful model after the committed windows.
+        preview_start: where the next preview starts to encode; None for the end of the committed samples.
         in_flight: whether a window that changes ``state`` is with the model, so that the next one has to wait.
         second_pass: the words of the second pass; None if there is none.
         is_decoding: whether a decoding pass is with the second-pass model.
@@ -66,6 +116,7 @@ class Utterance:
     pending: int = 0
     end: int | None = None
     state: State = None
+    preview_start: PreviewStart | None = None
     in_flight: bool = False
     second_pass: SecondPass | None = None
     is_decoding: bool = False
@@ -83,12 +134,15 @@ class Job:
 
     Attributes:
         window: the window.
-        samples: float32, shape (window.stop - window.start,), rounded up to whole frames.
+        samples: float32, shape (samples,): the audio of the window, rounded up to whole frames. That of a preview
+            starts at ``preview_start``.
         utterance: the utterance that the window belongs to.
         is_preview: whether it is a preview window.
         is_last: whether it is the last commit window of an utterance whose end is known.
         marks_before: number of marks of the stream that were added before the job.
-        state: state of a stateful model before the window; set when the job is taken.
+        state: state of a stateful model before the samples; set when the job is taken.
+        preview_kept_samples: see `Chunk`.
+        preview_start: the utterance's, in a preview.
     """
 
     window: Window
@@ -98,11 +152,18 @@ class Job:
     is_last: bool = False
     marks_before: int = 0
     state: State = None
+    preview_kept_samples: int = 0
+    preview_start: PreviewStart | None = None
 
     @property
     def chunk(self) -> Chunk:
-        """The job for a stateful model. A preview does not change the state."""
-        return Chunk(self.samples, self.committed_samples, self.state)
+        """The job for a stateful model. A preview does not change the state that commit windows continue."""
+        return Chunk(self.samples, self.committed_samples, self.state, self.preview_kept_samples)
+
+    @property
+    def start(self) -> int:
+        """Absolute sample at which ``samples`` start."""
+        return self.window.start if self.preview_start is None else self.preview_start.position
 
     @property
     def committed_samples(self) -> int:

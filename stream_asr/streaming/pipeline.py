@@ -20,7 +20,7 @@ from stream_asr.decoding.casing import Casing
 from stream_asr.events import AudioDropped, Event, SpeechStarted
 from stream_asr.streaming.accounting import Counts, Marks, OverloadAlarm, SampleAccounting
 from stream_asr.streaming.caption import Caption
-from stream_asr.streaming.jobs import Accepts, DecodeJob, Job, JobKind, JobQueue, Priority, Utterance
+from stream_asr.streaming.jobs import Accepts, DecodeJob, Job, JobKind, JobQueue, PreviewStart, Priority, Utterance
 from stream_asr.streaming.second_pass import SecondPass
 from stream_asr.streaming.windows import Window, WindowGeometry, WindowPlan
 from stream_asr.vad.detector import VoiceDetector
@@ -147,19 +147,36 @@ class Pipeline:
                 return None
             self._preview_pass = None
             return preview_pass.with_request()
-        if (window := self._due_preview()) is None or not accepts(JobKind.WINDOW, window.stop - window.start):
+        if (window := self._due_preview()) is None:
+            return None
+        utterance = self._open[0]
+        start = utterance.preview_start
+        position, state = (window.start, utterance.state) if start is None else (start.position, start.state)
+        if not accepts(JobKind.WINDOW, window.stop - position):
             return None
         new_samples = window.stop - self._previewed
         self._previews_skipped += max(0, new_samples // self._geometry.preview_interval - 1)
         self._previewed = window.stop
         self._preview_in_flight = True
-        utterance = self._open[0]
-        return Job(window, self._samples(window), utterance, is_preview=True, state=utterance.state)
+        return Job(
+            window,
+            self._samples(window, position),
+            utterance,
+            is_preview=True,
+            state=state,
+            preview_kept_samples=self._preview_kept_samples(position, window.stop, window.new_start),
+            preview_start=start,
+        )
 
     def deliver(self, job: Job, output: ChunkOutput) -> None:
         """Process the output of the acoustic model for a job from `take_job`."""
         utterance = job.utterance
         if job.is_preview:
+            if job.preview_start is not None:
+                output = job.preview_start.prepend(output)
+            if job.preview_start is utterance.preview_start:  # no commit window has overtaken the preview
+                following = PreviewStart.after(job, output, self._frame_samples)
+                utterance.preview_start = following or utterance.preview_start
             utterance.caption.preview(job.window, output.log_probs)
             self._preview_in_flight = self._decodes_preview(utterance)
             if self._preview_in_flight:
@@ -169,6 +186,7 @@ class Pipeline:
         else:
             self._drop_preview_pass()
             utterance.state, utterance.in_flight = output.state, False
+            utterance.preview_start = PreviewStart.after(job, output, self._frame_samples)
             utterance.caption.commit(job.window, output.log_probs)
             # The right context of a commit window serves as a preview.
             self._previewed = max(self._previewed, job.window.stop)
@@ -326,8 +344,18 @@ class Pipeline:
         self._drop_preview_pass()
         utterance.pending += jobs
         marks_before = self._marks.jobs_planned(jobs)
-        samples = self._samples(window)
-        self._queue.put(Job(window, samples, utterance, is_preview=False, is_last=is_last, marks_before=marks_before))
+        preview_kept = 0 if is_last else self._preview_kept_samples(window.start, window.stop, window.new_stop)
+        self._queue.put(
+            Job(
+                window,
+                self._samples(window, window.start),
+                utterance,
+                is_preview=False,
+                is_last=is_last,
+                marks_before=marks_before,
+                preview_kept_samples=preview_kept,
+            )
+        )
 
     def _decode_job(self, job: Job, output: ChunkOutput, second_pass: SecondPass) -> DecodeJob:
         """Return the decoding pass that follows a commit window."""
@@ -365,10 +393,18 @@ class Pipeline:
             return False
         return self._open[0].caption.reflected >= self._endpointer.last_voiced + self._silence_margin
 
-    def _samples(self, window: Window) -> FloatArray:
-        """Return the window's audio, with the silence behind it. Silence completes the last frame as well."""
-        samples = self.buffer.read(window.start, window.audio_end)
-        missing = window.stop - window.start - len(samples)
+    def _preview_kept_samples(self, start: int, stop: int, committed: int) -> int:
+        """Return how many of the samples [start, stop) previews need not encode again, committed ones included."""
+        right = self._geometry.preview_right
+        return 0 if right is None or not self._live else max(committed, stop - right, start) - start
+
+    def _samples(self, window: Window, start: int) -> FloatArray:
+        """Return the window's audio from ``start`` on, with the silence behind it.
+
+        Silence completes the last frame as well.
+        """
+        samples = self.buffer.read(start, window.audio_end)
+        missing = window.stop - start - len(samples)
         missing += -(len(samples) + missing) % self._frame_samples
         return np.pad(samples, (0, missing)) if missing else samples
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from stream_asr.acoustic.base import DecodeOutput, DecodeRequest, SecondPassModel
 from stream_asr.array_types import FloatArray
 from stream_asr.config import samples_to_s
-from stream_asr.decoding.attention import AttentionDecoder
+from stream_asr.decoding.attention import AttentionDecoder, AttentionState
 from stream_asr.events import Word
 from stream_asr.streaming.windows import Window
 
@@ -42,6 +42,7 @@ class SecondPass:
         self._rewrite: Rewrite = rewrite or tuple
         self._state = decoder.start(start // decoder.frame_samples)
         self._shown = self._state
+        self._shown_before: tuple[str, ...] = ()  # the words of the hypothesis before, bare
         self._committed = start
         self._decoded = start
         self._is_complete = False
@@ -63,8 +64,8 @@ class SecondPass:
 
     @property
     def words(self) -> tuple[Word, ...]:
-        """The words of the newest hypothesis, that of a preview included."""
-        return self._rewrite(self._shown.words)
+        """The words of the newest hypothesis, that of a preview included, as far as they may be shown."""
+        return self._rewrite(self._shown.words[: self._count_shown()])
 
     @property
     def _stable(self) -> tuple[Word, ...]:
@@ -112,7 +113,7 @@ class SecondPass:
         self._committed, self._is_complete = window.new_stop, is_last
         if is_last and window.audio_end > window.new_stop:
             self._state = self._state.before(window.new_stop // self._decoder.frame_samples)
-        self._shown, self._decoded = self._state, window.audio_end
+        self._show(self._state, window)
 
     def preview(self, window: Window, log_probs: FloatArray, output: DecodeOutput) -> None:
         """Show the words of a preview until newer ones arrive.
@@ -124,8 +125,7 @@ class SecondPass:
         """
         if window.new_start == self._committed:
             frames = self._frames(window, log_probs)
-            self._shown = self._state.update(output, frames, len(frames), final=True)
-            self._decoded = window.audio_end
+            self._show(self._state.update(output, frames, len(frames), final=True), window)
 
     def final_words(self, end: int) -> tuple[Word, ...]:
         """Return the words of the utterance, all windows of which are decoded.
@@ -137,6 +137,26 @@ class SecondPass:
         if not self._is_complete:  # cut where the committed frames end
             state = state.before(end // self._decoder.frame_samples)
         return tuple(word.clip(end_s) for word in self._rewrite(state.words))
+
+    def _show(self, state: AttentionState, window: Window) -> None:
+        self._shown_before = tuple(word.bare for word in self._shown.stable + self._shown.unstable)
+        self._shown, self._decoded = state, window.audio_end
+
+    def _count_shown(self) -> int:
+        """Return the number of words before the first unstable one that is probably wrong.
+
+        Such a word is not read by the CTC model and was not in the hypothesis before. The decoder often takes it back,
+        and with it what follows.
+        """
+        words, stable = self._shown.stable + self._shown.unstable, len(self._state.stable)
+        if not self.decodes_previews:  # the next hypothesis comes late
+            return len(words)
+        for place, word in enumerate(words[stable:], start=stable):
+            score = word.aligned.score
+            is_read = score is not None and score >= self._decoder.config.show_score
+            if not is_read and self._shown_before[place : place + 1] != (word.bare,):
+                return place
+        return len(words)
 
     def _frames(self, window: Window, log_probs: FloatArray) -> FloatArray:
         """Return the frames without those of the left context; at least as many as are new."""

@@ -51,6 +51,7 @@ class WindowGeometry:
     Attributes:
         left, commit, right: L, S and R of commit windows.
         preview_left: left context of preview windows.
+        preview_right: right context of the audio that previews need not encode again; None to encode all of it again.
         preview_interval: minimum new audio between two preview windows.
         end_silence: silence after the end of an utterance.
         frame: length of a model frame.
@@ -60,6 +61,7 @@ class WindowGeometry:
     commit: int
     right: int
     preview_left: int
+    preview_right: int | None
     preview_interval: int
     end_silence: int
     frame: int
@@ -95,8 +97,11 @@ class WindowGeometry:
             end_silence = min(end_silence, room)
             left = min(left, room - end_silence)
         preview_left = min(left, to_samples(config.preview_left_context_ms))
+        preview_right = None
+        if config.preview_right_context_ms is not None:
+            preview_right = max(to_samples(config.preview_right_context_ms), frame_samples)
         interval = to_samples(config.preview_interval_ms)
-        return cls(left, commit, right, preview_left, interval, end_silence, frame_samples)
+        return cls(left, commit, right, preview_left, preview_right, interval, end_silence, frame_samples)
 
     def without_left_context(self) -> WindowGeometry:
         """Return the geometry for a model that keeps its left context as a state."""

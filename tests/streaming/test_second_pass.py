@@ -18,21 +18,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_asr.acoustic.base import DecodeRequest
+from stream_asr.acoustic.base import DecodeOutput, DecodeRequest
 from stream_asr.array_types import FloatArray
 from stream_asr.config import (
     RecognizerConfig,
+    SecondPassConfig,
     SegmenterConfig,
     WindowConfig,
     ms_to_samples,
 )
+from stream_asr.decoding.attention import AttentionDecoder
 from stream_asr.events import Final, Marked, Overload, Partial
+from stream_asr.streaming.jobs import Job, JobKind, Priority
+from stream_asr.streaming.second_pass import SecondPass
+from stream_asr.streaming.windows import Window
 from tests.support.fakes import (
     FRAME,
+    LABELS,
+    VOCABULARY,
     FakeModel,
     FakeSecondPass,
     FakeStatefulModel,
     conversation,
+    encode,
     silence,
     sound,
 )
@@ -64,16 +72,22 @@ kinds = st.sampled_from(sorted(MODELS))
 decoders = st.sampled_from(list(LIES.values()))
 
 configs = st.builds(
-    lambda agreement, confirmation, end_silence: replace(
+    lambda agreement, confirmation, end_silence, preview_right: replace(
         CONFIG,
         windows=WindowConfig(
-            left_context_ms=1000, commit_ms=800, right_context_ms=600, hold_back_ms=160, end_silence_ms=end_silence
+            left_context_ms=1000,
+            commit_ms=800,
+            right_context_ms=600,
+            preview_right_context_ms=preview_right,
+            hold_back_ms=160,
+            end_silence_ms=end_silence,
         ),
         second_pass=replace(CONFIG.second_pass, agreement=agreement, confirmation_score=confirmation),
     ),
     st.sampled_from([2, 3]),
     st.sampled_from([0.0, -0.2, -3.0]),  # nothing, what is clear, or almost everything is confirmed
     st.sampled_from([0, 400]),
+    st.sampled_from([None, 0, 200, 2000]),
 )
 batches = st.lists(st.tuples(st.sampled_from([ANY, WINDOWS, PASSES]), st.integers(1, 6)), max_size=5)
 paces = st.lists(st.tuples(st.integers(1, 9000), batches), max_size=4).map(
@@ -325,3 +339,65 @@ def test_second_pass_that_uses_audio_gets_all_audio_of_the_utterance() -> None:
     commit, right = ms_to_samples(800), ms_to_samples(600)
     assert lengths[:-1] == [commit * (index + 1) + right for index in range(len(lengths) - 1)]
     assert lengths[-1] == len(audio) - 8000 + ms_to_samples(300 + 400)
+
+
+def test_preview_encodes_only_audio_after_the_preview_state() -> None:
+    """The commit window saves a state up to 200 ms before its end, and each preview continues the one before."""
+    audio = conversation("the quick brown fox jumps over the lazy dog")
+    lengths: dict[int | None, list[int]] = {}
+    for preview_right in (None, 200):
+        windows = replace(CONFIG.windows or WindowConfig(), preview_right_context_ms=preview_right)
+        model, decoder = MODELS["states"](0.0)
+        player = Player(model, decoder, replace(CONFIG, windows=windows))
+        feed(player, audio, [(FRAME, [(ANY, 1)] * 4)])
+        player.finish()
+        lengths[preview_right] = [length // FRAME for [length] in model.batches]
+        assert player.finals == transcribe(player, audio)
+    commit, right, interval = 40, 30, 10
+    previews = {key: [length for length in run[:-1] if length != commit + right] for key, run in lengths.items()}
+    assert len(previews[200]) == len(previews[None]) > 10
+    assert max(previews[200]) <= 10 + 2 * interval < right + interval <= max(previews[None])
+
+
+def test_preview_that_a_commit_window_overtook_does_not_replace_its_preview_state() -> None:
+    windows = replace(CONFIG.windows or WindowConfig(), preview_right_context_ms=200)
+    player = Player(*MODELS["states"](0.0), replace(CONFIG, windows=windows))
+    assert isinstance(player.model, FakeStatefulModel)
+    pipeline, audio = player.pipeline, np.concatenate([silence(0.5), sound("the quick brown fox jumps")])
+
+    def take(preview: bool) -> Job:
+        pipeline.advance()
+        job = pipeline.take_job(Priority.PREVIEW, lambda kind, samples: kind is JobKind.WINDOW)
+        assert isinstance(job, Job)
+        assert job.is_preview == preview
+        return job
+
+    pipeline.buffer.write(audio[: 8000 + SECOND])
+    preview = take(preview=True)
+    pipeline.buffer.write(audio[8000 + SECOND : 8000 + round(1.5 * SECOND)])
+    commit = take(preview=False)
+    for job in (commit, preview):
+        [output] = player.model.forward_chunks([job.chunk])
+        pipeline.deliver(job, output)
+    start = commit.utterance.preview_start
+    assert start is not None
+    assert start.position == commit.window.stop - ms_to_samples(200)
+    assert len(start.log_probs) == (start.position - commit.window.new_stop) // FRAME
+
+
+def test_word_that_only_the_decoder_reads_waits_for_a_second_hypothesis() -> None:
+    """Stable words, and words that the CTC model reads as well, are shown at once."""
+    rules = AttentionDecoder(VOCABULARY, LABELS, FRAME, SecondPassConfig(max_tokens_per_s=15))
+    second_pass = SecondPass(rules, FakeSecondPass(uses_audio=False), 0)
+    audio = sound("hello world")
+    log_probs = FakeModel(context_frames=0).log_probs([audio])[0]
+    window = Window(0, len(audio), 0, len(audio))
+
+    def show(text: str) -> list[str]:
+        tokens = encode(text)
+        second_pass.preview(window, log_probs, DecodeOutput(tokens, len(tokens) * (-0.1,), None))
+        return [word.word for word in second_pass.words]
+
+    assert show(" hello world") == ["hello", "world"]
+    assert show(" hello zyxzyx zyx") == ["hello"]
+    assert show(" hello zyxzyx world") == ["hello", "zyxzyx", "world"]

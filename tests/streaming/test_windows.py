@@ -14,7 +14,7 @@ SECOND = 16_000
 
 geometries = st.builds(
     lambda left, commit, right: WindowGeometry(
-        left * FRAME, commit * FRAME, right * FRAME, left // 2 * FRAME, 10 * FRAME, min(20, right) * FRAME, FRAME
+        left * FRAME, commit * FRAME, right * FRAME, left // 2 * FRAME, None, 10 * FRAME, min(20, right) * FRAME, FRAME
     ),
     st.integers(0, 200),
     st.integers(1, 100),

@@ -153,11 +153,22 @@ class FakeStatefulModel(FakeModel):
         context, place = chunk.state
         audio = np.concatenate([context, chunk.samples])
         log_probs = self._recognize(audio)[len(context) // FRAME :]
-        context = audio[: len(context) + chunk.kept_samples][-max(1, self._context_frames) * FRAME :]
         levels = np.abs(chunk.samples).reshape(-1, _ENCODER_FRAME).mean(axis=1)
         places = np.arange(place, place + len(levels), dtype=np.float32)
-        kept = 2 * -(-chunk.kept_samples // FRAME)
-        return ChunkOutput(log_probs, (context, place + kept), np.stack([levels, places], axis=1), kept)
+        kept, preview_kept = (2 * -(-samples // FRAME) for samples in (chunk.kept_samples, chunk.preview_kept_samples))
+
+        def state_after(new_samples: int, new_places: int) -> State:
+            end = len(context) + new_samples
+            return audio[:end][-max(1, self._context_frames) * FRAME :], place + new_places
+
+        return ChunkOutput(
+            log_probs,
+            state_after(chunk.kept_samples, kept),
+            np.stack([levels, places], axis=1),
+            kept,
+            state_after(chunk.preview_kept_samples, preview_kept) if chunk.preview_kept_samples else None,
+            preview_kept,
+        )
 
 
 _ENCODER_FRAME = FRAME // 2

@@ -141,13 +141,19 @@ class KeysValues:
     keys: Tensor
     values: Tensor
 
-    def concat(self, later: KeysValues) -> KeysValues:
+    def concat(self, *later: KeysValues) -> KeysValues:
         """Append the keys and values of later frames."""
-        return KeysValues(torch.cat((self.keys, later.keys), dim=2), torch.cat((self.values, later.values), dim=2))
+        runs = (self, *later)
+        keys = torch.cat([run.keys for run in runs], dim=2)
+        return KeysValues(keys, torch.cat([run.values for run in runs], dim=2))
 
     def between(self, start: int, stop: int) -> KeysValues:
         """Select frames [start, stop)."""
         return KeysValues(self.keys[:, :, start:stop], self.values[:, :, start:stop])
+
+    def copy(self) -> KeysValues:
+        """Return a copy, which does not keep other frames in memory."""
+        return KeysValues(self.keys.clone(), self.values.clone())
 
 
 def flatten_layers(layers: Iterable[KeysValues]) -> tuple[Tensor, ...]:

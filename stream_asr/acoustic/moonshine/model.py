@@ -197,13 +197,13 @@ class TorchEncoder:
 
     @torch.inference_mode()
     def forward(
-        self, samples: FloatArray, kept_samples: int, state: EncoderState
-    ) -> tuple[FloatArray, FloatArray, EncoderState]:
+        self, samples: FloatArray, kept_samples: int, state: EncoderState, preview_kept_samples: int = 0
+    ) -> tuple[FloatArray, FloatArray, EncoderState, EncoderState | None]:
         model = self._runner.model
         waveform = torch.from_numpy(samples).to(self._runner.device, model.dtype)
-        frames, encoded, state = forward_chunk(model.encoder, waveform, kept_samples, state)
+        frames, encoded, *states = forward_chunk(model.encoder, waveform, kept_samples, state, preview_kept_samples)
         logits = model.ctc_head(frames[0])
-        return logits.float().cpu().numpy(), encoded[0].float().cpu().numpy(), state
+        return logits.float().cpu().numpy(), encoded[0].float().cpu().numpy(), *states
 
 
 class StatefulMoonshine(OnePerCore):
@@ -253,10 +253,19 @@ class StatefulMoonshine(OnePerCore):
     def _forward(self, chunk: Chunk) -> ChunkOutput:
         runner = self.runner
         samples = pad_to(chunk.samples, runner.min_samples)
-        logits, encoded, state = self.encoder.forward(samples, chunk.kept_samples, chunk.state)
+        logits, encoded, state, preview_state = self.encoder.forward(
+            samples, chunk.kept_samples, chunk.state, chunk.preview_kept_samples
+        )
         log_probs = torch.from_numpy(logits).log_softmax(-1).numpy()[: runner.frames(len(chunk.samples))]
         if self.second_pass is None:
-            return ChunkOutput(log_probs, state)
+            return ChunkOutput(log_probs, state, preview_state=preview_state)
         stride = runner.model.encoder.stride
         encoded = encoded[: runner.model.encoder.feature_frames(len(chunk.samples))]
-        return ChunkOutput(log_probs, state, encoded, chunk.kept_samples // stride)
+        return ChunkOutput(
+            log_probs,
+            state,
+            encoded,
+            chunk.kept_samples // stride,
+            preview_state,
+            chunk.preview_kept_samples // stride,
+        )

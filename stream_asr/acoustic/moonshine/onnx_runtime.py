@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from stream_asr.acoustic.int8 import INT8_MAX, has_vnni
 from stream_asr.acoustic.moonshine.encoder import Encoder
 from stream_asr.acoustic.moonshine.layers import MLP, EncoderSizes, SelfAttention, StridedConv
-from stream_asr.acoustic.moonshine.streaming import cached_range
+from stream_asr.acoustic.moonshine.streaming import Block, append_block, first_visible, frame_rate
 from stream_asr.array_types import FloatArray
 
 EightBit: TypeAlias = Literal["int8", "uint8"]
@@ -44,14 +44,14 @@ class OnnxState:
     """State of one stream; see `stream_asr.acoustic.moonshine.streaming.EncoderState`.
 
     Attributes:
-        past: keys and values of each layer in turn, each float32, shape (1, heads, frames, head width).
+        blocks: keys and values of each layer in turn, each float32, shape (1, heads, frames, head width).
         moments: float64, shape (3,).
     """
 
     max_left_frames: int
-    past: tuple[FloatArray, ...]
     frames: int = 0
     moments: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    blocks: tuple[Block[FloatArray], ...] = ()
 
 
 class OnnxEncoder:
@@ -85,6 +85,7 @@ class OnnxEncoder:
         graph = folder / GRAPH_FILES[eight_bit]
         self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         self._past = [value.name for value in self._session.get_inputs() if value.name.startswith("past_")]
+        self._empty = np.zeros((1, self._sizes.heads, 0, self._sizes.width // self._sizes.heads), dtype=np.float32)
         # Fine-tuned models have other alphabets, so the head is an input of the graph.
         head = network.ctc_head
         self._head = {
@@ -95,32 +96,51 @@ class OnnxEncoder:
         self.forward(np.zeros(_WARM_UP_SAMPLES, dtype=np.float32), _WARM_UP_SAMPLES, self.initial_state(1))
 
     def initial_state(self, max_left_frames: int) -> OnnxState:
-        empty = np.zeros((1, self._sizes.heads, 0, self._sizes.width // self._sizes.heads), dtype=np.float32)
-        return OnnxState(max_left_frames, len(self._past) * (empty,))
+        return OnnxState(max_left_frames)
 
     def forward(
-        self, samples: FloatArray, kept_samples: int, state: OnnxState
-    ) -> tuple[FloatArray, FloatArray, OnnxState]:
+        self, samples: FloatArray, kept_samples: int, state: OnnxState, preview_kept_samples: int = 0
+    ) -> tuple[FloatArray, FloatArray, OnnxState, OnnxState | None]:
         inputs: dict[str, NDArray[Any]] = {
             "samples": samples[None],
             "first": np.array(state.frames, dtype=np.float32),
             "moments": state.moments,
             **self._head,
-            **dict(zip(self._past, state.past, strict=True)),
+            **dict(zip(self._past, self._cached_past(state), strict=True)),
         }
-        if not kept_samples:
+        if not kept_samples and not preview_kept_samples:
             logits, encoded = self._session.run(["logits", "encoded"], inputs)
-            return logits[0], encoded[0], state
+            return logits[0], encoded[0], state, None
         logits, encoded, moments, *own = self._session.run(None, inputs)
-        frames, past = kept_samples // self._stride, []
-        for number, (before, new) in enumerate(zip(state.past, own, strict=True)):
-            start, skip, stop = cached_range(
-                self._sizes.joined_after, number // 2, before.shape[2], frames, state.max_left_frames
+
+        def state_after(new_samples: int) -> OnnxState:
+            frames = new_samples // self._stride
+            stops = (frames // self._rate(number) for number in range(len(own)))
+            block = Block(frames, tuple(new[:, :, :stop].copy() for new, stop in zip(own, stops, strict=True)))
+            return OnnxState(
+                state.max_left_frames,
+                state.frames + frames,
+                state.moments + moments[:, : new_samples // self._conv_stride].sum(axis=1),
+                append_block(state.blocks, block, state.max_left_frames),
             )
-            past.append(np.concatenate((before[:, :, start:], new[:, :, skip:stop]), axis=2))
-        kept_moments = state.moments + moments[:, : kept_samples // self._conv_stride].sum(axis=1)
-        next_state = OnnxState(state.max_left_frames, tuple(past), state.frames + frames, kept_moments)
-        return logits[0], encoded[0], next_state
+
+        next_state = state_after(kept_samples) if kept_samples else state
+        preview_state = state_after(preview_kept_samples) if preview_kept_samples else None
+        return logits[0], encoded[0], next_state, preview_state
+
+    def _cached_past(self, state: OnnxState) -> list[FloatArray]:
+        """Return the keys and values to which a chunk attends."""
+        if not state.blocks:
+            return len(self._past) * [self._empty]
+        past = []
+        for number, (oldest, *later) in enumerate(zip(*(block.past for block in state.blocks), strict=True)):
+            start = first_visible(state.blocks, state.max_left_frames, self._rate(number))
+            past.append(np.concatenate((oldest[:, :, start:], *later), axis=2))
+        return past
+
+    def _rate(self, number: int) -> int:
+        """Return the `frame_rate` of an input or output with keys or values."""
+        return frame_rate(self._sizes.joined_after, number // 2)
 
 
 def weight_type(*, int8: bool) -> EightBit | None:

@@ -15,12 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from stream_asr.acoustic.moonshine.encoder import Encoder
 from stream_asr.acoustic.moonshine.layers import KeysValues, make_rotation
+
+_Layer = TypeVar("_Layer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,45 @@ def _normalize(encoder: Encoder, filtered: Tensor, moments: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Block(Generic[_Layer]):
+    """Cached keys and values of the kept part of a chunk. States share blocks.
+
+    Attributes:
+        frames: number of frames, before they are joined.
+        past: the keys and values; an item for each layer, or for each graph input of ONNX Runtime.
+    """
+
+    frames: int
+    past: tuple[_Layer, ...]
+
+
+def append_block(
+    blocks: tuple[Block[_Layer], ...], block: Block[_Layer], max_left_frames: int
+) -> tuple[Block[_Layer], ...]:
+    """Append a block, and drop blocks that attention no longer reaches."""
+    blocks = (*blocks, block)
+    while blocks and sum(later.frames for later in blocks[1:]) >= max_left_frames:
+        blocks = blocks[1:]
+    return blocks
+
+
+def first_visible(blocks: Sequence[Block[Any]], max_left_frames: int, rate: int) -> int:
+    """Return the first frame of the first block that attention reaches.
+
+    Args:
+        blocks: the blocks of a state.
+        max_left_frames: see `EncoderState`.
+        rate: see `frame_rate`.
+    """
+    return max(0, sum(block.frames for block in blocks) // rate - max_left_frames // rate)
+
+
+def frame_rate(joined_after: int | None, layer: int) -> int:
+    """Return how many frames, before they are joined, a frame of a layer stands for."""
+    return 1 if joined_after is None or layer < joined_after else 2
+
+
+@dataclass(frozen=True, slots=True)
 class EncoderState:
     """State of one stream. Immutable: each chunk yields a new one.
 
@@ -94,18 +136,18 @@ class EncoderState:
         max_left_frames: how far attention reaches back, in frames before they are joined.
         frames: frames so far, before they are joined.
         moments: see `forward_step`.
-        past: cached keys and values of each layer; empty at the start.
+        blocks: cached keys and values, oldest first.
     """
 
     max_left_frames: int
     frames: int = 0
     moments: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
-    past: tuple[KeysValues, ...] = ()
+    blocks: tuple[Block[KeysValues], ...] = ()
 
 
 def forward_chunk(
-    encoder: Encoder, samples: Tensor, kept_samples: int, state: EncoderState
-) -> tuple[Tensor, Tensor, EncoderState]:
+    encoder: Encoder, samples: Tensor, kept_samples: int, state: EncoderState, preview_kept_samples: int = 0
+) -> tuple[Tensor, Tensor, EncoderState, EncoderState | None]:
     """Run a chunk in PyTorch.
 
     Args:
@@ -114,47 +156,48 @@ def forward_chunk(
         kept_samples: how many of them enter the next state: whole output frames, or more than there are samples if no
             chunk follows.
         state: the state before the first sample.
+        preview_kept_samples: see `stream_asr.acoustic.base.Chunk`.
 
     Returns:
-        Frames, float, shape (1, frames, width); `StepOutput.encoded`; and the next state.
+        Frames, float, shape (1, frames, width); `StepOutput.encoded`; the next state; and the preview state.
     """
-    past = state.past or len(encoder.layers) * (_empty_past(encoder, samples),)
     first = torch.tensor(float(state.frames), device=samples.device)
     moments_dtype = torch.float32 if samples.device.type == "mps" else torch.float64
-    step = forward_step(encoder, samples[None], first, state.moments.to(samples.device, moments_dtype), past)
-    if not kept_samples:
-        return step.frames, step.encoded, state
-    frames, cached = kept_samples // encoder.stride, []
-    for number, (before, own) in enumerate(zip(past, step.own, strict=True)):
-        start, skip, stop = cached_range(
-            encoder.joined_after, number, before.keys.shape[2], frames, state.max_left_frames
+    moments = state.moments.to(samples.device, moments_dtype)
+    step = forward_step(encoder, samples[None], first, moments, _cached_past(encoder, samples, state))
+
+    def state_after(new_samples: int) -> EncoderState:
+        frames = new_samples // encoder.stride
+        block = Block(
+            frames,
+            tuple(
+                own.between(0, frames // frame_rate(encoder.joined_after, layer)).copy()
+                for layer, own in enumerate(step.own)
+            ),
         )
-        cached.append(before.between(start, before.keys.shape[2]).concat(own.between(skip, stop)))
-    kept_moments = step.moments[:, : kept_samples // encoder.conv1.stride[0]].sum(1)
-    moments = state.moments + kept_moments.to(state.moments.device)
-    next_state = EncoderState(state.max_left_frames, state.frames + frames, moments, tuple(cached))
-    return step.frames, step.encoded, next_state
+        new_moments = step.moments[:, : new_samples // encoder.conv1.stride[0]].sum(1)
+        return EncoderState(
+            state.max_left_frames,
+            state.frames + frames,
+            state.moments + new_moments.to(state.moments.device),
+            append_block(state.blocks, block, state.max_left_frames),
+        )
+
+    next_state = state_after(kept_samples) if kept_samples else state
+    preview_state = state_after(preview_kept_samples) if preview_kept_samples else None
+    return step.frames, step.encoded, next_state, preview_state
 
 
-def cached_range(
-    joined_after: int | None, layer: int, cached_frames: int, new_frames: int, max_left_frames: int
-) -> tuple[int, int, int]:
-    """Which keys and values of a layer are cached for the next chunk.
-
-    Args:
-        joined_after: see `EncoderSizes`.
-        layer: index of the layer.
-        cached_frames: frames cached so far, in frames of this layer.
-        new_frames: kept frames of the chunk, before frames are joined.
-        max_left_frames: see `EncoderState`.
-
-    Returns:
-        The first of the cached frames that stays, and the range [start, stop) of the chunk's frames that are added.
-    """
-    rate = 1 if joined_after is None or layer < joined_after else 2
-    stop = new_frames // rate
-    start = max(0, cached_frames + stop - max_left_frames // rate)
-    return start, max(0, start - cached_frames), stop
+def _cached_past(encoder: Encoder, samples: Tensor, state: EncoderState) -> list[KeysValues]:
+    """Return the keys and values to which a chunk attends, for each layer."""
+    if not state.blocks:
+        return len(encoder.layers) * [_empty_past(encoder, samples)]
+    past = []
+    for layer, (oldest, *later) in enumerate(zip(*(block.past for block in state.blocks), strict=True)):
+        rate = frame_rate(encoder.joined_after, layer)
+        start = first_visible(state.blocks, state.max_left_frames, rate)
+        past.append(oldest.between(start, oldest.keys.shape[2]).concat(*later))
+    return past
 
 
 def _empty_past(encoder: Encoder, samples: Tensor) -> KeysValues:

@@ -68,7 +68,7 @@ def run_torch(model: MoonshineForCTC, audio: FloatArray) -> list[FloatArray]:
     outputs, state, at = [], EncoderState(MAX_LEFT_FRAMES), 0
     for kept, right in CHUNKS:
         chunk = torch.from_numpy(audio[at : at + (kept + right) * FRAME])
-        frames, _, state = forward_chunk(model.encoder, chunk, kept * FRAME, state)
+        frames, _, state, _ = forward_chunk(model.encoder, chunk, kept * FRAME, state)
         outputs.append(model.ctc_head(frames)[0].numpy())
         at += kept * FRAME
     return outputs
@@ -77,7 +77,7 @@ def run_torch(model: MoonshineForCTC, audio: FloatArray) -> list[FloatArray]:
 def run_onnx(encoder: OnnxEncoder, audio: FloatArray) -> list[FloatArray]:
     outputs, state, at = [], encoder.initial_state(MAX_LEFT_FRAMES), 0
     for kept, right in CHUNKS:
-        logits, _, state = encoder.forward(audio[at : at + (kept + right) * FRAME], kept * FRAME, state)
+        logits, _, state, _ = encoder.forward(audio[at : at + (kept + right) * FRAME], kept * FRAME, state)
         outputs.append(logits)
         at += kept * FRAME
     return outputs

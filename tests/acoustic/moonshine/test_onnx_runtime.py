@@ -38,8 +38,8 @@ def run_chunks(encoder: StreamingEncoder, audio: FloatArray, sizes: list[tuple[i
     outputs, state, at = [], encoder.initial_state(MAX_LEFT_FRAMES), 0
     for kept, right in sizes:
         chunk = audio[at * FRAME : (at + kept + right) * FRAME]
-        preview, _, _ = encoder.forward(chunk[: (kept + right + 2) // 2 * FRAME], 0, state)
-        logits, _, state = encoder.forward(chunk, kept * FRAME, state)
+        preview, *_ = encoder.forward(chunk[: (kept + right + 2) // 2 * FRAME], 0, state)
+        logits, _, state, _ = encoder.forward(chunk, kept * FRAME, state)
         outputs += [preview, logits]
         at += kept
     return outputs
@@ -82,14 +82,46 @@ def test_chunks_of_any_size_equal_those_of_pytorch(
 def test_state_is_immutable_and_bounded(onnx_encoder: StreamingEncoder, speech: FloatArray) -> None:
     state = onnx_encoder.initial_state(MAX_LEFT_FRAMES)
     for at in range(0, 30, 5):
-        _, _, state = onnx_encoder.forward(speech[at * FRAME : (at + 9) * FRAME], 5 * FRAME, state)
-    assert {past.shape[2] for past in state.past} == {MAX_LEFT_FRAMES, MAX_LEFT_FRAMES // 2}
+        _, _, state, _ = onnx_encoder.forward(speech[at * FRAME : (at + 9) * FRAME], 5 * FRAME, state)
+    assert sum(block.frames for block in state.blocks) == MAX_LEFT_FRAMES
     assert state.frames == 60
     chunk = speech[30 * FRAME : 40 * FRAME]
-    first, _, after_preview = onnx_encoder.forward(chunk, 0, state)
+    first, _, after_preview, _ = onnx_encoder.forward(chunk, 0, state)
     assert after_preview is state, "a preview leaves no trace"
     onnx_encoder.forward(speech[: 10 * FRAME], 10 * FRAME, state)
     np.testing.assert_array_equal(onnx_encoder.forward(chunk, 0, state)[0], first)
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
+def test_preview_state_continues_a_chunk_and_leaves_the_committed_state_alone(
+    backend: str, torch_encoder: StreamingEncoder, onnx_encoder: StreamingEncoder, speech: FloatArray
+) -> None:
+    encoder = {"torch": torch_encoder, "onnxruntime": onnx_encoder}[backend]
+    _, _, state, nothing = encoder.forward(speech[: 20 * FRAME], 10 * FRAME, encoder.initial_state(MAX_LEFT_FRAMES))
+    assert nothing is None
+    chunk, following = speech[10 * FRAME : 30 * FRAME], speech[22 * FRAME : 36 * FRAME]
+    logits, _, plain, _ = encoder.forward(chunk, 5 * FRAME, state)
+    same_logits, _, committed, preview = encoder.forward(chunk, 5 * FRAME, state, 12 * FRAME)
+    np.testing.assert_array_equal(same_logits, logits)
+    later = speech[15 * FRAME : 30 * FRAME]
+    np.testing.assert_array_equal(encoder.forward(later, 0, committed)[0], encoder.forward(later, 0, plain)[0])
+    _, _, kept, _ = encoder.forward(chunk, 12 * FRAME, state)
+    expected = encoder.forward(following, 0, kept)[0]
+    np.testing.assert_array_equal(encoder.forward(following, 0, preview)[0], expected)
+    _, _, unchanged, only_preview = encoder.forward(chunk, 0, state, 12 * FRAME)
+    assert unchanged is state
+    np.testing.assert_array_equal(encoder.forward(following, 0, only_preview)[0], expected)
+
+
+def test_states_share_the_blocks_before_them(onnx_encoder: StreamingEncoder, speech: FloatArray) -> None:
+    state = onnx_encoder.initial_state(10**6)
+    for at in (0, 10):
+        _, _, state, preview = onnx_encoder.forward(
+            speech[at * FRAME : (at + 20) * FRAME], 10 * FRAME, state, 15 * FRAME
+        )
+    assert state.blocks[0] is preview.blocks[0]
+    assert [block.frames for block in preview.blocks] == [20, 30]
+    assert all(array.base is None for block in preview.blocks for array in block.past), "a view keeps the whole chunk"
 
 
 def test_text_equals_that_of_pytorch(
@@ -113,9 +145,11 @@ def test_whole_windows_run_as_one_chunk(
         def initial_state(self, max_left_frames: int) -> State:
             return onnx_encoder.initial_state(max_left_frames)
 
-        def forward(self, samples: FloatArray, kept_samples: int, state: State) -> tuple[FloatArray, FloatArray, State]:
+        def forward(
+            self, samples: FloatArray, kept_samples: int, state: State, preview_kept_samples: int = 0
+        ) -> tuple[FloatArray, FloatArray, State, State]:
             self.calls += 1
-            return onnx_encoder.forward(samples, kept_samples, state)
+            return onnx_encoder.forward(samples, kept_samples, state, preview_kept_samples)
 
     encoder, window = CountingEncoder(), speech[: 60 * FRAME]
     [found] = StatefulMoonshine(embedded, 1, encoder).log_probs([window])

@@ -48,7 +48,7 @@ def run_chunks(encoder: Encoder, audio: Tensor, kept: int, right: int, state: En
     """Output for the kept frames of each chunk; ``kept`` and ``right`` count frames before they are joined."""
     outputs, rate = [], 1 if encoder.joined_after is None else 2
     for start in range(0, len(audio) - (kept + right) * STRIDE, kept * STRIDE):
-        frames, _, state = forward_chunk(encoder, audio[start:][: (kept + right) * STRIDE], kept * STRIDE, state)
+        frames, _, state, _ = forward_chunk(encoder, audio[start:][: (kept + right) * STRIDE], kept * STRIDE, state)
         outputs.append(frames[0, : kept // rate])
     return outputs
 
@@ -56,7 +56,7 @@ def run_chunks(encoder: Encoder, audio: Tensor, kept: int, right: int, state: En
 @pytest.mark.parametrize("joined_after", [None, 0, 2])
 def test_first_chunk_equals_a_whole_window(joined_after: int | None) -> None:
     encoder, audio = make_encoder(3, joined_after), noise(40)
-    frames, _, _ = forward_chunk(encoder, audio, len(audio), EncoderState(max_left_frames=100))
+    frames, *_ = forward_chunk(encoder, audio, len(audio), EncoderState(max_left_frames=100))
     torch.testing.assert_close(frames, encoder(encoder.features(audio[None])), atol=1e-4, rtol=0)
 
 
@@ -79,20 +79,20 @@ def test_frames_attend_to_cached_frames_and_their_own_chunk(max_left_frames: int
 
 def test_state_is_immutable() -> None:
     encoder, audio = make_encoder(2, 1), noise(60)
-    _, _, state = forward_chunk(encoder, audio[: 30 * STRIDE], 20 * STRIDE, EncoderState(max_left_frames=40))
-    preview, _, _ = forward_chunk(encoder, audio[20 * STRIDE : 44 * STRIDE], 24 * STRIDE, state)
+    _, _, state, _ = forward_chunk(encoder, audio[: 30 * STRIDE], 20 * STRIDE, EncoderState(max_left_frames=40))
+    preview, *_ = forward_chunk(encoder, audio[20 * STRIDE : 44 * STRIDE], 24 * STRIDE, state)
     forward_chunk(encoder, audio[20 * STRIDE :], 20 * STRIDE, state)
-    again, _, _ = forward_chunk(encoder, audio[20 * STRIDE : 44 * STRIDE], 24 * STRIDE, state)
+    again, *_ = forward_chunk(encoder, audio[20 * STRIDE : 44 * STRIDE], 24 * STRIDE, state)
     assert torch.equal(preview, again)
 
 
 def test_state_is_bounded() -> None:
     encoder, state, sizes = make_encoder(2, 1), EncoderState(max_left_frames=30), []
     for _ in range(6):
-        _, _, state = forward_chunk(encoder, noise(24), 20 * STRIDE, state)
-        sizes.append([past.keys.shape[2] for past in state.past])
+        _, _, state, _ = forward_chunk(encoder, noise(24), 20 * STRIDE, state)
+        sizes.append([sum(block.past[layer].keys.shape[2] for block in state.blocks) for layer in range(2)])
     assert sizes[0] == [20, 10]
-    assert sizes[1:] == 5 * [[30, 15]]
+    assert sizes[1:] == 5 * [[40, 20]], "the oldest block is kept whole until attention no longer reaches it"
     assert state.frames == 120
 
 
