@@ -45,7 +45,8 @@ class Captions:
         token: access token, if the server requires one.
         give_up_s: how long to try to reconnect. By default, the server keeps a session for 30 s.
         window_s: maximum amount of audio in flight, sent but not acknowledged.
-        options: options of the "start" message: encoding, channels, partials, words.
+        options: options of the "start" message: encoding, channels, partials, words,
+            endpoint_ms, hotwords.
 
     Attributes:
         reconnections: number of lost connections.

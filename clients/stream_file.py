@@ -55,13 +55,15 @@ async def main() -> None:
     parser.add_argument("--url", default="ws://127.0.0.1:8765")
     parser.add_argument("--token", default=os.environ.get("STREAM_ASR_TOKEN"), help=TOKEN_HELP)
     parser.add_argument("--pace", choices=("realtime", "max"), default="realtime")
+    parser.add_argument("--hotword", action="append", help="word or phrase to prefer; repeatable")
     parser.add_argument("--text", action="store_true", help="print the text of finals instead of all events as JSON")
     options = parser.parse_args()
     if not options.file.is_file():
         parser.error(f"file {options.file} does not exist")
 
     with soundfile.SoundFile(options.file) as file:
-        captions = Captions(options.url, file.samplerate, channels=file.channels, token=options.token)
+        hotwords = {"hotwords": options.hotword} if options.hotword else {}
+        captions = Captions(options.url, file.samplerate, channels=file.channels, token=options.token, **hotwords)
         # If reading the file fails, the captions of the audio sent before are still received.
         _, failure = await asyncio.gather(
             show(captions, options.text), feed(captions, file, realtime=options.pace == "realtime")

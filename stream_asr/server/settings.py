@@ -133,6 +133,15 @@ LATENCY_BUCKETS_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10
 MAX_PENDING_MARKS = 64
 """Maximum number of marks of a session whose audio has not been recognized yet."""
 
+MAX_HOTWORDS = 500
+"""Maximum number of hotwords of one session. Compiling as many takes about a second of CPU time."""
+
+MAX_HOTWORD_CHARACTERS = 20_000
+"""Maximum number of characters of all hotwords of one session."""
+
+MAX_HOTWORD_LENGTH = 100
+"""Maximum number of characters of one hotword. The time to compile a word grows with the square of its length."""
+
 CONTAINER_PIPE_BYTES = 1 << 16
 """Bytes of a streamed container that are buffered for the decoder before the client has to wait."""
 

@@ -144,7 +144,7 @@ def test_new_connection_takes_over_from_a_half_open_one(fake_recognizer: Recogni
 def test_session_that_ends_during_takeover_is_unknown(fake_recognizer: Recognizer) -> None:
     async def resume_ending_session() -> SessionError:
         sessions = SessionRegistry(fake_recognizer, ServerSettings(), Metrics(lambda: fake_recognizer.stats))
-        session = sessions.open(SessionRequest("native", AudioFormat(16_000)))
+        session = await sessions.open(SessionRequest("native", AudioFormat(16_000)))
         resuming = asyncio.create_task(sessions.resume(session.key, None))
         with suppress(SessionError), sessions.manage(session, resumable=True):
             await asyncio.sleep(0)

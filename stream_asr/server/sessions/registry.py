@@ -10,15 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import anyio
+import anyio.to_thread
 from starlette.websockets import WebSocketDisconnect
 
+from stream_asr.audio.pcm import AudioConverter
 from stream_asr.errors import InputError, StreamASRError
 from stream_asr.recognizer import Recognizer
 from stream_asr.server.errors import CloseCode, SessionError, TakenOverError
 from stream_asr.server.metrics import Metrics
+from stream_asr.server.sessions.hotwords import check_hotwords
 from stream_asr.server.sessions.request import SessionRequest
 from stream_asr.server.sessions.session import Session
 from stream_asr.server.settings import ServerSettings
+from stream_asr.stream import Stream
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +51,8 @@ class SessionRegistry:
         self._sessions: dict[str, Session] = {}
         self._expiries: dict[str, asyncio.TimerHandle] = {}
         self._pending_connections = 0
+        self._opening_sessions = 0  # whose hotwords are compiled, or wait to be compiled
+        self._compiling = asyncio.Lock()
         self._all_closed = asyncio.Event()
         self.draining = False
 
@@ -70,7 +76,7 @@ class SessionRegistry:
         """
         if self.draining:
             return SHUTTING_DOWN
-        free = self._settings.max_sessions - self.open_count - self._pending_connections
+        free = self._settings.max_sessions - self.open_count - self._opening_sessions - self._pending_connections
         if may_resume:
             free += self.detached_count
         if free > 0:
@@ -91,15 +97,15 @@ class SessionRegistry:
         finally:
             self._pending_connections -= 1
 
-    def open(self, request: SessionRequest) -> Session:
-        """Open a session. Use it inside `manage`.
+    async def open(self, request: SessionRequest) -> Session:
+        """Open a session. Use it inside `manage`. Waits only if the request has hotwords, for a thread to compile them.
 
         Raises:
-            SessionError: all sessions are taken, or the audio format or the endpoint is not accepted.
+            SessionError: all sessions are taken, or the audio format, the endpoint or a hotword is not accepted.
         """
         if self.draining:
             raise SessionError("shutting_down", SHUTTING_DOWN, CloseCode.GOING_AWAY)
-        if self.open_count >= self._settings.max_sessions:
+        if self.open_count + self._opening_sessions >= self._settings.max_sessions:
             self._metrics.refused.inc()
             raise SessionError("too_many_sessions", self._all_taken_message, CloseCode.TRY_AGAIN_LATER)
         try:
@@ -109,21 +115,49 @@ class SessionRegistry:
             raise SessionError("bad_endpoint", str(error)) from None
         audio_format = request.audio_format
         try:
-            stream = self._recognizer.stream(
+            AudioConverter(audio_format.sample_rate, audio_format.channels, audio_format.encoding)
+        except InputError as error:
+            raise SessionError("bad_audio_format", str(error)) from None
+        stream = self._open_stream(request) if request.hotwords is None else await self._compile_hotwords(request)
+        session = Session(secrets.token_urlsafe(16), request, stream, self._settings, self._metrics)
+        self._sessions[session.key] = session
+        self._metrics.opened.labels(request.protocol).inc()
+        return session
+
+    def _open_stream(self, request: SessionRequest) -> Stream:
+        audio_format = request.audio_format
+        try:
+            return self._recognizer.stream(
                 audio_format.sample_rate,
                 channels=audio_format.channels,
                 encoding=audio_format.encoding,
                 live=request.partials,
                 endpoint_ms=request.endpoint_ms,
+                hotwords=request.hotwords,
             )
         except InputError as error:
-            raise SessionError("bad_audio_format", str(error)) from None
+            code = "bad_audio_format" if request.hotwords is None else "bad_hotwords"
+            raise SessionError(code, str(error)) from None
         except StreamASRError as error:
             raise SessionError("internal", str(error), CloseCode.INTERNAL_ERROR) from None
-        session = Session(secrets.token_urlsafe(16), request, stream, self._settings, self._metrics)
-        self._sessions[session.key] = session
-        self._metrics.opened.labels(request.protocol).inc()
-        return session
+
+    async def _compile_hotwords(self, request: SessionRequest) -> Stream:
+        """Open a stream with hotwords of its own, in a thread.
+
+        One thread at a time, so that many clients with many hotwords do not take the CPU from running streams.
+        """
+        check_hotwords(request.hotwords or {})
+        self._opening_sessions += 1
+        try:
+            async with self._compiling:
+                stream = await anyio.to_thread.run_sync(self._open_stream, request)
+        finally:
+            self._opening_sessions -= 1
+            self._notify_all_closed()
+        if self.draining:
+            stream.close()
+            raise SessionError("shutting_down", SHUTTING_DOWN, CloseCode.GOING_AWAY)
+        return stream
 
     async def resume(self, key: str, events: int | None) -> Session:
         """Attach the session of a lost connection to a new one, and queue the missing events. Use it inside `manage`.
@@ -226,6 +260,7 @@ class SessionRegistry:
                 "sample_rate": session.audio_format.sample_rate,
                 "encoding": session.audio_format.encoding,
                 "channels": session.audio_format.channels,
+                "hotwords": len(session.request.hotwords or ()),
                 "finals": session.finals,
                 "words": session.words,
                 "events_sent": session.outbox.sent,
@@ -235,7 +270,10 @@ class SessionRegistry:
                 "resumes": session.resumes,
             },
         )
-        if not self.open_count:
+        self._notify_all_closed()
+
+    def _notify_all_closed(self) -> None:
+        if not (self.open_count or self._opening_sessions):
             self._all_closed.set()
 
     async def drain(self) -> None:
@@ -249,7 +287,7 @@ class SessionRegistry:
                 self._remove(session, error.code)
         for timeout_s in (self._settings.grace_s, self._settings.close_timeout_s):
             self._all_closed.clear()
-            if not self.open_count:
+            if not (self.open_count or self._opening_sessions):
                 return
             with anyio.move_on_after(timeout_s):
                 await self._all_closed.wait()

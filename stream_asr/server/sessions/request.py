@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stream_asr.audio.pcm import ENCODINGS
@@ -37,6 +38,7 @@ class SessionRequest:
         partials: whether to produce partials.
         words: whether the client wants the words of finals. Used by the protocol's codec only.
         endpoint_ms: silence that ends an utterance; None for the recognizer's setting.
+        hotwords: words and phrases to prefer, with their weights; None for those of the recognizer.
     """
 
     protocol: str
@@ -44,3 +46,4 @@ class SessionRequest:
     partials: bool = True
     words: bool = True
     endpoint_ms: int | None = None
+    hotwords: Mapping[str, float] | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -19,6 +20,8 @@ _UNSUPPORTED = {
     "multichannel": "all channels are mixed",
 }
 """Parameters that cannot be ignored, because the client relies on their effect."""
+
+_INTENSIFIER = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{0,9})?|[+-]?\.[0-9]{1,9}")
 
 _MAX_DIGITS = 9
 """Longer numbers are not meaningful, and Python refuses to parse very long ones."""
@@ -37,6 +40,8 @@ class Query:
         vad_events: send ``SpeechStarted``.
         formatted: write punctuation and capitals, in the transcript and in an additional form of each word.
         utterances: include utterances in the response for a recording.
+        hotwords: words and phrases to prefer, with the intensifiers that the client requests, 1 by default; None for
+            those of the server.
     """
 
     raw_format: AudioFormat | None = None
@@ -47,6 +52,7 @@ class Query:
     vad_events: bool = False
     formatted: bool = False
     utterances: bool = False
+    hotwords: Mapping[str, float] | None = None
 
 
 def parse_query(pairs: Iterable[tuple[str, str]], *, live: bool) -> Query:
@@ -59,6 +65,7 @@ def parse_query(pairs: Iterable[tuple[str, str]], *, live: bool) -> Query:
     Raises:
         SessionError: a value is invalid, or the client requests something unsupported.
     """
+    pairs = list(pairs)
     values = dict(pairs)
     for name, reason in _UNSUPPORTED.items():
         if values.get(name, "false").lower() not in ("false", "0", ""):
@@ -85,7 +92,27 @@ def parse_query(pairs: Iterable[tuple[str, str]], *, live: bool) -> Query:
         vad_events=_parse_boolean(values, "vad_events"),
         formatted=_parse_boolean(values, "punctuate") or _parse_boolean(values, "smart_format"),
         utterances=_parse_boolean(values, "utterances"),
+        hotwords=_parse_hotwords(pairs),
     )
+
+
+def _parse_hotwords(pairs: Iterable[tuple[str, str]]) -> dict[str, float] | None:
+    """Parse ``keyterm=PHRASE`` and ``keywords=WORD:INTENSIFIER``, both repeatable. Empty values are ignored."""
+    hotwords = {}
+    for name, value in pairs:
+        if name == "keyterm" and value:
+            hotwords[value] = 1.0
+        elif name == "keywords" and value:
+            phrase, _colon, intensifier = value.rpartition(":") if ":" in value else (value, "", "1")
+            if not _INTENSIFIER.fullmatch(intensifier):
+                raise _query_error(f"keywords is {value[:40]!r}; the intensifier after the colon must be a number")
+            if (weight := float(intensifier)) < 0:
+                raise _query_error(
+                    f"a negative intensifier is not supported: this server does not suppress words; "
+                    f"keywords is {value[:40]!r}"
+                )
+            hotwords[phrase] = weight
+    return hotwords or None
 
 
 def _parse_boolean(values: dict[str, str], name: str) -> bool:

@@ -85,7 +85,9 @@ async def listen(websocket: WebSocket) -> None:
         if query.raw_format is None:
             require_decoder()
         audio_format, endpoint_ms = query.raw_format or DECODED_FORMAT, _endpoint_ms(service, query)
-        session = service.sessions.open(SessionRequest("deepgram", audio_format, endpoint_ms=endpoint_ms))
+        session = await service.sessions.open(
+            SessionRequest("deepgram", audio_format, endpoint_ms=endpoint_ms, hotwords=_hotwords(service, query))
+        )
     except SessionError as error:
         await deny(websocket, _report_error(service, error))
         return
@@ -110,6 +112,14 @@ def _endpoint_ms(service: Service, query: Query) -> int | None:
         return None
     shortest_ms, _ = service.recognizer.config.segmenter.endpoint_range_ms
     return max(shortest_ms, query.endpoint_ms)
+
+
+def _hotwords(service: Service, query: Query) -> dict[str, float] | None:
+    """Reduce the requested intensifiers to the largest weight. Deepgram documents no maximum."""
+    if query.hotwords is None:
+        return None
+    max_weight = service.recognizer.config.beam.max_hotword_weight
+    return {phrase: min(weight, max_weight) for phrase, weight in query.hotwords.items()}
 
 
 class _RawClient:
@@ -256,6 +266,7 @@ async def _recognize_recording(service: Service, request: Request) -> Response:
         raise SessionError("bad_query", "this server does not download from a url; send the recording as the body")
     if reason := service.sessions.unavailable_reason():
         raise SessionError("too_many_sessions", reason, CloseCode.TRY_AGAIN_LATER)
+    hotwords = _hotwords(service, query)
     request_info, digest, finals = _make_request_info(service), hashlib.sha256(), list[Final]()
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -269,7 +280,9 @@ async def _recognize_recording(service: Service, request: Request) -> Response:
                 finals.append(event)
 
     if query.raw_format is not None:
-        session = service.sessions.open(SessionRequest("deepgram", query.raw_format, partials=False))
+        session = await service.sessions.open(
+            SessionRequest("deepgram", query.raw_format, partials=False, hotwords=hotwords)
+        )
         with service.sessions.manage(session):
             await run_session(session, _feed_raw(session, chunks()), collect_finals(session))
     else:
@@ -277,7 +290,9 @@ async def _recognize_recording(service: Service, request: Request) -> Response:
             with service.sessions.pending_connection():
                 file = await open_upload(await stack.enter_async_context(spool_upload(chunks())), service.settings)
                 stack.callback(file.close)
-                session = service.sessions.open(SessionRequest("deepgram", upload_format(file), partials=False))
+            session = await service.sessions.open(
+                SessionRequest("deepgram", upload_format(file), partials=False, hotwords=hotwords)
+            )
             with service.sessions.manage(session):
                 await recognize_upload(session, file, request, collect_finals)
     metadata = request_info.metadata_object(digest.hexdigest(), session.received_s, session.audio_format.channels)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from stream_asr.audio.pcm import ENCODINGS
 from stream_asr.events import Final
@@ -25,6 +27,7 @@ class Start:
         partials: send partials.
         words: include the words of finals, with their times.
         endpoint_ms: silence that ends an utterance; None for the server's default.
+        hotwords: words and phrases to prefer, with their weights; None for those of the server.
     """
 
     type: ClassVar[str] = "start"
@@ -34,6 +37,7 @@ class Start:
     partials: bool = True
     words: bool = True
     endpoint_ms: int | None = None
+    hotwords: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ _KEY_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "partials": ((bool,), "true or false"),
     "words": ((bool,), "true or false"),
     "endpoint_ms": ((int,), "an integer"),
+    "hotwords": ((list, dict), "a list of strings, or an object with a weight for each phrase"),
     "session": ((str,), "a string"),
     "events": ((int,), "an integer"),
     "id": ((str, int), "a string or an integer"),
@@ -114,9 +119,28 @@ def decode(text: str) -> ClientMessage:
     for name, field in accepted.items():
         if field.default is MISSING and name not in values:
             reject_message(f"{message_type} requires {name}, {_KEY_TYPES[name][1]}")
+    if "hotwords" in values:
+        values["hotwords"] = _parse_hotwords(values["hotwords"])
     message = message_class(**values)
     _check_values(message)
     return message
+
+
+def _parse_hotwords(value: list[Any] | dict[str, Any]) -> dict[str, float]:
+    if isinstance(value, list):
+        for phrase in value:
+            if not isinstance(phrase, str):
+                reject_message(f"hotwords contains {format_value(phrase)}; a hotword must be a string")
+        return dict.fromkeys(value, 1.0)
+    weights = {}
+    for phrase, weight in value.items():
+        try:
+            weights[phrase] = float(weight) if type(weight) in (int, float) else math.nan
+        except OverflowError:
+            weights[phrase] = math.nan
+        if math.isnan(weights[phrase]):
+            reject_message(f"the weight of {format_value(phrase)} is {format_value(weight)}; it must be a number")
+    return weights
 
 
 def _check_values(message: ClientMessage) -> None:

@@ -67,8 +67,15 @@ async def _open_or_resume(service: Service, first_message: str | bytes) -> Sessi
         return await service.sessions.resume(message.session, message.events)
     if isinstance(message, codec.Start):
         audio_format = AudioFormat(message.sample_rate, message.encoding, message.channels)
-        return service.sessions.open(
-            SessionRequest("native", audio_format, message.partials, message.words, endpoint_ms=message.endpoint_ms)
+        return await service.sessions.open(
+            SessionRequest(
+                "native",
+                audio_format,
+                message.partials,
+                message.words,
+                endpoint_ms=message.endpoint_ms,
+                hotwords=message.hotwords,
+            )
         )
     raise SessionError("not_started", f"{message.type} before start; send start or resume first")
 

@@ -56,7 +56,7 @@ async def realtime(websocket: WebSocket) -> None:
         settings = conversation.settings
         audio_format = AudioFormat(settings.format.sample_rate, settings.format.encoding)
         request = SessionRequest("openai_realtime", audio_format, endpoint_ms=settings.endpoint_ms)
-        session = service.sessions.open(request)
+        session = await service.sessions.open(request)
         with service.sessions.manage(session):
             await run_session(session, client.receive(session, first_event, idle_timeout_s), client.send(session))
 

@@ -94,7 +94,7 @@ async def _recognize_recording(service: Service, request: Request, event_stream:
             parameters = codec.decode((name, value) for name, value in form.multi_items() if isinstance(value, str))
             file = await open_upload(_get_upload(form), service.settings)
             stack.callback(file.close)
-            session = service.sessions.open(SessionRequest("openai_audio", upload_format(file), partials=False))
+            session = await service.sessions.open(SessionRequest("openai_audio", upload_format(file), partials=False))
         with service.sessions.manage(session):
             await recognize_upload(session, file, request, collect_finals)
     if parameters.stream:

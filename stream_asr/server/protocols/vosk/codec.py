@@ -15,6 +15,8 @@ from stream_asr.server.protocols.json_messages import dump_message, format_value
 from stream_asr.server.sessions.outbox import SessionEvent
 from stream_asr.server.settings import VOSK_MAX_LOGGED_KEYS
 
+_UNKNOWN_WORD = "[unk]"
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -24,6 +26,7 @@ class Options:
         sample_rate: sample rate in Hz. The default is that of Vosk's server: browser clients rely on it.
         words: include the words of results, with their times.
         max_alternatives: if above 0, results have the form for several alternatives, with one entry.
+        phrases: words and phrases to prefer, from ``phrase_list``.
         ignored_keys: the first few keys without an effect, for the log.
         ignored_count: number of all keys without an effect, with repetitions.
     """
@@ -31,6 +34,7 @@ class Options:
     sample_rate: int = 8000
     words: bool = True
     max_alternatives: int = 0
+    phrases: tuple[str, ...] = ()
     ignored_keys: tuple[str, ...] = ()
     ignored_count: int = 0
 
@@ -78,6 +82,8 @@ def _apply_config(config: object, options: Options) -> Options:
             options = replace(options, max_alternatives=_parse_whole_number(key, value))
         elif key == "words":
             options = replace(options, words=bool(_parse_whole_number(key, value)))
+        elif key == "phrase_list":
+            options = replace(options, phrases=_parse_phrases(value))
         else:
             options = _note_ignored_key(options, format_value(key))
     return options
@@ -88,6 +94,16 @@ def _note_ignored_key(options: Options, key: str) -> Options:
     if len(keys) < VOSK_MAX_LOGGED_KEYS and key not in keys:
         keys = (*keys, key)
     return replace(options, ignored_keys=keys, ignored_count=options.ignored_count + 1)
+
+
+def _parse_phrases(value: object) -> tuple[str, ...]:
+    """Parse ``phrase_list``. In Vosk, its entry "[unk]" stands for all other words."""
+    if not isinstance(value, list):
+        reject_message(f"phrase_list is {format_value(value)}; it must be a list of strings")
+    for phrase in value:
+        if not isinstance(phrase, str):
+            reject_message(f"phrase_list contains {format_value(phrase)}; a phrase must be a string")
+    return tuple(phrase for phrase in value if phrase != _UNKNOWN_WORD)
 
 
 def _parse_whole_number(key: str, value: object) -> int:

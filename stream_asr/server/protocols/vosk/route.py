@@ -45,7 +45,10 @@ async def stream(websocket: WebSocket) -> None:
             keys = ", ".join(options.ignored_keys)
             _log.warning("vosk: ignored keys in config: %s (%d in total)", keys, options.ignored_count)
         audio_format = AudioFormat(options.sample_rate)
-        session = service.sessions.open(SessionRequest("vosk", audio_format, words=options.words))
+        hotwords = dict.fromkeys(options.phrases, 1.0) or None
+        session = await service.sessions.open(
+            SessionRequest("vosk", audio_format, words=options.words, hotwords=hotwords)
+        )
         with service.sessions.manage(session):
             client = _VoskClient(connection, session, options)
             await run_session(session, client.receive(first_message, idle_timeout_s), client.send())
@@ -98,8 +101,12 @@ class _VoskClient:
             decoded = message if isinstance(message, bytes) else decode(message, options)
             if not isinstance(decoded, Options):
                 return decoded
-            if decoded.sample_rate != options.sample_rate:
-                reject_message("sample_rate cannot be changed after the first audio")
+            for key, is_changed in (
+                ("sample_rate", decoded.sample_rate != options.sample_rate),
+                ("phrase_list", decoded.phrases != options.phrases),
+            ):
+                if is_changed:
+                    reject_message(f"{key} cannot be changed after the first audio")
             self._replies.options = decoded
 
     async def _request_reply(self, tag: str) -> None:

@@ -48,10 +48,18 @@ def test_queries_are_parsed() -> None:
         formatted=True,
     )
     assert not parse(f"{RAW}&endpointing=false").endpointing
-    ignored = "&model=nova-3&language=de&diarize=true&keyterm=a&tag=x&multichannel=false&callback="
+    ignored = "&model=nova-3&language=de&diarize=true&keyterm=&tag=x&multichannel=false&callback="
     assert parse(RAW + ignored) == Query(AudioFormat(16_000))
     assert parse("utterances=true", live=False) == Query(utterances=True)
     assert parse("endpointing=10") == Query(endpoint_ms=10), "a container declares its format"
+
+
+def test_keyterms_and_keywords_are_hotwords() -> None:
+    query = "keyterm=Anneke%20Visser&keywords=GitHub:2.5&keyterm=Visser&keywords=Zolpidem&keywords=talk:0"
+    expected = {"Anneke Visser": 1.0, "GitHub": 2.5, "Visser": 1.0, "Zolpidem": 1.0, "talk": 0.0}
+    assert parse(f"{RAW}&{query}").hotwords == expected
+    assert parse(query, live=False).hotwords == expected
+    assert parse("keyterm=&keywords=").hotwords is None
 
 
 @pytest.mark.parametrize(
@@ -71,6 +79,10 @@ def test_queries_are_parsed() -> None:
         (f"{RAW}&multichannel=true", "multichannel is not supported: all channels are mixed"),
         (f"{RAW}&callback=https://example.org", "callback is not supported"),
         (f"{RAW}&redact=pci", "redact is not supported"),
+        (f"{RAW}&keywords=um:-5", "a negative intensifier is not supported: this server does not suppress words"),
+        (f"{RAW}&keywords=um:much", "keywords is 'um:much'; the intensifier after the colon must be a number"),
+        (f"{RAW}&keywords=um:nan", "must be a number"),
+        (f"{RAW}&keywords=um:{'9' * 5000}", "must be a number"),
     ],
 )
 def test_invalid_queries_are_rejected_with_the_fault(query: str, expected_text: str) -> None:

@@ -26,6 +26,15 @@ FINAL = Final(0, 0.42, 4.31, "ask", 0.93, (Word("ask", 0.5, 0.71, 0.97),))
             codec.Start(8000, "mulaw", 2, partials=False, words=False),
         ),
         ('{"type":"start","sample_rate":8000,"endpoint_ms":300}', codec.Start(8000, endpoint_ms=300)),
+        (
+            '{"type":"start","sample_rate":8000,"hotwords":["Anneke Visser","GitHub"]}',
+            codec.Start(8000, hotwords={"Anneke Visser": 1.0, "GitHub": 1.0}),
+        ),
+        (
+            '{"type":"start","sample_rate":8000,"hotwords":{"GitHub":2,"Visser":1.5}}',
+            codec.Start(8000, hotwords={"GitHub": 2.0, "Visser": 1.5}),
+        ),
+        ('{"type":"start","sample_rate":8000,"hotwords":[]}', codec.Start(8000, hotwords={})),
         *(
             (json.dumps({"type": "start", "sample_rate": 8000, "encoding": name}), codec.Start(8000, name))
             for name in ENCODINGS
@@ -55,7 +64,8 @@ INVALID_MESSAGES = [
     (
         '{"type":"start","sample_rate":1,"rate":2}',
         "bad_message",
-        'unknown key "rate" in start; accepted: type, sample_rate, encoding, channels, partials, words, endpoint_ms',
+        'unknown key "rate" in start; accepted: type, sample_rate, encoding, channels, partials, words, endpoint_ms, '
+        "hotwords",
     ),
     ('{"type":"start","sample_rate":"16000"}', "bad_message", 'sample_rate is "16000"; it must be an integer'),
     ('{"type":"start","sample_rate":true}', "bad_message", "sample_rate is true; it must be an integer"),
@@ -70,6 +80,16 @@ INVALID_MESSAGES = [
         '{"type":"start","sample_rate":16000,"encoding":"mp3"}',
         "bad_message",
         f'unknown encoding "mp3"; accepted: {", ".join(ENCODINGS)}',
+    ),
+    *(
+        (f'{{"type":"start","sample_rate":16000,"hotwords":{hotwords}}}', "bad_message", expected_text)
+        for hotwords, expected_text in [
+            ('"GitHub"', 'hotwords is "GitHub"; it must be a list of strings, or an object'),
+            ('["GitHub",1]', "hotwords contains 1; a hotword must be a string"),
+            ('{"GitHub":true}', 'the weight of "GitHub" is true; it must be a number'),
+            ('{"GitHub":"2"}', 'the weight of "GitHub" is "2"; it must be a number'),
+            ('{"GitHub":1' + "0" * 400 + "}", 'the weight of "GitHub" is 10000'),
+        ]
     ),
     ('{"type":"resume"}', "bad_message", "resume requires session, a string"),
     ('{"type":"resume","session":"a","events":-1}', "bad_message", "must not be negative"),

@@ -21,9 +21,10 @@ from stream_asr.server.protocols.vosk.codec import Command, Options, ReplyEncode
         ('{"config": {"sample_rate": "8000", "words": true}}', Options()),
         ('{"config": {"max_alternatives": 3}}', Options(max_alternatives=3)),
         (
-            '{"config": {"phrase_list": ["one"], "model": "en"}}',
-            Options(ignored_keys=('"phrase_list"', '"model"'), ignored_count=2),
+            '{"config": {"phrase_list": ["Anneke Visser", "[unk]"], "model": "en", "lang": 1}}',
+            Options(phrases=("Anneke Visser",), ignored_keys=('"model"', '"lang"'), ignored_count=2),
         ),
+        ('{"config": {"phrase_list": ["[unk]"]}}', Options()),
         ('{"eof" : 1}', Command.EOF),
         ('{"eof":true}', Command.EOF),
         ('{"reset" : 1}', Command.RESET),
@@ -64,6 +65,8 @@ def test_few_ignored_keys_are_kept_for_the_log() -> None:
         ('{"config": {"sample_rate": 1e999}}', "sample_rate is Infinity"),
         ('{"config": {"words": null}}', "words is null"),
         ('{"config": {"max_alternatives": -1}}', "max_alternatives is -1"),
+        ('{"config": {"phrase_list": "one"}}', 'phrase_list is "one"; it must be a list of strings'),
+        ('{"config": {"phrase_list": ["one", 2]}}', "phrase_list contains 2; a phrase must be a string"),
     ],
 )
 def test_invalid_messages_are_rejected_with_the_fault(text: str, expected_text: str) -> None:
