@@ -15,7 +15,8 @@ import soundfile
 from hotwords import BUNDLED_NAMES
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from stream_asr import Recognizer
+from stream_asr import Recognizer, RecognizerConfig
+from stream_asr.config import BeamConfig
 from stream_asr.server.settings import MAX_HOTWORD_CHARACTERS, MAX_HOTWORD_LENGTH, MAX_HOTWORDS
 from tests.support.fakes import FakeModel, conversation, loud
 from tests.support.serving import (
@@ -31,6 +32,7 @@ from tests.support.serving import (
 SPOKEN, HOTWORD = "please call anne", "boof"
 """The doubtful fake model gives each letter of ``boof`` almost the probability of that letter of ``anne``."""
 
+CONFIG = RecognizerConfig(beam=BeamConfig(hotword_bonus=2.0))
 AUDIO = pcm16(conversation(SPOKEN))
 RAW_PATH = "/v1/listen?encoding=linear16&sample_rate=16000"
 
@@ -38,7 +40,10 @@ RAW_PATH = "/v1/listen?encoding=linear16&sample_rate=16000"
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
     """Server whose model hesitates between two letters everywhere."""
-    with Recognizer(FakeModel(doubtful=True), detector=lambda: loud) as recognizer, run_server(recognizer) as running:
+    with (
+        Recognizer(FakeModel(doubtful=True), CONFIG, detector=lambda: loud) as recognizer,
+        run_server(recognizer) as running,
+    ):
         yield running
 
 
@@ -114,7 +119,7 @@ def test_weight_changes_the_effect(server: RunningServer) -> None:
 
 def test_hotwords_of_a_session_replace_those_of_the_server() -> None:
     with (
-        Recognizer(FakeModel(doubtful=True), detector=lambda: loud, hotwords=[HOTWORD]) as recognizer,
+        Recognizer(FakeModel(doubtful=True), CONFIG, detector=lambda: loud, hotwords=[HOTWORD]) as recognizer,
         run_server(recognizer) as server,
     ):
         assert native_text(server, AUDIO, None).split()[-1] == HOTWORD
@@ -239,7 +244,8 @@ class SlowRecognizer(Recognizer):
 
 @pytest.fixture
 def slow_recognizer() -> Iterator[SlowRecognizer]:
-    with SlowRecognizer() as recognizer:
+    recognizer = SlowRecognizer()
+    with recognizer:
         yield recognizer
         recognizer.unblock.set()
 
