@@ -339,7 +339,7 @@ class SecondPassConfig:
     extra_tokens: int = 3
     """Tokens that a hypothesis may have in addition."""
 
-    min_blank_log_prob: float = -0.05
+    min_blank_log_prob: float = -0.9
     """Nothing is decoded if the log-probability of the CTC blank is at least this in all frames."""
 
     veto_score: float = -5.0
@@ -361,6 +361,34 @@ class SecondPassConfig:
         _require(self.agreement >= 2, f"agreement is {self.agreement}; it must be at least 2")
         _require_positive(self, "max_tokens_per_s", "max_loop_words", "min_loop_repeats")
         _require_not_negative(self, "stable_margin_ms", "extra_tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BiasingConfig:
+    """How hotwords change the hypotheses of an attention decoder. All scores are in nats."""
+
+    ctc_weight: float = 0.5
+    """Weight of the log-probability of the CTC model, relative to that of the attention decoder."""
+
+    letter_bonus: float = 2.6
+    """Score of each letter of a hotword of weight 1."""
+
+    min_letter_score: float = -5.0
+    """Hotwords are looked for where the CTC model gives their letters this on average, relative to its best path."""
+
+    min_gain_ratio: float = 0.4
+    """The attention decoder scores a hypothesis only if CTC costs it no more than the rest of the bonus of its hotword.
+    It nearly always prefers its own words, so that less would not suffice."""
+
+    max_alternatives: int = 4
+    """Alternative hypotheses that the attention decoder scores for each replacement."""
+
+    max_replacements: int = 4
+    """Largest number of replacements in a hypothesis."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "max_alternatives", "max_replacements")
+        _require_not_negative(self, "ctc_weight", "letter_bonus")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -540,6 +568,7 @@ class RecognizerConfig:
 
     beam: BeamConfig = field(default_factory=BeamConfig)
     second_pass: SecondPassConfig = field(default_factory=SecondPassConfig)
+    biasing: BiasingConfig = field(default_factory=BiasingConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     acoustic: AcousticConfig = field(default_factory=AcousticConfig)
 

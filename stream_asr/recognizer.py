@@ -19,9 +19,10 @@ from stream_asr.audio.pcm import AudioBlock, AudioConverter
 from stream_asr.config import AUDIO, SAMPLE_RATE, RecognizerConfig, WindowConfig
 from stream_asr.decoding.attention import AttentionDecoder
 from stream_asr.decoding.base import Decoder
+from stream_asr.decoding.biasing import BiasedSecondPass, Biasing
 from stream_asr.decoding.casing import CasedDecoder, Casing, choose_casing, raw_words
 from stream_asr.decoding.factory import make_decoder
-from stream_asr.decoding.hotwords import HotwordList, read_hotwords
+from stream_asr.decoding.hotwords import HotwordList, hotword_weights, read_hotwords
 from stream_asr.errors import InputError
 from stream_asr.events import Event, Final, Transcript
 from stream_asr.lm.ngram import NgramModel
@@ -83,28 +84,42 @@ class Recognizer:
         self.config = (config or RecognizerConfig()).with_default_windows(windows)
         self._make_detector = detector or detector_factory("webrtc", self.config.segmenter)
         self.lm = lm
-        decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, lm, hotwords)
-        self.decoder: Decoder = CasedDecoder(decoder, casing) if casing is not None and second_pass is None else decoder
         self._casing = casing
-        self._make_second_pass = None if second_pass is None else self._second_pass_factory(second_pass, raw=raw)
+        self.decoder = self._make_decoder(hotwords)
+        self._raw = raw
+        self._make_second_pass = self._second_pass_factory(hotwords)
         try:
             WindowGeometry.from_config(self.config.windows or windows, model.frame_samples, model.max_window_samples)
         except ValueError as error:
             raise InputError(f"the windows do not suit the model {model.name!r}: {error}") from error
-        self._engine = Engine(model, self.config.engine, second_pass)
+        biased = None if second_pass is None else BiasedSecondPass(second_pass, self.config.biasing)
+        self._engine = Engine(model, self.config.engine, biased)
         self._engine.start()
 
-    def _second_pass_factory(self, model: SecondPassModel, *, raw: bool) -> Callable[[int], SecondPass]:
-        max_ms = self.config.segmenter.max_utterance_ms
+    def _make_decoder(self, hotwords: HotwordList) -> Decoder:
+        """Return the decoder of the first pass."""
+        model = self.model
+        decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, self.lm, hotwords)
+        return CasedDecoder(decoder, self._casing) if self._casing and self.second_pass is None else decoder
+
+    def _second_pass_factory(self, hotwords: HotwordList) -> Callable[[int], SecondPass] | None:
+        """Return what creates the second pass of an utterance from the sample at which it starts; None for none."""
+        model, config = self.second_pass, self.config
+        if model is None:
+            return None
+        max_ms = config.segmenter.max_utterance_ms
         if model.max_samples is not None and max_ms > model.max_samples * 1000 // SAMPLE_RATE:
             raise InputError(
                 f"max_utterance_ms is {max_ms}, but the second pass {model.name!r} accepts at most "
                 f"{model.max_samples * 1000 // SAMPLE_RATE}"
             )
         labels, frame_samples = self.model.labels, self.model.frame_samples
-        decoder = AttentionDecoder(model.vocabulary, labels, frame_samples, self.config.second_pass)
-        rewrite = partial(raw_words, uppercase=labels.uppercase) if raw else None
-        return lambda start: SecondPass(decoder, model, start, rewrite)
+        decoder = AttentionDecoder(model.vocabulary, labels, frame_samples, config.second_pass)
+        rewrite = partial(raw_words, uppercase=labels.uppercase) if self._raw else None
+        biasing = None
+        if weights := hotword_weights(hotwords):
+            biasing = Biasing(weights, model.vocabulary, decoder.aligner, config.biasing) or None
+        return lambda start: SecondPass(decoder, model, start, rewrite, biasing)
 
     @classmethod
     def from_pretrained(
@@ -224,6 +239,7 @@ class Recognizer:
         live: bool = True,
         whole_utterances: bool = False,
         endpoint_ms: int | None = None,
+        hotwords: HotwordList | None = None,
     ) -> Stream:
         """Open a stream.
 
@@ -239,9 +255,12 @@ class Recognizer:
             endpoint_ms: silence that ends an utterance of this stream; None for the setting of the recognizer. The
                 range is `SegmenterConfig.endpoint_range_ms`, by default 80 to 9700. With another value, finals may
                 differ from those of `transcribe`.
+            hotwords: words and phrases to prefer in this stream, in place of those of the recognizer; None for those of
+                the recognizer.
 
         Raises:
-            InputError: an argument is out of range, or ``whole_utterances`` is combined with ``live``.
+            InputError: an argument is out of range, the model cannot write a hotword, or ``whole_utterances`` is
+                combined with ``live``.
             StreamASRError: the recognizer was closed.
         """
         config, converter = self.config, AudioConverter(sample_rate, channels, encoding)
@@ -251,14 +270,17 @@ class Recognizer:
             if live:
                 raise InputError("whole_utterances makes no partials; it requires live=False")
             config = whole_utterance_config(config, self.model.frame_samples, self.model.max_window_samples)
+        decoder, make_second_pass = self.decoder, self._make_second_pass
+        if hotwords is not None:
+            decoder, make_second_pass = self._make_decoder(hotwords), self._second_pass_factory(hotwords)
         pipeline = Pipeline(
             config,
-            self.decoder,
+            decoder,
             self.model.frame_samples,
             detector=self._make_detector(),
             max_window_samples=self.model.max_window_samples,
             initial_state=self.model.initial_state if isinstance(self.model, StatefulModel) else None,
-            second_pass=self._make_second_pass,
+            second_pass=make_second_pass,
             casing=self._casing,
             live=live,
         )

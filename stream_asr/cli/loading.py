@@ -50,10 +50,10 @@ def load_recognizer(model: ModelOptions, decoding: DecodingOptions, speech: Spee
             vad=speech.vad.value,
             config=config,
         )
-    if recognizer.second_pass is not None and (decoding.lm or decoding.hotwords or decoding.lm_weight is not None):
+    if recognizer.second_pass is not None and (decoding.lm or decoding.lm_weight is not None):
         print(
-            "stream-asr: language models and hotwords only change the newest words of a caption, which the second pass "
-            "then replaces; to use them, add --second-pass none",
+            "stream-asr: a language model only changes the newest words of a caption, which the second pass then "
+            "replaces; to use it, add --second-pass none",
             file=sys.stderr,
         )
     return recognizer

@@ -170,7 +170,7 @@ class DecodingOptions:
             "--hotwords",
             metavar="FILE",
             help="File of names and terms that are likely to occur, one word or phrase per line. A line may end in a "
-            "weight: `Anneke Visser : 1.5`. Use it with --second-pass none.",
+            "weight: `Anneke Visser : 1.5`.",
             rich_help_panel=_DECODING,
             show_default=False,
         ),

@@ -119,6 +119,18 @@ class ForcedAligner:
                 tokens[word].append(_Token(*token))
         return Alignment(_locate(tokens, frames), path.log_prob)
 
+    def phrase_lattice(self, words: Sequence[str]) -> Lattice:
+        """Return the lattice of words that are spoken one after another, without anything before and after them."""
+        spellings = [spelling for word in words if (spelling := self._spell(word))]
+        needs_space = [index > 0 for index in range(len(spellings))]
+        fragment = self._fragment(spellings, needs_space, is_last=False)
+        return Lattice.join([fragment] if spellings else [], self._blank, self._wildcard, free_end=False)
+
+    def can_spell(self, word: str) -> bool:
+        """Return whether the model can write a word."""
+        spelling = self._spell(word)
+        return bool(spelling) and all(text != _WILDCARD for text, _ in spelling)
+
     def _spell(self, word: str) -> _Spelling:
         """Return the spelling of a word; it is empty if the word has punctuation only."""
         if (spelling := self._spellings.get(word)) is None:

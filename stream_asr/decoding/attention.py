@@ -14,6 +14,7 @@ and agreement).
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import exp
@@ -163,7 +164,7 @@ class AttentionState:
         Args:
             log_probs: frames of the next commit window, those of its right context included.
         """
-        frames = self._since_stable(self._join(log_probs)).log_probs
+        frames = self.frames_after_stable(log_probs)
         return bool((frames[:, self.decoder.labels.blank] < self.decoder.config.min_blank_log_prob).any())
 
     def update(self, output: DecodeOutput, log_probs: FloatArray, new_frames: int, *, final: bool) -> AttentionState:
@@ -203,6 +204,22 @@ class AttentionState:
             unstable = unstable[:-1]
         return replace(self, unstable=unstable)
 
+    def words_after_stable(self, output: DecodeOutput) -> list[TokenWord]:
+        """Return the words of a hypothesis after the stable ones."""
+        skip = len(self.prefix)
+        words = split_words(self.decoder.vocabulary, output.tokens[skip:], output.log_probs[skip:])
+        if self.stable and words and not self._begins_word(words[0]):
+            return words[1:]  # it would change a stable word
+        return words
+
+    def frames_after_stable(self, log_probs: FloatArray) -> FloatArray:
+        """Return the frames after the stable words.
+
+        Args:
+            log_probs: frames of the next commit window, those of its right context included.
+        """
+        return self._since_stable(self._join(log_probs)).log_probs
+
     def _is_confirmed(self, word: PlacedWord) -> bool:
         """Return whether the CTC model reads the same word."""
         score = word.aligned.score
@@ -210,10 +227,7 @@ class AttentionState:
 
     def _place(self, output: DecodeOutput, log_probs: FloatArray) -> tuple[PlacedWord, ...]:
         """Return the words after the stable ones that are in the audio, with their places."""
-        skip = len(self.prefix)
-        words = split_words(self.decoder.vocabulary, output.tokens[skip:], output.log_probs[skip:])
-        if self.stable and words and not self._begins_word(words[0]):
-            words = words[1:]  # it would change a stable word
+        words = self.words_after_stable(output)
         frames = self._since_stable(self._join(log_probs))
         placed = self._align(words, frames)
         kept = self._without_loops(placed)
@@ -245,8 +259,8 @@ class AttentionState:
     def _is_vetoed(self, word: PlacedWord) -> bool:
         """Return whether the CTC model is certain that a word was not spoken."""
         config, aligned = self.decoder.config, word.aligned
-        if not word.bare:
-            return False
+        if not word.bare:  # punctuation may stay, a music note in noise may not
+            return any(unicodedata.category(character) == "So" for character in word.word.text)
         # The score is None for what the CTC model cannot write.
         is_doubtful = aligned.score is None or aligned.score <= config.veto_score
         return is_doubtful and aligned.non_blank < config.veto_non_blank

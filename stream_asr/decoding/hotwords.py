@@ -76,6 +76,11 @@ class Hotwords:
 NO_HOTWORDS = Hotwords({})
 
 
+def hotword_weights(hotwords: HotwordList) -> Mapping[str, float]:
+    """Return the weight of each hotword."""
+    return hotwords if isinstance(hotwords, Mapping) else dict.fromkeys(hotwords, 1.0)
+
+
 def compile_hotwords(hotwords: HotwordList, letters: frozenset[str], config: BeamConfig) -> Hotwords:
     """Check hotwords and convert their weights to scores.
 
@@ -89,7 +94,7 @@ def compile_hotwords(hotwords: HotwordList, letters: frozenset[str], config: Bea
     Raises:
         InputError: the acoustic model cannot write a phrase, or a weight is out of range.
     """
-    weights = hotwords if isinstance(hotwords, Mapping) else dict.fromkeys(hotwords, 1.0)
+    weights = hotword_weights(hotwords)
     letter_scores = {}
     for phrase, weight in weights.items():
         text = " ".join(split_words(phrase))

@@ -68,6 +68,9 @@ class TokenEncoder:
 
     def _split(self, word: str) -> Iterator[bytes]:
         """Yield the characters that are tokens, and the bytes of all others."""
+        if word[0] == " " and b" " not in self._ids and word[:2].encode() in self._ids:
+            yield word[:2].encode()  # the vocabulary has spaces only together with a letter
+            word = word[2:]
         for character in word:
             encoded = character.encode(errors="replace")
             if encoded in self._ids:

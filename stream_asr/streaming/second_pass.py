@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeAlias
 
 from stream_asr.acoustic.base import DecodeOutput, DecodeRequest, SecondPassModel
 from stream_asr.array_types import FloatArray
 from stream_asr.config import samples_to_s
 from stream_asr.decoding.attention import AttentionDecoder, AttentionState
+from stream_asr.decoding.biasing import BiasedRequest, Biasing
 from stream_asr.events import Word
 from stream_asr.streaming.windows import Window
 
@@ -25,6 +27,7 @@ class SecondPass:
         start: absolute sample at which the utterance starts, a multiple of the length of a frame.
         rewrite: changes how words are written, and may drop some. What it returns for the first words must not depend
             on later ones, because stable text does not change. None for the words of the model.
+        biasing: the hotwords, for a `BiasedSecondPass`; None for none.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class SecondPass:
         model: SecondPassModel,
         start: int,
         rewrite: Rewrite | None = None,
+        biasing: Biasing | None = None,
     ) -> None:
         self.uses_audio = model.uses_audio
         self.decodes_previews = not model.uses_audio
@@ -40,6 +44,7 @@ class SecondPass:
         self._start = start
         self._model_state = model.initial_state()
         self._rewrite: Rewrite = rewrite or tuple
+        self._biasing = biasing
         self._state = decoder.start(start // decoder.frame_samples)
         self._shown = self._state
         self._shown_before: tuple[str, ...] = ()  # the words of the hypothesis before, bare
@@ -92,11 +97,16 @@ class SecondPass:
             is_preview: whether it is a preview window.
         """
         prefix, limit = self._state.prefix, self._decoder.max_tokens(window.stop - self._start)
-        if not self._state.has_speech(self._frames(window, log_probs)):
+        frames = self._frames(window, log_probs)
+        has_speech = self._state.has_speech(frames)
+        if not has_speech:
             limit = len(prefix)
         # A draft changes the rounding. What is committed must not depend on previews.
         draft = self._shown.draft if is_preview else self._state.draft
-        return DecodeRequest(encoded, kept_frames, samples, self._model_state, prefix, draft, limit)
+        arguments = encoded, kept_frames, samples, self._model_state, prefix, draft, limit
+        if self._biasing is None or not has_speech:
+            return DecodeRequest(*arguments)
+        return BiasedRequest(*arguments, propose=partial(self._biasing.propose, self._state, frames))
 
     def update(self, window: Window, log_probs: FloatArray, output: DecodeOutput, *, is_last: bool) -> None:
         """Update the words.

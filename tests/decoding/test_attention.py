@@ -156,6 +156,13 @@ def test_veto_requires_a_bad_score_and_silence(veto_score: float, veto_non_blank
     assert texts(update(state, " you", quiet(40, -5.0))) == expected
 
 
+def test_symbol_is_vetoed_although_the_ctc_model_cannot_write_it() -> None:
+    vocabulary = Vocabulary((b"", " ♪".encode()), end=0)
+    state = AttentionDecoder(vocabulary, LABELS, FRAME, CONFIG).start(0)
+    log_probs = frames("see")
+    assert state.update(DecodeOutput((1,), (-0.1,), None), log_probs, len(log_probs), final=True).words == ()
+
+
 def test_punctuation_alone_is_not_vetoed() -> None:
     assert texts(update(start(), " see .", np.concatenate([frames("see"), blanks(50)]))) == ["see", "."]
 
