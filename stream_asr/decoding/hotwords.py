@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TypeAlias
 
 from stream_asr.config import BeamConfig
 from stream_asr.errors import InputError
-from stream_asr.lm.text import split_words, strip_accents
+from stream_asr.lm.text import APOSTROPHES, SPOKEN_PUNCTUATION, split_words, strip_accents
 
 HotwordList: TypeAlias = "Mapping[str, float] | Iterable[str]"
 """Words and phrases, with weights if it is a mapping; 1.0 is the default weight, 0 has no effect."""
@@ -100,7 +101,7 @@ def compile_hotwords(hotwords: HotwordList, letters: frozenset[str], config: Bea
         text = " ".join(split_words(phrase))
         if not letters.issuperset(text.replace(" ", "")):
             text = strip_accents(text)
-        foreign = sorted({*text} - letters - {" "}) or [character for character in phrase if character.isdigit()]
+        foreign = sorted({*text} - letters - {" "}) or [character for character in phrase if _is_spoken_sign(character)]
         if not text or foreign:
             reason = f"the model does not write {' '.join(foreign)}" if foreign else "it has no letters"
             raise InputError(f"hotword {phrase!r}: {reason}; spell it as it is spoken")
@@ -139,6 +140,14 @@ def read_hotwords(path: str | Path) -> dict[str, float]:
                 f"{path}, line {number}: {weight.strip()!r} is not a weight; a weight is a number such as 1.5"
             ) from None
     return weights
+
+
+def _is_spoken_sign(character: str) -> bool:
+    """Return whether a character is spoken but not a letter."""
+    if character in APOSTROPHES:
+        return False
+    is_symbol = unicodedata.category(character)[0] == "S"
+    return is_symbol or character.isdigit() or character in SPOKEN_PUNCTUATION
 
 
 def _letter_count(text: str) -> int:

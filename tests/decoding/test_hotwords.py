@@ -62,6 +62,8 @@ def test_accents_that_the_model_does_not_write_are_removed() -> None:
     [
         (["R2D2"], "2 2"),
         (["Москва"], "does not write"),
+        (["C++"], r"does not write \+ \+"),
+        (["AT&T"], "does not write &"),
         (["?!"], "no letters"),
         ({"Anneke": -1.0}, "weight -1"),
         ({"Anneke": 11.0}, "between 0 and 10"),
