@@ -7,6 +7,7 @@ server are in ``server/settings.py``, those of fine-tuning in ``training/setting
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import isfinite
 
 from stream_asr.errors import InputError
 
@@ -374,11 +375,14 @@ class BiasingConfig:
     """Score of each letter of a hotword of weight 1."""
 
     min_letter_score: float = -5.0
-    """Hotwords are looked for where the CTC model gives their letters this on average, relative to its best path."""
+    """Lowest mean score of a letter, relative to the best CTC path, at which a hotword is considered."""
 
     min_gain_ratio: float = 0.4
-    """The attention decoder scores a hypothesis only if CTC costs it no more than the rest of the bonus of its hotword.
-    It nearly always prefers its own words, so that less would not suffice."""
+    """Smallest gain of an alternative that the attention decoder scores, as a fraction of the hotword's bonus. The
+    decoder nearly always prefers its own words, so a smaller gain would not be enough."""
+
+    max_occurrences: int = 16
+    """Places at which hotwords may have been spoken that are aligned for each replacement."""
 
     max_alternatives: int = 4
     """Alternative hypotheses that the attention decoder scores for each replacement."""
@@ -387,8 +391,9 @@ class BiasingConfig:
     """Largest number of replacements in a hypothesis."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "max_alternatives", "max_replacements")
-        _require_not_negative(self, "ctc_weight", "letter_bonus")
+        _require_positive(self, "max_alternatives", "max_replacements", "max_occurrences")
+        _require_not_negative(self, "ctc_weight", "letter_bonus", "min_gain_ratio")
+        _require(isfinite(self.min_letter_score), "min_letter_score must be finite")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

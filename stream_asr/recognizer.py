@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -85,9 +85,10 @@ class Recognizer:
         self._make_detector = detector or detector_factory("webrtc", self.config.segmenter)
         self.lm = lm
         self._casing = casing
-        self.decoder = self._make_decoder(hotwords)
         self._raw = raw
-        self._make_second_pass = self._second_pass_factory(hotwords)
+        weights = hotword_weights(hotwords)
+        self.decoder = self._make_decoder(weights)
+        self._make_second_pass = self._second_pass_factory(weights)
         try:
             WindowGeometry.from_config(self.config.windows or windows, model.frame_samples, model.max_window_samples)
         except ValueError as error:
@@ -96,13 +97,13 @@ class Recognizer:
         self._engine = Engine(model, self.config.engine, biased)
         self._engine.start()
 
-    def _make_decoder(self, hotwords: HotwordList) -> Decoder:
+    def _make_decoder(self, hotwords: Mapping[str, float]) -> Decoder:
         """Return the decoder of the first pass."""
         model = self.model
         decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, self.lm, hotwords)
         return CasedDecoder(decoder, self._casing) if self._casing and self.second_pass is None else decoder
 
-    def _second_pass_factory(self, hotwords: HotwordList) -> Callable[[int], SecondPass] | None:
+    def _second_pass_factory(self, hotwords: Mapping[str, float]) -> Callable[[int], SecondPass] | None:
         """Return what creates the second pass of an utterance from the sample at which it starts; None for none."""
         model, config = self.second_pass, self.config
         if model is None:
@@ -117,8 +118,8 @@ class Recognizer:
         decoder = AttentionDecoder(model.vocabulary, labels, frame_samples, config.second_pass)
         rewrite = partial(raw_words, uppercase=labels.uppercase) if self._raw else None
         biasing = None
-        if weights := hotword_weights(hotwords):
-            biasing = Biasing(weights, model.vocabulary, decoder.aligner, config.biasing) or None
+        if hotwords:
+            biasing = Biasing(hotwords, model.vocabulary, decoder.aligner, config.biasing) or None
         return lambda start: SecondPass(decoder, model, start, rewrite, biasing)
 
     @classmethod
@@ -272,7 +273,8 @@ class Recognizer:
             config = whole_utterance_config(config, self.model.frame_samples, self.model.max_window_samples)
         decoder, make_second_pass = self.decoder, self._make_second_pass
         if hotwords is not None:
-            decoder, make_second_pass = self._make_decoder(hotwords), self._second_pass_factory(hotwords)
+            weights = hotword_weights(hotwords)
+            decoder, make_second_pass = self._make_decoder(weights), self._second_pass_factory(weights)
         pipeline = Pipeline(
             config,
             decoder,

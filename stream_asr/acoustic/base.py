@@ -280,4 +280,4 @@ class SecondPassModel(Protocol):
         """The state at the start of an utterance."""
 
     def decode(self, requests: Sequence[DecodeRequest]) -> list[DecodeOutput]:
-        """Decode requests of different utterances greedily."""
+        """Decode at least one request greedily. Requests of the same utterance do not depend on each other."""

@@ -212,6 +212,13 @@ class AttentionState:
             return words[1:]  # it would change a stable word
         return words
 
+    def first_token(self, output: DecodeOutput) -> int:
+        """Return the index of the first token of `words_after_stable`."""
+        skip, pieces = len(self.prefix), self.decoder.vocabulary.pieces
+        while self.stable and skip < len(output.tokens) and not pieces[output.tokens[skip]].startswith(b" "):
+            skip += 1
+        return skip
+
     def frames_after_stable(self, log_probs: FloatArray) -> FloatArray:
         """Return the frames after the stable words.
 

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from math import inf
 from typing import TypeAlias
 
 from stream_asr.acoustic.base import DecodeOutput, DecodeRequest, SecondPassModel, State, Vocabulary
 from stream_asr.array_types import FloatArray
 from stream_asr.config import BiasingConfig
 from stream_asr.decoding.alignment import ForcedAligner
-from stream_asr.decoding.attention import AttentionState, TokenWord
+from stream_asr.decoding.attention import AttentionState
 from stream_asr.decoding.phrase_spotting import Occurrence, PhraseSpotter
 from stream_asr.decoding.token_encoding import TokenEncoder, UnknownCharacterError
 from stream_asr.events import bare_text, bare_word, strip_punctuation
@@ -45,7 +47,7 @@ class Alternative:
     """A hypothesis in which a hotword replaces other words.
 
     Attributes:
-        head: tokens up to the hotword, which is included.
+        head: tokens up to and including the hotword.
         tail: tokens after it.
         gain: what the score of the CTC model and the bonus of hotwords gain over the original hypothesis.
     """
@@ -56,7 +58,7 @@ class Alternative:
 
 
 Propose: TypeAlias = Callable[[DecodeOutput], list[Alternative]]
-"""Returns alternatives of a hypothesis that may score better, best first."""
+"""Returns alternatives of a hypothesis that may score better, best first. See `Biasing.proposer`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,82 +85,97 @@ class Biasing:
     def __init__(
         self, hotwords: Mapping[str, float], vocabulary: Vocabulary, aligner: ForcedAligner, config: BiasingConfig
     ) -> None:
-        self.phrases: list[Phrase] = []
+        phrases: dict[tuple[str, ...], Phrase] = {}
         self._encoder = TokenEncoder(vocabulary)
         self._vocabulary = vocabulary
         self._aligner = aligner
         self._config = config
-        for text, weight in hotwords.items():
+        for text, weight in sorted(hotwords.items(), key=lambda item: item[1]):  # the highest weight of equal words
+            text = strip_punctuation(" ".join(text.split()))
             bare = tuple(bare_text(text).split())
-            letters = sum(map(len, bare))
-            if weight and all(map(aligner.can_spell, bare)) and self._encode(f" {text}"):
-                self.phrases.append(Phrase(" ".join(text.split()), bare, weight * config.letter_bonus * letters))
-        self._bonuses = {phrase.bare: phrase.bonus for phrase in self.phrases}
-        self._lengths = {len(bare) for bare in self._bonuses}
+            if weight and bare and all(map(aligner.can_spell, bare)) and self._encode(f" {text}"):
+                # Beyond twice the usual bonus, hotwords would replace words that sound differently.
+                bonus = config.letter_bonus * 2 * weight / (1 + weight)
+                phrases[bare] = Phrase(text, bare, bonus * sum(map(len, bare)))
+        self._phrases = list(phrases.values())
+        self._bonuses = {bare: phrase.bonus for bare, phrase in phrases.items()}
+        self._lengths = sorted({len(bare) for bare in phrases}, reverse=True)
         self._spotter = PhraseSpotter(
             aligner,
-            [phrase.bare for phrase in self.phrases],
-            [config.min_letter_score * sum(map(len, phrase.bare)) for phrase in self.phrases],
+            [phrase.bare for phrase in self._phrases],
+            [config.min_letter_score * sum(map(len, phrase.bare)) for phrase in self._phrases],
         )
 
     def __bool__(self) -> bool:
-        return bool(self.phrases)
+        return bool(self._phrases)
 
-    def propose(self, state: AttentionState, log_probs: FloatArray, output: DecodeOutput) -> list[Alternative]:
-        """Return alternatives of a hypothesis that may score better, best first.
+    def proposer(self, state: AttentionState, log_probs: FloatArray) -> Propose:
+        """Return a function that finds alternatives of hypotheses.
 
         Args:
-            state: the state of the utterance.
+            state: the state of the utterance. The hypotheses begin with its prefix.
             log_probs: the CTC model's output for the window, float32, shape (frames, tokens).
-            output: a hypothesis that begins with the prefix of the state.
         """
         frames = state.frames_after_stable(log_probs)
-        if not (occurrences := self._spotter.find(frames)):
-            return []
-        words = state.words_after_stable(output)
+        occurrences: list[Occurrence] | None = None
+
+        def propose(output: DecodeOutput) -> list[Alternative]:
+            nonlocal occurrences
+            if occurrences is None:  # the same for all hypotheses
+                occurrences = self._spotter.find(frames)
+            return self._propose(state, frames, occurrences, output) if occurrences else []
+
+        return propose
+
+    def _propose(
+        self, state: AttentionState, frames: FloatArray, occurrences: Sequence[Occurrence], output: DecodeOutput
+    ) -> list[Alternative]:
+        config, words = self._config, state.words_after_stable(output)
         texts = [word.text for word in words]
         alignment = self._aligner.align(frames, texts)
+        if not words or alignment.log_prob == -inf:
+            return []
         places = [(word.first_frame, word.stop_frame) for word in alignment.words]
-        skipped = len(output.tokens) - sum(len(word.tokens) for word in words)
+        first_tokens = list(accumulate((len(word.tokens) for word in words), initial=state.first_token(output)))
         score = self._score(texts, alignment.log_prob)
         # How far the hypothesis is from the best path of the CTC model, which no alternative can exceed.
         deficit = float(frames.max(axis=1).sum()) - alignment.log_prob
+
+        def max_gain(occurrence: Occurrence) -> float:
+            return config.ctc_weight * (occurrence.score + deficit) + self._phrases[occurrence.phrase].bonus
+
         alternatives: dict[tuple[int, ...], Alternative] = {}
-        for occurrence in occurrences:
-            phrase = self.phrases[occurrence.phrase]
-            min_gain = self._config.min_gain_ratio * phrase.bonus
-            if self._config.ctc_weight * (occurrence.score + deficit) + phrase.bonus < min_gain:
+        for occurrence in sorted(occurrences, key=max_gain, reverse=True)[: config.max_occurrences]:
+            phrase = self._phrases[occurrence.phrase]
+            min_gain = config.min_gain_ratio * phrase.bonus
+            if max_gain(occurrence) <= min_gain:
                 continue
             for first, stop in _replaceable(occurrence, places):
-                replaced = words[first:stop]
-                text, punctuation = _write(phrase, replaced, texts[:first])
-                if text + punctuation == " ".join(word.text for word in replaced):
-                    continue
-                if bare_text(text) == bare_text(" ".join(word.text for word in replaced)):
-                    gain = 0.0 if phrase.text.islower() else phrase.bonus  # the spelling alone is wrong
+                before = [*(word.word.text for word in state.stable[-1:]), *texts[:first]]
+                text, punctuation = _write(phrase, texts[first:stop], before)
+                if bare_text(text) == bare_text(" ".join(texts[first:stop])):
+                    if phrase.text.islower() or text + punctuation == " ".join(texts[first:stop]):
+                        continue
+                    gain = phrase.bonus  # the spelling alone is wrong
                 else:
                     changed = [*texts[:first], *(text + punctuation).split(), *texts[stop:]]
-                    aligned = self._aligner.align(frames, changed)
-                    gain = self._score(changed, aligned.log_prob) - score
-                if gain > min_gain:
-                    head = (
-                        *output.tokens[:skipped],
-                        *(token for word in words[:first] for token in word.tokens),
-                        *self._encode(f" {text}"),
-                    )
-                    tail = (*self._encode(punctuation), *(token for word in words[stop:] for token in word.tokens))
+                    gain = self._score(changed, self._aligner.align(frames, changed).log_prob) - score
+                if gain > min_gain and (tokens := self._encode(f" {text}")):
+                    head = (*output.tokens[: first_tokens[first]], *tokens)
+                    tail = (*self._encode(punctuation), *output.tokens[first_tokens[stop] :])
                     alternatives[head + tail] = Alternative(head, tail, gain)
         best = sorted(alternatives.values(), key=lambda alternative: -alternative.gain)
-        return best[: self._config.max_alternatives]
+        return best[: config.max_alternatives]
 
     def _score(self, texts: Sequence[str], log_prob: float) -> float:
         """Return the score of a hypothesis without that of the attention decoder."""
         bare = [word for text in texts for word in bare_text(text).split()]
-        bonus = sum(
-            self._bonuses.get(tuple(bare[first : first + length]), 0.0)
-            for length in self._lengths
-            for first in range(len(bare) - length + 1)
-        )
+        bonus, index = 0.0, 0
+        while index < len(bare):
+            phrases = (tuple(bare[index : index + length]) for length in self._lengths)
+            phrase = next((phrase for phrase in phrases if phrase in self._bonuses), None)
+            bonus += self._bonuses[phrase] if phrase else 0.0
+            index += len(phrase) if phrase else 1
         return self._config.ctc_weight * log_prob + bonus
 
     def _encode(self, text: str) -> tuple[int, ...]:
@@ -196,10 +213,16 @@ class BiasedSecondPass:
                 break
             chosen = self._choose([(requests[index], outputs[index]) for index in biased])
             biased = [index for index, better in zip(biased, chosen, strict=True) if better is not None]
-            decoded = self._model.decode([better for better in chosen if better is not None])
+            decoded = self._decode([better for better in chosen if better is not None])
             for index, output in zip(biased, decoded, strict=True):
                 outputs[index] = output
         return outputs
+
+    def _decode(self, requests: Sequence[DecodeRequest]) -> list[DecodeOutput]:
+        """Decode in batches no larger than those of the engine."""
+        size = max(1, self.parallel_requests)
+        batches = (requests[first : first + size] for first in range(0, len(requests), size))
+        return [output for batch in batches for output in self._model.decode(batch)]
 
     def _choose(self, hypotheses: Sequence[tuple[DecodeRequest, DecodeOutput]]) -> list[DecodeRequest | None]:
         """Return for each hypothesis the request that continues its best alternative; None if it is better itself."""
@@ -209,16 +232,15 @@ class BiasedSecondPass:
             if isinstance(request, BiasedRequest)
             for alternative in request.propose(output)
         ]
-        scored = self._model.decode([_force(hypotheses[index][0], alternative) for index, alternative in candidates])
+        scored = self._decode([_force(hypotheses[index][0], alternative) for index, alternative in candidates])
         best: list[tuple[float, DecodeRequest | None]] = [(0.0, None)] * len(hypotheses)
         for (index, alternative), output in zip(candidates, scored, strict=True):
             request, original = hypotheses[index]
             gain = alternative.gain + sum(output.log_probs) - sum(original.log_probs)
             if gain > best[index][0]:
                 extra = max(0, len(alternative.head) + len(alternative.tail) - len(original.tokens))
-                better = replace(
-                    request, prefix=alternative.head, draft=alternative.tail, max_tokens=request.max_tokens + extra
-                )
+                max_tokens = max(request.max_tokens, len(original.tokens)) + extra
+                better = replace(request, prefix=alternative.head, draft=alternative.tail, max_tokens=max_tokens)
                 best[index] = gain, better
         return [request for _, request in best]
 
@@ -249,16 +271,20 @@ def _replaceable(occurrence: Occurrence, places: Sequence[tuple[int, int]]) -> l
     return ranges
 
 
-def _write(phrase: Phrase, replaced: Sequence[TokenWord], before: Sequence[str]) -> tuple[str, str]:
+def _write(phrase: Phrase, replaced: Sequence[str], before: Sequence[str]) -> tuple[str, str]:
     """Return the text of a hotword in place of other words, and the punctuation after it.
 
-    A hotword in lower case is capitalized as the words that it replaces are.
+    A hotword in lower case gets capitals where the replaced words have them; the capital of the first word of a
+    sentence does not count for its other words.
     """
-    text = phrase.text
-    starts_sentence = not before or before[-1].endswith((".", "?", "!"))
-    if text.islower() and strip_punctuation(replaced[0].text)[:1].isupper():
-        text = text.capitalize() if starts_sentence else text.title()
-    last = replaced[-1].text
+    text, last = phrase.text, replaced[-1]
+    if text.islower():
+        capitals = [strip_punctuation(word)[:1].isupper() for word in replaced]
+        starts_sentence = not before or before[-1].endswith((".", "?", "!"))
+        is_name = any(capitals[1:]) or (capitals[0] and not starts_sentence)
+        words = text.split()
+        count = len(words) if is_name else int(capitals[0])
+        text = " ".join([*(word[:1].upper() + word[1:] for word in words[:count]), *words[count:]])
     kept = strip_punctuation(last)
     punctuation = last[last.rindex(kept) + len(kept) :] if kept else ""
     if bare_word(last).endswith("'s") and not phrase.bare[-1].endswith("s"):

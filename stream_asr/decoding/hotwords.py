@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
+from numbers import Real
 from pathlib import Path
 from typing import TypeAlias
 
@@ -78,8 +79,20 @@ NO_HOTWORDS = Hotwords({})
 
 
 def hotword_weights(hotwords: HotwordList) -> Mapping[str, float]:
-    """Return the weight of each hotword."""
-    return hotwords if isinstance(hotwords, Mapping) else dict.fromkeys(hotwords, 1.0)
+    """Return the weight of each hotword.
+
+    Raises:
+        InputError: it is a string, or a phrase is not a string, or a weight is not a number.
+    """
+    if isinstance(hotwords, str | bytes):
+        raise InputError("hotwords must be a list of phrases or a mapping from phrases to weights, not a single string")
+    weights = hotwords if isinstance(hotwords, Mapping) else dict.fromkeys(hotwords, 1.0)
+    for phrase, weight in weights.items():
+        if not isinstance(phrase, str):
+            raise InputError(f"hotword {phrase!r} is not a string")
+        if not isinstance(weight, Real):
+            raise InputError(f"hotword {phrase!r} has weight {weight!r}, which is not a number")
+    return weights
 
 
 def compile_hotwords(hotwords: HotwordList, letters: frozenset[str], config: BeamConfig) -> Hotwords:
@@ -101,7 +114,9 @@ def compile_hotwords(hotwords: HotwordList, letters: frozenset[str], config: Bea
         text = " ".join(split_words(phrase))
         if not letters.issuperset(text.replace(" ", "")):
             text = strip_accents(text)
-        foreign = sorted({*text} - letters - {" "}) or [character for character in phrase if _is_spoken_sign(character)]
+        foreign = sorted({*text} - letters - {" "}) or sorted(
+            {character for character in phrase if _is_spoken_sign(character)}
+        )
         if not text or foreign:
             reason = f"the model does not write {' '.join(foreign)}" if foreign else "it has no letters"
             raise InputError(f"hotword {phrase!r}: {reason}; spell it as it is spoken")

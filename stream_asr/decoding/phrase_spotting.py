@@ -41,7 +41,7 @@ class PhraseSpotter:
     """Searches phrases. One spotter serves all streams.
 
     Args:
-        aligner: knows the tokens that spell a word.
+        aligner: makes the lattices of phrases.
         phrases: the words of each phrase.
         min_scores: lowest score of an occurrence of each phrase.
     """
@@ -58,6 +58,7 @@ class PhraseSpotter:
             rows = np.arange(degree) % len(lattice.predecessors)
             self._predecessors[:, offset : offset + size] = lattice.predecessors[rows] + offset
         self._entries = _join([_spoken(lattice, lattice.entries) for lattice in lattices], offsets)
+        self._entry_set = frozenset(self._entries.tolist())
         finals = [_spoken(lattice, lattice.finals) for lattice in lattices]
         self._finals = _join(finals, offsets)
         self._phrases = np.repeat(np.arange(len(lattices)), [len(states) for states in finals])
@@ -71,13 +72,13 @@ class PhraseSpotter:
         """
         if not len(log_probs) or not len(self._tokens):
             return []
-        emissions = (log_probs - log_probs.max(axis=1, keepdims=True)).take(self._tokens, axis=1)
-        scores = np.empty_like(emissions)
+        relative = log_probs - log_probs.max(axis=1, keepdims=True)
+        scores = np.empty((len(log_probs), len(self._tokens)), dtype=np.float32)
         before = np.full(len(self._tokens), -inf, dtype=np.float32)
-        for after, emission in zip(scores, emissions, strict=True):
+        for after, frame in zip(scores, relative, strict=True):
             np.maximum.reduce(before[self._predecessors], axis=0, out=after)
             after[self._entries] = np.maximum(after[self._entries], 0)
-            after += emission
+            after += frame[self._tokens]
             before = after
         ends = scores[:, self._finals]
         found: list[Occurrence] = []
@@ -87,14 +88,14 @@ class PhraseSpotter:
 
     def _trace(self, phrase: int, final: int, scores: FloatArray) -> list[Occurrence]:
         """Return the occurrences of a phrase that end in a state, best first and without overlaps."""
-        entries, found = frozenset(self._entries.tolist()), []
+        found: list[Occurrence] = []
         ends = scores[:, final].copy()
         while ends[stop := int(ends.argmax())] >= self._min_scores[phrase]:
             state, frame = final, stop
             while frame:
                 predecessors = self._predecessors[:, state]
                 before = scores[frame - 1].take(predecessors)
-                if state in entries and before.max() < 0:  # entering was better than coming from any other state
+                if state in self._entry_set and before.max() < 0:  # entering was better
                     break
                 frame, state = frame - 1, int(predecessors[before.argmax()])
             found.append(Occurrence(phrase, frame, stop + 1, float(ends[stop])))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TypeAlias
 
 from stream_asr.acoustic.base import DecodeOutput, DecodeRequest, SecondPassModel
@@ -106,7 +105,7 @@ class SecondPass:
         arguments = encoded, kept_frames, samples, self._model_state, prefix, draft, limit
         if self._biasing is None or not has_speech:
             return DecodeRequest(*arguments)
-        return BiasedRequest(*arguments, propose=partial(self._biasing.propose, self._state, frames))
+        return BiasedRequest(*arguments, propose=self._biasing.proposer(self._state, frames))
 
     def update(self, window: Window, log_probs: FloatArray, output: DecodeOutput, *, is_last: bool) -> None:
         """Update the words.

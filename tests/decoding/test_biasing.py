@@ -34,7 +34,7 @@ def biasing(hotwords: Sequence[str] | Mapping[str, float], config: BiasingConfig
 def proposals(hypothesis: str, spoken: str, *hotwords: str, config: BiasingConfig = CONFIG) -> list[tuple[str, str]]:
     """Return the alternatives of a hypothesis: their texts up to the hotword, and after it."""
     output = DecodeOutput(encode(f" {hypothesis}"), (-0.1,) * len(encode(f" {hypothesis}")), None)
-    found = biasing(hotwords, config).propose(DECODER.start(0), frames(spoken), output)
+    found = biasing(hotwords, config).proposer(DECODER.start(0), frames(spoken))(output)
     return [(VOCABULARY.text(each.head).strip(), VOCABULARY.text(each.tail)) for each in found]
 
 
@@ -56,6 +56,7 @@ class ScoringModel:
         return None
 
     def decode(self, requests: Sequence[DecodeRequest]) -> list[DecodeOutput]:
+        assert requests
         self.requests += requests
         return [self._decode(request) for request in requests]
 
@@ -73,9 +74,7 @@ def decode(
 ) -> str:
     state, bias = state or DECODER.start(0), biasing(hotwords)
     log_probs = frames(spoken)
-    request = BiasedRequest(
-        None, 0, None, None, (), (), 100, propose=lambda output: bias.propose(state, log_probs, output)
-    )
+    request = BiasedRequest(None, 0, None, None, (), (), 100, propose=bias.proposer(state, log_probs))
     [output] = BiasedSecondPass(model, CONFIG).decode([request])
     return VOCABULARY.text(output.tokens).strip()
 
@@ -122,9 +121,37 @@ def test_attention_decoder_decides_between_alternatives() -> None:
 
 
 def test_weight_decides_how_much_a_hotword_may_cost() -> None:
-    spoken, scores = " call anneke now", {"call anneke now": -3.0}
-    assert decode(ScoringModel("call anika now", scores), spoken, {"anneke": 2.0}) == "call anneke now"
-    assert decode(ScoringModel("call anika now", scores), spoken, {"anneke": 0.6}) == "call anika now"
+    spoken, scores = " call anneke now", {"call anneke now": -2.6}
+    assert decode(ScoringModel("call anika now", scores), spoken, {"anneke": 4.0}) == "call anneke now"
+    assert decode(ScoringModel("call anika now", scores), spoken, {"anneke": 0.1}) == "call anika now"
+
+
+def test_hotword_with_the_highest_weight_does_not_replace_other_words() -> None:
+    scores = {"call anneke now": -30.0}
+    assert decode(ScoringModel("call anika now", scores), " call anika now", {"anneke": 10.0}) == "call anika now"
+
+
+def test_hotwords_within_hotwords_count_once() -> None:
+    inner = biasing(["york"])._score(["new", "york"], 0.0)
+    assert inner > 0
+    both = biasing(["new york", "york"])
+    assert both._score(["new", "york"], 0.0) == biasing(["new york"])._score(["new", "york"], 0.0)
+    assert both._score(["york", "new", "york"], 0.0) == pytest.approx(both._score(["new", "york"], 0.0) + inner)
+
+
+def test_hypothesis_that_does_not_fit_the_frames_has_no_alternatives() -> None:
+    output = DecodeOutput(encode(" call anika now"), (-0.1,) * 12, None)
+    assert biasing(["a"]).proposer(DECODER.start(0), frames("a")[:3])(output) == []
+
+
+def test_sentence_goes_on_after_stable_words() -> None:
+    state = DECODER.start(0)
+    spoken = frames(" ring anneke")
+    output = DecodeOutput(encode(" ring Annika"), (-0.1,) * len(encode(" ring annika")), None)
+    state = state.update(output, spoken, len(spoken), final=True)
+    state = replace(state, stable=state.unstable[:1], unstable=state.unstable[1:])
+    alternative = biasing(["anneke visser", "anneke"]).proposer(state, spoken[:0])(output)[0]
+    assert VOCABULARY.text(alternative.head) == " ring Anneke"
 
 
 def test_several_hotwords_are_replaced_one_after_another() -> None:
@@ -140,7 +167,7 @@ def test_alternatives_begin_with_the_stable_words() -> None:
     output = DecodeOutput(encode(" ring annika"), (-0.1,) * len(encode(" ring annika")), None)
     state = state.update(output, spoken, len(spoken), final=True)
     state = replace(state, stable=state.unstable[:1], unstable=state.unstable[1:])
-    [alternative] = biasing(["anneke", "king"]).propose(state, spoken[:0], output)
+    [alternative] = biasing(["anneke", "king"]).proposer(state, spoken[:0])(output)
     assert VOCABULARY.text(alternative.head) == " ring anneke"
 
 
