@@ -22,13 +22,13 @@ def shared_model(monkeypatch: pytest.MonkeyPatch, recognizer: Recognizer) -> Aco
     return recognizer.model
 
 
-def test_user_learns_that_the_second_pass_replaces_words_with_hotwords(
+def test_user_learns_that_the_second_pass_replaces_words_of_a_language_model(
     run: RunCommand, tmp_path: Path, clip: Path
 ) -> None:
     hotwords = tmp_path / "names.txt"
     hotwords.write_text("demonstration\n")
-    assert "add --second-pass none" in run("transcribe", clip, "--hotwords", hotwords).err
-    for options in (("--second-pass", "none", "--hotwords", hotwords), ("--no-lm",)):
+    assert "add --second-pass none" in run("transcribe", clip, "--lm", "lm-en").err
+    for options in (("--second-pass", "none", "--lm", "lm-en"), ("--no-lm",), ("--hotwords", hotwords)):
         assert run("transcribe", clip, *options).err == ""
 
 

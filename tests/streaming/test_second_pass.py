@@ -98,19 +98,40 @@ paces = st.lists(st.tuples(st.integers(1, 9000), batches), max_size=4).map(
 flush_places = st.lists(st.floats(0, 1), max_size=3)
 
 
-@settings(max_examples=20)
-@given(kinds, decoders, speeches(9), configs, paces, flush_places)
+hotword_lists = st.sampled_from([(), ("the", "anna visser"), ("a", "s", "ee")])
+
+
+@settings(max_examples=24)
+@given(kinds, decoders, speeches(9), configs, paces, flush_places, hotword_lists)
 def test_text_depends_on_the_audio_only_and_stable_text_never_changes(
-    kind: str, lies: float, audio: FloatArray, config: RecognizerConfig, turns: list[Turn], flushes: list[float]
+    kind: str,
+    lies: float,
+    audio: FloatArray,
+    config: RecognizerConfig,
+    turns: list[Turn],
+    flushes: list[float],
+    hotwords: tuple[str, ...],
 ) -> None:
     """Promises 1, 2, 3 and 6 of a source that waits for the recognizer."""
-    player = Player(*MODELS[kind](lies), config)
+    player = Player(*MODELS[kind](lies), config, hotwords=hotwords)
     places = [round(place * len(audio)) for place in flushes]
     feed(player, audio, turns, places)
     player.finish()
     assert player.finals == transcribe(player, audio, places)
     check_events(player.events, len(audio) / SECOND)
     check_counts(player, audio)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_hotwords_reach_stable_text_and_finals(kind: str) -> None:
+    player = Player(*MODELS[kind](0.0), hotwords=("Github",))
+    feed(player, conversation("we use github for the project every day"), [(1600, [(ANY, 4)] * 4)])
+    player.finish()
+    [final] = player.finals
+    assert "Github" in final.text
+    stable = [event.stable for event in player.events if isinstance(event, Partial)]
+    assert any("Github" in text for text in stable)
+    assert not any("github" in text for text in stable)
 
 
 @settings(max_examples=12)

@@ -7,8 +7,16 @@ from dataclasses import dataclass, field
 
 from stream_asr.acoustic.base import ChunkOutput
 from stream_asr.array_types import FloatArray
-from stream_asr.config import EngineConfig, RecognizerConfig, SecondPassConfig, SegmenterConfig, WindowConfig
+from stream_asr.config import (
+    BiasingConfig,
+    EngineConfig,
+    RecognizerConfig,
+    SecondPassConfig,
+    SegmenterConfig,
+    WindowConfig,
+)
 from stream_asr.decoding.attention import AttentionDecoder
+from stream_asr.decoding.biasing import BiasedSecondPass, Biasing
 from stream_asr.decoding.casing import sentence_case
 from stream_asr.decoding.greedy import GreedyDecoder
 from stream_asr.events import AudioDropped, Event, Final, Partial, SpeechStarted
@@ -24,6 +32,8 @@ CONFIG = RecognizerConfig(
     engine=EngineConfig(buffer_ms=8000),
     # The fake decoder has a token for each letter; the fake acoustic model is never sure.
     second_pass=SecondPassConfig(max_tokens_per_s=15, min_blank_log_prob=-0.2, confirmation_score=-0.2),
+    # A wrong letter costs the fake acoustic model 30 nats.
+    biasing=BiasingConfig(letter_bonus=20.0, min_letter_score=-40.0),
 )
 ANY = frozenset(JobKind)
 WINDOWS, PASSES = frozenset([JobKind.WINDOW]), frozenset([JobKind.DECODE])
@@ -37,6 +47,7 @@ class Player:
         model, decoder: the models.
         config: settings.
         live: see `Pipeline`.
+        hotwords: words and phrases to prefer.
         events: all events so far.
         most_jobs: largest number of queued jobs so far.
     """
@@ -45,19 +56,24 @@ class Player:
     decoder: FakeSecondPass
     config: RecognizerConfig = CONFIG
     live: bool = True
+    hotwords: tuple[str, ...] = ()
     events: list[Event] = field(default_factory=list)
     most_jobs: int = 0
 
     def __post_init__(self) -> None:
         rules = AttentionDecoder(self.decoder.vocabulary, LABELS, FRAME, self.config.second_pass)
         stateful = isinstance(self.model, FakeStatefulModel)
+        biasing = Biasing(
+            dict.fromkeys(self.hotwords, 1.0), self.decoder.vocabulary, rules.aligner, self.config.biasing
+        )
+        self.biased = BiasedSecondPass(self.decoder, self.config.biasing)
         self.pipeline = Pipeline(
             self.config,
             GreedyDecoder(LABELS, FRAME),
             FRAME,
             detector=loud,
             initial_state=self.model.initial_state if isinstance(self.model, FakeStatefulModel) else None,
-            second_pass=lambda start: SecondPass(rules, self.decoder, start),
+            second_pass=lambda start: SecondPass(rules, self.biased, start, biasing=biasing or None),
             casing=sentence_case,
             live=self.live,
         )
@@ -85,7 +101,7 @@ class Player:
         windows = [job for job in jobs if isinstance(job, Job)]
         if passes:
             requests = [job.request for job in passes if job.request is not None]
-            for decoding, decoded in zip(passes, self.decoder.decode(requests), strict=True):
+            for decoding, decoded in zip(passes, self.biased.decode(requests), strict=True):
                 self.pipeline.deliver_pass(decoding, decoded)
         if windows:
             for window, output in zip(windows, self._run_model(windows), strict=True):
@@ -152,7 +168,7 @@ def feed(
 
 def transcribe(player: Player, audio: FloatArray, flushes: Iterable[int] = ()) -> list[Final]:
     """Return the finals of a stream without partials whose models run whenever they can."""
-    reader = Player(player.model, player.decoder, player.config, live=False)
+    reader = Player(player.model, player.decoder, player.config, live=False, hotwords=player.hotwords)
     feed(reader, audio, [(SECOND, [(ANY, 4)] * 20)], flushes)
     reader.finish()
     return reader.finals
