@@ -153,7 +153,7 @@ def plot_results(path: Path, results: Sequence[PeerResult]) -> None:
     """Plot word latency over CPU time on logarithmic axes, because peers differ by more than a factor of ten."""
     colors = dict(zip(PEERS, PALETTE, strict=False))
     labeled: set[str] = set()
-    with plot(path, "Word latency and cost", "CPU seconds per second of audio", "word latency, p95 (ms)") as axes:
+    with plot(path, "Word latency, cost and WER", "CPU seconds per second of audio", "word latency, p95 (ms)") as axes:
         from matplotlib.ticker import LogLocator, NullFormatter  # not at the top: only the plot needs matplotlib
 
         axes.set_xscale("log")
@@ -171,7 +171,7 @@ def plot_results(path: Path, results: Sequence[PeerResult]) -> None:
             above = result.setup.peer not in labeled
             labeled.add(result.setup.peer)
             axes.annotate(
-                result.setup.name,
+                f"{result.setup.name}, WER {result.wer:.0f} %",
                 (result.cpu, latency_ms),
                 xytext=(0, 7 if above else -7),
                 textcoords="offset points",

@@ -80,16 +80,15 @@ _MOONSHINE = ("moonshine", "recognizers.adapters.moonshine")
 _POCKETSPHINX = ("pocketsphinx", "recognizers.adapters.pocketsphinx")
 
 SETUPS = (
-    Setup("stream_asr", *_OURS, True, {"lm": "auto"}),
-    Setup("stream_asr, greedy", *_OURS, True, {"lm": None}),
+    Setup("stream_asr", *_OURS, True),
+    Setup("stream_asr, first pass alone", *_OURS, True, {"second_pass": None}),
     Setup("Transformers pipeline, 5 s windows", *_TRANSFORMERS, True),
     Setup("Whisper tiny.en, LocalAgreement", *_WHISPER, True),
     Setup("Moonshine tiny", *_MOONSHINE, True),
     Setup("PocketSphinx", *_POCKETSPHINX, True),
-    Setup("stream_asr", *_OURS, False, {"lm": "auto"}),
-    Setup("stream_asr, greedy", *_OURS, False, {"lm": None}),
-    Setup("stream_asr, whole utterances", *_OURS, False, {"lm": "auto", "whole_utterances": True}),
-    Setup("stream_asr, whole utterances, greedy", *_OURS, False, {"lm": None, "whole_utterances": True}),
+    Setup("stream_asr", *_OURS, False),
+    Setup("stream_asr, first pass alone", *_OURS, False, {"second_pass": None}),
+    Setup("stream_asr, whole utterances", *_OURS, False, {"whole_utterances": True}),
     Setup("Transformers pipeline, 10 s chunks", *_TRANSFORMERS, False),
     Setup("Whisper tiny.en", *_WHISPER, False),
     Setup("Moonshine tiny", *_MOONSHINE, False),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from io import BytesIO
 
 import numpy as np
-from pocketsphinx import Decoder, Endpointer  # type: ignore[import-not-found]
+from pocketsphinx import Decoder, Endpointer, Segmenter  # type: ignore[import-not-found]
 
 from recognizers.worker import Emit, Samples, SimulatedMicrophone, pcm16
 
@@ -27,9 +27,9 @@ class PocketSphinx:
 
     def transcribe(self, samples: Samples) -> str:
         texts = []
-        endpointer = Endpointer()
-        has_whole_frames = len(samples) % (endpointer.frame_bytes // 2) == 0
-        for segment in endpointer.segment(BytesIO(pcm16(samples) + has_whole_frames * _SILENT_SAMPLE)):
+        segmenter = Segmenter()
+        has_whole_frames = len(samples) % (segmenter.frame_bytes // 2) == 0
+        for segment in segmenter.segment(BytesIO(pcm16(samples) + has_whole_frames * _SILENT_SAMPLE)):
             self._decoder.start_utt()
             self._decoder.process_raw(segment.pcm, full_utt=True)
             self._decoder.end_utt()

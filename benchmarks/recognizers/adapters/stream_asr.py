@@ -16,9 +16,9 @@ class StreamASR:
 
     packages = ("stream-asr", "torch", "transformers", "numpy")
 
-    def __init__(self, threads: int, lm: str | None, *, whole_utterances: bool) -> None:
+    def __init__(self, threads: int, second_pass: str | None, *, whole_utterances: bool) -> None:
         self._whole_utterances = whole_utterances
-        self._recognizer = Recognizer.from_pretrained(threads=threads, lm=lm, device="cpu")
+        self._recognizer = Recognizer.from_pretrained(threads=threads, second_pass=second_pass, device="cpu")
 
     def transcribe(self, samples: Samples) -> str:
         return self._recognizer.transcribe(samples, whole_utterances=self._whole_utterances).text
@@ -40,6 +40,6 @@ def _emit_events(events: Iterable[Event], emit: Emit) -> None:
             emit(partial=event.text)
 
 
-def load(live: bool, threads: int, lm: str | None, whole_utterances: bool = False) -> StreamASR:
+def load(live: bool, threads: int, second_pass: str | None = "auto", whole_utterances: bool = False) -> StreamASR:
     assert not (live and whole_utterances)
-    return StreamASR(threads, lm, whole_utterances=whole_utterances)
+    return StreamASR(threads, second_pass, whole_utterances=whole_utterances)
