@@ -7,7 +7,6 @@ server are in ``server/settings.py``, those of fine-tuning in ``training/setting
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import isfinite
 
 from stream_asr.errors import InputError
 
@@ -378,8 +377,7 @@ class BiasingConfig:
     """Lowest mean score of a letter, relative to the best CTC path, at which a hotword is considered."""
 
     min_gain_ratio: float = 0.4
-    """Smallest gain of an alternative that the attention decoder scores, as a fraction of the hotword's bonus. The
-    decoder nearly always prefers its own words, so a smaller gain would not be enough."""
+    """Smallest gain of a hypothesis that the attention decoder scores, as a fraction of the bonus of its hotword."""
 
     max_occurrences: int = 16
     """Places at which hotwords may have been spoken that are aligned for each replacement."""
@@ -393,7 +391,7 @@ class BiasingConfig:
     def __post_init__(self) -> None:
         _require_positive(self, "max_alternatives", "max_replacements", "max_occurrences")
         _require_not_negative(self, "ctc_weight", "letter_bonus", "min_gain_ratio")
-        _require(isfinite(self.min_letter_score), "min_letter_score must be finite")
+        _require(self.min_letter_score > float("-inf"), "min_letter_score must be finite")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
