@@ -1,4 +1,4 @@
-"""Words that the recognizer writes where nobody speaks: in silence, noise, hum, music, keyboard clicks and breath.
+"""Words that the recognizer writes without speech: in silence, noise, hum, music, keyboard clicks and breath.
 
     python benchmarks/false_words.py [--minutes 30] [--json out/false_words.json]
     python benchmarks/false_words.py --sounds music breath --levels -30 --vad silero
@@ -59,7 +59,16 @@ class FalseText:
 
 @dataclass(slots=True)
 class SoundResult:
-    """What the recognizer made of one sound."""
+    """Result of one sound.
+
+    Attributes:
+        sound: its name.
+        audio_s: duration of the sound.
+        utterances: utterances that the voice detector opened.
+        utterance_s: their total duration.
+        partials_with_text: number of partials with text, if the sound was a live stream.
+        texts: the finals with text.
+    """
 
     sound: str
     audio_s: float = 0.0

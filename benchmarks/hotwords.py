@@ -178,7 +178,7 @@ def require_absent(names: Iterable[str], utterances: Iterable[Utterance], folder
     """Check that none of the names is in a transcript.
 
     Raises:
-        InputError: a name is.
+        InputError: a transcript contains a name.
     """
     texts = [normalize(utterance.text) for utterance in utterances]
     if spoken := [name for name in names if any(count_phrase(normalize(name), text) for text in texts)]:

@@ -1,6 +1,6 @@
 """Synthetic sounds without speech: silence, noise, hum, music, keyboard clicks and breath.
 
-A sound is a sequence of segments of 10 to 30 s. Each segment is generated anew, so memory does not grow with the
+A sound is a sequence of segments of 10 to 30 s. Segments are generated one by one, so memory does not grow with the
 duration. Levels take turns from segment to segment.
 """
 
@@ -62,10 +62,11 @@ def generate_sound(
         # The whole segment is generated even if a part is enough: a shorter sound is the beginning of a longer one.
         length = round(rng.uniform(*_SEGMENT_RANGE_S) * SAMPLE_RATE)
         level_db = levels_db[index % len(levels_db)]
+        samples = SOUNDS[name](length, rng)
         if name == "silence":
-            segment = Segment(np.zeros(length, dtype=np.float32)[:remaining], None)
+            segment = Segment(samples[:remaining], None)
         else:
-            segment = Segment(_set_level(SOUNDS[name](length, rng), level_db, rng)[:remaining], level_db)
+            segment = Segment(_set_level(samples, level_db, rng)[:remaining], level_db)
         yield segment
         remaining -= len(segment.samples)
         index += 1

@@ -34,6 +34,11 @@ def _is_spoken(character: str) -> bool:
     return category[0] in "LMN" or category == "Sc" or character in _SPOKEN_SIGNS
 
 
+def ends_sentence(text: str) -> bool:
+    """Return whether a text ends with punctuation that ends a sentence."""
+    return text.endswith((".", "?", "!"))
+
+
 def bare_word(text: str) -> str:
     """Return a word without the punctuation around it, in lower case; empty if it is only punctuation."""
     return strip_punctuation(text).lower().replace("’", "'")

@@ -88,6 +88,7 @@ class Recognizer:
         self._raw = raw
         weights = hotword_weights(hotwords)
         self.decoder = self._make_decoder(weights)
+        self._attention = None if second_pass is None else self._make_attention_decoder(second_pass)
         self._make_second_pass = self._second_pass_factory(weights)
         try:
             WindowGeometry.from_config(self.config.windows or windows, model.frame_samples, model.max_window_samples)
@@ -103,23 +104,24 @@ class Recognizer:
         decoder = make_decoder(model.labels, model.frame_samples, self.config.beam, self.lm, hotwords)
         return CasedDecoder(decoder, self._casing) if self._casing and self.second_pass is None else decoder
 
-    def _second_pass_factory(self, hotwords: Mapping[str, float]) -> Callable[[int], SecondPass] | None:
-        """Return what creates the second pass of an utterance from the sample at which it starts; None for none."""
-        model, config = self.second_pass, self.config
-        if model is None:
-            return None
-        max_ms = config.segmenter.max_utterance_ms
+    def _make_attention_decoder(self, model: SecondPassModel) -> AttentionDecoder:
+        max_ms = self.config.segmenter.max_utterance_ms
         if model.max_samples is not None and max_ms > model.max_samples * 1000 // SAMPLE_RATE:
             raise InputError(
                 f"max_utterance_ms is {max_ms}, but the second pass {model.name!r} accepts at most "
                 f"{model.max_samples * 1000 // SAMPLE_RATE}"
             )
-        labels, frame_samples = self.model.labels, self.model.frame_samples
-        decoder = AttentionDecoder(model.vocabulary, labels, frame_samples, config.second_pass)
-        rewrite = partial(raw_words, uppercase=labels.uppercase) if self._raw else None
+        return AttentionDecoder(model.vocabulary, self.model.labels, self.model.frame_samples, self.config.second_pass)
+
+    def _second_pass_factory(self, hotwords: Mapping[str, float]) -> Callable[[int], SecondPass] | None:
+        """Return what creates the second pass of an utterance from the sample at which it starts; None for none."""
+        model, decoder = self.second_pass, self._attention
+        if model is None or decoder is None:
+            return None
+        rewrite = partial(raw_words, uppercase=self.model.labels.uppercase) if self._raw else None
         biasing = None
         if hotwords:
-            biasing = Biasing(hotwords, model.vocabulary, decoder.aligner, config.biasing) or None
+            biasing = Biasing(hotwords, model.vocabulary, decoder.aligner, self.config.biasing) or None
         return lambda start: SecondPass(decoder, model, start, rewrite, biasing)
 
     @classmethod

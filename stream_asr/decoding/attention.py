@@ -164,7 +164,7 @@ class AttentionState:
         Args:
             log_probs: frames of the next commit window, those of its right context included.
         """
-        frames = self.frames_after_stable(log_probs)
+        frames = self.frames_after_stable(log_probs).log_probs
         return bool((frames[:, self.decoder.labels.blank] < self.decoder.config.min_blank_log_prob).any())
 
     def update(self, output: DecodeOutput, log_probs: FloatArray, new_frames: int, *, final: bool) -> AttentionState:
@@ -206,26 +206,23 @@ class AttentionState:
 
     def words_after_stable(self, output: DecodeOutput) -> list[TokenWord]:
         """Return the words of a hypothesis after the stable ones."""
-        skip = len(self.prefix)
-        words = split_words(self.decoder.vocabulary, output.tokens[skip:], output.log_probs[skip:])
-        if self.stable and words and not self._begins_word(words[0]):
-            return words[1:]  # it would change a stable word
-        return words
+        skip = self.first_token(output)
+        return split_words(self.decoder.vocabulary, output.tokens[skip:], output.log_probs[skip:])
 
     def first_token(self, output: DecodeOutput) -> int:
-        """Return the index of the first token of `words_after_stable`."""
+        """Return the index of the first token of `words_after_stable`. Earlier ones would change a stable word."""
         skip, pieces = len(self.prefix), self.decoder.vocabulary.pieces
         while self.stable and skip < len(output.tokens) and not pieces[output.tokens[skip]].startswith(b" "):
             skip += 1
         return skip
 
-    def frames_after_stable(self, log_probs: FloatArray) -> FloatArray:
+    def frames_after_stable(self, log_probs: FloatArray) -> Frames:
         """Return the frames after the stable words.
 
         Args:
             log_probs: frames of the next commit window, those of its right context included.
         """
-        return self._since_stable(self._join(log_probs)).log_probs
+        return self._since_stable(self._join(log_probs))
 
     def _is_confirmed(self, word: PlacedWord) -> bool:
         """Return whether the CTC model reads the same word."""
@@ -235,7 +232,7 @@ class AttentionState:
     def _place(self, output: DecodeOutput, log_probs: FloatArray) -> tuple[PlacedWord, ...]:
         """Return the words after the stable ones that are in the audio, with their places."""
         words = self.words_after_stable(output)
-        frames = self._since_stable(self._join(log_probs))
+        frames = self.frames_after_stable(log_probs)
         placed = self._align(words, frames)
         kept = self._without_loops(placed)
         if len(kept) < len(placed):  # the repetitions may have pushed the words before them out of place
@@ -259,9 +256,6 @@ class AttentionState:
             )
             for word, aligned in zip(words, alignment.words, strict=True)
         )
-
-    def _begins_word(self, word: TokenWord) -> bool:
-        return self.decoder.vocabulary.pieces[word.tokens[0]].startswith(b" ")
 
     def _is_vetoed(self, word: PlacedWord) -> bool:
         """Return whether the CTC model is certain that a word was not spoken."""

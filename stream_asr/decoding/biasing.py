@@ -11,9 +11,8 @@ Watanabe et al., "Hybrid CTC/Attention Architecture for End-to-End Speech Recogn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from math import inf
 from typing import TypeAlias
 
@@ -21,10 +20,10 @@ from stream_asr.acoustic.base import DecodeOutput, DecodeRequest, SecondPassMode
 from stream_asr.array_types import FloatArray
 from stream_asr.config import BiasingConfig
 from stream_asr.decoding.alignment import ForcedAligner
-from stream_asr.decoding.attention import AttentionState
+from stream_asr.decoding.attention import AttentionState, TokenWord
 from stream_asr.decoding.phrase_spotting import Occurrence, PhraseSpotter
 from stream_asr.decoding.token_encoding import TokenEncoder, UnknownCharacterError
-from stream_asr.events import bare_text, bare_word, strip_punctuation
+from stream_asr.events import bare_text, bare_word, ends_sentence, strip_punctuation
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,6 @@ class Biasing:
     ) -> None:
         phrases: dict[tuple[str, ...], Phrase] = {}
         self._encoder = TokenEncoder(vocabulary)
-        self._vocabulary = vocabulary
         self._aligner = aligner
         self._config = config
         for text, weight in sorted(hotwords.items(), key=lambda item: item[1]):  # the highest weight of equal words
@@ -116,7 +114,7 @@ class Biasing:
             state: the state of the utterance. The hypotheses begin with its prefix.
             log_probs: the CTC model's output for the window, float32, shape (frames, tokens).
         """
-        frames = state.frames_after_stable(log_probs)
+        frames = state.frames_after_stable(log_probs).log_probs
         occurrences: list[Occurrence] | None = None
 
         def propose(output: DecodeOutput) -> list[Alternative]:
@@ -136,7 +134,7 @@ class Biasing:
         if not words or alignment.log_prob == -inf:
             return []
         places = [(word.first_frame, word.stop_frame) for word in alignment.words]
-        first_tokens = list(accumulate((len(word.tokens) for word in words), initial=state.first_token(output)))
+        kept = output.tokens[: state.first_token(output)]
         score = self._score(texts, alignment.log_prob)
         # How far the hypothesis is from the best path of the CTC model, which no alternative can exceed.
         deficit = float(frames.max(axis=1).sum()) - alignment.log_prob
@@ -161,8 +159,8 @@ class Biasing:
                     changed = [*texts[:first], *(text + punctuation).split(), *texts[stop:]]
                     gain = self._score(changed, self._aligner.align(frames, changed).log_prob) - score
                 if gain > min_gain and (tokens := self._encode(f" {text}")):
-                    head = (*output.tokens[: first_tokens[first]], *tokens)
-                    tail = (*self._encode(punctuation), *output.tokens[first_tokens[stop] :])
+                    head = (*kept, *_join_tokens(words[:first]), *tokens)
+                    tail = (*self._encode(punctuation), *_join_tokens(words[stop:]))
                     alternatives[head + tail] = Alternative(head, tail, gain)
         best = sorted(alternatives.values(), key=lambda alternative: -alternative.gain)
         return best[: config.max_alternatives]
@@ -251,6 +249,10 @@ def _force(request: DecodeRequest, alternative: Alternative) -> DecodeRequest:
     return replace(request, prefix=tokens, draft=(), max_tokens=len(tokens))
 
 
+def _join_tokens(words: Sequence[TokenWord]) -> Iterator[int]:
+    return (token for word in words for token in word.tokens)
+
+
 def _replaceable(occurrence: Occurrence, places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the ranges of words that an occurrence may replace: with and without words that overlap it in part."""
     shares = [
@@ -280,7 +282,7 @@ def _write(phrase: Phrase, replaced: Sequence[str], before: Sequence[str]) -> tu
     text, last = phrase.text, replaced[-1]
     if text.islower():
         capitals = [strip_punctuation(word)[:1].isupper() for word in replaced]
-        starts_sentence = not before or before[-1].endswith((".", "?", "!"))
+        starts_sentence = not before or ends_sentence(before[-1])
         is_name = any(capitals[1:]) or (capitals[0] and not starts_sentence)
         words = text.split()
         count = len(words) if is_name else int(capitals[0])

@@ -147,7 +147,7 @@ def read_hotwords(path: str | Path) -> dict[str, float]:
     for number, line in enumerate(map(str.strip, lines), 1):
         if not line or line.startswith("#"):
             continue
-        phrase, _colon, weight = line.rpartition(":") if ":" in line else (line, "", "1")
+        phrase, weight = split_weight(line)
         try:
             weights[phrase.strip()] = float(weight)
         except ValueError:
@@ -155,6 +155,12 @@ def read_hotwords(path: str | Path) -> dict[str, float]:
                 f"{path}, line {number}: {weight.strip()!r} is not a weight; a weight is a number such as 1.5"
             ) from None
     return weights
+
+
+def split_weight(text: str) -> tuple[str, str]:
+    """Split ``phrase:weight`` at the last colon. Without a colon, the weight is "1"."""
+    phrase, colon, weight = text.rpartition(":")
+    return (phrase, weight) if colon else (text, "1")
 
 
 def _is_spoken_sign(character: str) -> bool:

@@ -9,11 +9,10 @@ from stream_asr.config import samples_to_s
 from stream_asr.decoding.base import Decoder, Hypothesis
 from stream_asr.decoding.casing import Casing
 from stream_asr.decoding.ctc import Frames
-from stream_asr.events import Final, Partial, Word
+from stream_asr.events import Final, Partial, Word, ends_sentence
 from stream_asr.streaming.second_pass import SecondPass
 from stream_asr.streaming.windows import Window
 
-_SENTENCE_ENDS = (".", "?", "!")
 _TERMINATORS = ".,;:?!"
 
 
@@ -158,7 +157,7 @@ class Caption:
             else:
                 later.pop(0)
         for word in later:
-            first = not words or words[-1].word.endswith(_SENTENCE_ENDS)
+            first = not words or ends_sentence(words[-1].word)
             text = word.word if self._casing is None else self._casing(word.word, first)
             words.append(replace(word, word=text))
         return tuple(words)

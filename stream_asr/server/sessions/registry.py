@@ -51,7 +51,7 @@ class SessionRegistry:
         self._sessions: dict[str, Session] = {}
         self._expiries: dict[str, asyncio.TimerHandle] = {}
         self._pending_connections = 0
-        self._opening_sessions = 0  # whose hotwords are compiled, or wait to be compiled
+        self._opening_sessions = 0  # sessions whose hotwords are being compiled or wait for it
         self._compiling = asyncio.Lock()
         self._all_closed = asyncio.Event()
         self.draining = False
@@ -60,6 +60,10 @@ class SessionRegistry:
     def open_count(self) -> int:
         """Number of sessions that hold a stream of the recognizer."""
         return sum(session.ended_by is None for session in self._sessions.values())
+
+    @property
+    def _taken_count(self) -> int:
+        return self.open_count + self._opening_sessions
 
     @property
     def detached_count(self) -> int:
@@ -76,7 +80,7 @@ class SessionRegistry:
         """
         if self.draining:
             return SHUTTING_DOWN
-        free = self._settings.max_sessions - self.open_count - self._opening_sessions - self._pending_connections
+        free = self._settings.max_sessions - self._taken_count - self._pending_connections
         if may_resume:
             free += self.detached_count
         if free > 0:
@@ -105,7 +109,7 @@ class SessionRegistry:
         """
         if self.draining:
             raise SessionError("shutting_down", SHUTTING_DOWN, CloseCode.GOING_AWAY)
-        if self.open_count + self._opening_sessions >= self._settings.max_sessions:
+        if self._taken_count >= self._settings.max_sessions:
             self._metrics.refused.inc()
             raise SessionError("too_many_sessions", self._all_taken_message, CloseCode.TRY_AGAIN_LATER)
         try:
@@ -118,7 +122,9 @@ class SessionRegistry:
             AudioConverter(audio_format.sample_rate, audio_format.channels, audio_format.encoding)
         except InputError as error:
             raise SessionError("bad_audio_format", str(error)) from None
-        stream = self._open_stream(request) if request.hotwords is None else await self._compile_hotwords(request)
+        stream = (
+            self._open_stream(request) if request.hotwords is None else await self._open_stream_with_hotwords(request)
+        )
         session = Session(secrets.token_urlsafe(16), request, stream, self._settings, self._metrics)
         self._sessions[session.key] = session
         self._metrics.opened.labels(request.protocol).inc()
@@ -141,7 +147,7 @@ class SessionRegistry:
         except StreamASRError as error:
             raise SessionError("internal", str(error), CloseCode.INTERNAL_ERROR) from None
 
-    async def _compile_hotwords(self, request: SessionRequest) -> Stream:
+    async def _open_stream_with_hotwords(self, request: SessionRequest) -> Stream:
         """Open a stream with hotwords of its own, in a thread.
 
         One thread at a time, so that many clients with many hotwords do not take the CPU from running streams.
@@ -273,7 +279,7 @@ class SessionRegistry:
         self._notify_all_closed()
 
     def _notify_all_closed(self) -> None:
-        if not (self.open_count or self._opening_sessions):
+        if not self._taken_count:
             self._all_closed.set()
 
     async def drain(self) -> None:
@@ -287,7 +293,7 @@ class SessionRegistry:
                 self._remove(session, error.code)
         for timeout_s in (self._settings.grace_s, self._settings.close_timeout_s):
             self._all_closed.clear()
-            if not (self.open_count or self._opening_sessions):
+            if not self._taken_count:
                 return
             with anyio.move_on_after(timeout_s):
                 await self._all_closed.wait()

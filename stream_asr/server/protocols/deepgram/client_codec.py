@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from stream_asr.decoding.hotwords import split_weight
 from stream_asr.server.errors import SessionError
 from stream_asr.server.protocols.json_messages import BOOLEANS, format_value, load_message, reject_message
 from stream_asr.server.sessions.request import AudioFormat
@@ -103,7 +104,7 @@ def _parse_hotwords(pairs: Iterable[tuple[str, str]]) -> dict[str, float] | None
         if name == "keyterm" and value:
             hotwords[value] = 1.0
         elif name == "keywords" and value:
-            phrase, _colon, intensifier = value.rpartition(":") if ":" in value else (value, "", "1")
+            phrase, intensifier = split_weight(value)
             if not _INTENSIFIER.fullmatch(intensifier):
                 raise _query_error(f"keywords is {value[:40]!r}; the intensifier after the colon must be a number")
             if (weight := float(intensifier)) < 0:
